@@ -10,7 +10,7 @@ func QuoteIdent(name string) string {
 }
 
 // QuoteLiteral quotes an SQL string literal so that it means the same whatever
-// standard_conforming_strings is: with a backslash inside, the E” form is used. A NUL byte
+// standard_conforming_strings is: with a backslash inside, the E'...' form is used. A NUL byte
 // cannot be part of a text and is dropped.
 func QuoteLiteral(value string) string {
 	value = strings.ReplaceAll(value, "\x00", "")
