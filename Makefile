@@ -1,0 +1,55 @@
+# Every target is one command that can be typed by hand; ./check is what has to pass.
+GO    ?= go
+TAGS  := hashicorpmetrics
+OUT   ?= bench
+RUNS  ?= 20
+FAULTS := host-kill postgres-kill partition switchover
+
+.DEFAULT_GOAL := help
+.PHONY: help build test lint e2e bench model fuzz demo check clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/quorate
+	CGO_ENABLED=0 $(GO) build -tags $(TAGS) -o bin/quorate ./cmd/quorate
+
+test: ## unit tests with the race detector, without e2e and the model
+	$(GO) test -race -tags $(TAGS) $$($(GO) list -tags $(TAGS) ./... | grep -v -e '/quorate/e2e' -e '/quorate/docs/')
+
+lint: ## gofmt, vet, staticcheck and the rules of tidy_test.go
+	@wrong=$$(gofmt -l .); if [ -n "$$wrong" ]; then echo "not formatted:"; echo "$$wrong"; exit 1; fi
+	$(GO) vet -tags $(TAGS) ./...
+	$(GO) tool staticcheck -tags $(TAGS) ./...
+	$(GO) test -tags $(TAGS) -count 1 .
+
+e2e: ## end-to-end tests on real Postgres, alone on this machine
+	$(GO) test -tags $(TAGS) -p 1 -count 1 -timeout 20m ./e2e/...
+
+bench: build ## measure the four faults: make bench [OUT=directory] [RUNS=20]
+	@mkdir -p $(OUT)
+	@for fault in $(FAULTS); do \
+		echo "$$fault: $(RUNS) runs into $(OUT)/$$fault.json"; \
+		bin/quorate lab bench --fault $$fault --runs $(RUNS) --durability quorum --json > $(OUT)/$$fault.json || exit 1; \
+	done
+
+model: ## the short configurations of the model in docs/model: what must hold, and what must be caught
+	$(GO) run ./docs/model/lease short
+	$(GO) run ./docs/model/syncm short
+
+fuzz: ## every fuzz target for FUZZTIME=10s each
+	@grep -rlE '^func Fuzz' --include='*_test.go' . | while read -r file; do \
+		sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' "$$file" | while read -r target; do \
+			echo "$$(dirname "$$file"): $$target"; \
+			$(GO) test -tags $(TAGS) -run '^$$' -fuzz "^$$target\$$" -fuzztime $(or $(FUZZTIME),10s) "$$(dirname "$$file")" </dev/null || exit 1; \
+		done || exit 1; \
+	done
+
+demo: ## three nodes on this machine and one failover, step by step
+	./demo
+
+check: ## everything that has to pass before a change goes in
+	./check
+
+clean: ## remove what was built
+	rm -rf bin dist

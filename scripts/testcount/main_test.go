@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestCount(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		events []string
+		want   totals
+		shows  []string
+		hides  []string
+	}{
+		{
+			name: "a passing package shows only its own line",
+			events: []string{
+				`{"Action":"run","Package":"p","Test":"TestA"}`,
+				`{"Action":"output","Package":"p","Test":"TestA","Output":"chatter\n"}`,
+				`{"Action":"pass","Package":"p","Test":"TestA"}`,
+				`{"Action":"output","Package":"p","Output":"PASS\n"}`,
+				`{"Action":"output","Package":"p","Output":"ok  \tp\t0.1s\n"}`,
+				`{"Action":"pass","Package":"p"}`,
+			},
+			want: totals{passed: 1}, shows: []string{"ok  \tp"}, hides: []string{"chatter", "PASS"},
+		}, {
+			name: "subtests count, their parent does not",
+			events: []string{
+				`{"Action":"run","Package":"p","Test":"TestA"}`,
+				`{"Action":"run","Package":"p","Test":"TestA/x"}`,
+				`{"Action":"run","Package":"p","Test":"TestA/y"}`,
+				`{"Action":"output","Package":"p","Test":"TestA/y","Output":"y was wrong\n"}`,
+				`{"Action":"pass","Package":"p","Test":"TestA/x"}`,
+				`{"Action":"fail","Package":"p","Test":"TestA/y"}`,
+				`{"Action":"fail","Package":"p","Test":"TestA"}`,
+				`{"Action":"fail","Package":"p"}`,
+			},
+			want: totals{passed: 1, failed: 1}, shows: []string{"y was wrong"},
+		}, {
+			name: "a parent that fails by itself counts",
+			events: []string{
+				`{"Action":"run","Package":"p","Test":"TestA"}`,
+				`{"Action":"run","Package":"p","Test":"TestA/x"}`,
+				`{"Action":"pass","Package":"p","Test":"TestA/x"}`,
+				`{"Action":"fail","Package":"p","Test":"TestA"}`,
+				`{"Action":"fail","Package":"p"}`,
+			},
+			want: totals{passed: 1, failed: 1},
+		}, {
+			name: "a package that does not build is a failure",
+			events: []string{
+				`{"Action":"build-output","ImportPath":"p","Output":"p.go:1: undefined: x\n"}`,
+				`{"Action":"build-fail","ImportPath":"p"}`,
+				`{"Action":"output","Package":"p","Output":"FAIL\tp [build failed]\n"}`,
+				`{"Action":"fail","Package":"p","FailedBuild":"p"}`,
+			},
+			want: totals{failed: 1}, shows: []string{"undefined: x", "[build failed]"},
+		}, {
+			name: "a test that died with its process is a failure",
+			events: []string{
+				`{"Action":"run","Package":"p","Test":"TestA"}`,
+				`{"Action":"output","Package":"p","Test":"TestA","Output":"panic: no\n"}`,
+				`{"Action":"fail","Package":"p"}`,
+			},
+			want: totals{failed: 1}, shows: []string{"panic: no"},
+		}, {
+			name: "a package whose end is missing is a failure",
+			events: []string{
+				`{"Action":"run","Package":"p","Test":"TestA"}`,
+				`{"Action":"pass","Package":"p","Test":"TestA"}`,
+			},
+			want: totals{passed: 1, failed: 1}, shows: []string{"ended without a result"},
+		}, {
+			name: "a skipped test is neither, and is named",
+			events: []string{
+				`{"Action":"run","Package":"p","Test":"TestA"}`,
+				`{"Action":"skip","Package":"p","Test":"TestA"}`,
+				`{"Action":"pass","Package":"p"}`,
+			},
+			want: totals{skipped: 1}, shows: []string{"skipped: p TestA"},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var out bytes.Buffer
+			tally := filepath.Join(t.TempDir(), "tally")
+			ok, err := count(strings.NewReader(strings.Join(c.events, "\n")+"\n"), &out, tally)
+			if err != nil || ok != (c.want.failed == 0) {
+				t.Fatalf("ok %v, error %v", ok, err)
+			}
+			for _, text := range c.shows {
+				if !strings.Contains(out.String(), text) {
+					t.Errorf("does not show %q:\n%s", text, out.String())
+				}
+			}
+			for _, text := range c.hides {
+				if strings.Contains(out.String(), text) {
+					t.Errorf("shows %q:\n%s", text, out.String())
+				}
+			}
+			// The sum over two phases is what ends the run.
+			if _, err := count(strings.NewReader(""), &out, tally); err != nil {
+				t.Fatal(err)
+			}
+			out.Reset()
+			if err := report(&out, tally); err != nil {
+				t.Fatal(err)
+			}
+			want := fmt.Sprintf("%d passed, %d failed\n", c.want.passed, c.want.failed)
+			if !strings.HasSuffix(out.String(), want) {
+				t.Errorf("sum is %q, want it to end with %q", out.String(), want)
+			}
+		})
+	}
+}
