@@ -97,6 +97,7 @@ type View struct {
 	Failed     map[fsm.NodeID]string
 	CaughtUp   map[fsm.NodeID]bool // raft followers that could take over leadership
 	Appointed  []time.Duration     // ages of the recent Appoints of another node, newest first
+	SealingFor time.Duration       // since this leader first sent a seal for State.Epoch; 0: it has not
 	WishAge    time.Duration       // since this leader first saw State.Wish
 	EpochAge   time.Duration       // since this leader first saw State.Epoch
 	BeatEvery  time.Duration

@@ -1,0 +1,64 @@
+package failover
+
+import (
+	"fmt"
+)
+
+// Rule is one row of the table. The first row whose When holds decides.
+type Rule struct {
+	// Name goes to logs, metrics, the Raft command (By) and explain; it never changes its meaning.
+	Name string
+	// Comment is what an operator reads beside the name.
+	Comment string
+
+	when func(*facts) bool
+	then func(*facts) Decision
+}
+
+// Rules returns the table in its order, for documents, the API and tests.
+func Rules() []Rule {
+	return []Rule{
+		{"no-cluster", "The log holds no cluster yet.", noCluster, thenWait},
+		{"paused", "An operator paused automatic decisions; `quorate resume` ends it.", paused, thenWait},
+		{"first-primary", "No primary was ever appointed: the bootstrapping node becomes it.", firstPrimary, thenFirstPrimary},
+		{"resume-unseen", "The pause ended but the primary has not shown that it knows: it may still write without a lease.", resumeUnseen, thenStuckOnResume},
+		{"backing-off", "Several failovers within a minute: wait before the next one.", backingOff, thenBackOff},
+		{"ask-first", "A majority has not heard the primary for failover_after: ask when each voter vouched last, before sealing anything.", mustAsk, thenAsk},
+		{"still-vouched", "The primary seemed silent but a majority vouched for it recently.", stillVouched, thenStillVouched},
+		{"re-appoint", "The primary is alive but some voter sealed its epoch: the same node gets the next epoch.", sealedButAlive, thenReappoint},
+		{"primary-released", "The primary stopped serving for good and said so: seal and take positions.", releasedUnsealed, thenSeal},
+		{"primary-silent", "A majority neither hears the primary nor has vouched for it within failover_after: seal its epoch.", silentUnsealed, thenSeal},
+		{"wait-lease", "A majority has sealed; what is left of its last vouches must run out.", leaseMayRun, thenWaitLease},
+		{"wait-positions", "Standbys that are alive have not all told the end of their WAL.", positionsPending, thenSeal},
+		{"best-standby", "The old lease has certainly ended and this standby holds every acknowledged commit.", standbyQualifies, thenAppoint},
+		{"restart-in-place", "No standby qualifies; the released primary holds everything and can start again.", restartable, thenReappoint},
+		{"nobody-qualifies", "Nobody here is known to hold every acknowledged commit: stay read-only until a node returns.", replacing, thenStuck},
+		{"switchover-void", "The requested switchover cannot be carried out.", wishVoid, thenEndWish},
+		{"switchover-begin", "The candidate streams and has nearly everything: the primary may hand over.", wishReady, thenBeginWish},
+		{"switchover-running", "A switchover is under way.", wishPending, thenWait},
+		{"hand-off", "The Raft leader lives on the primary's node: move it, so that losing that host needs no election.", leaderOnPrimary, thenHandOff},
+		{"sync-raise", "The primary promised that it enforces the stricter rule: record it.", promised, thenCommitPromise},
+		{"sync-grow", "A caught-up node becomes one of those that hold every acknowledged commit.", syncCanGrow, thenGrowSync},
+		{"sync-raising", "The primary is bringing one more copy per commit into force.", syncMustRaise, thenWait},
+		{"at-risk", "The primary serves, but a node is missing.", nodeMissing, thenAtRisk},
+		{"primary-starting", "The primary was appointed and does not serve yet.", notServing, thenWait},
+		{"healthy", "The primary serves and nothing needs doing.", always, thenHealthy},
+	}
+}
+
+// Decide says what the leader should do next. Equal views give equal decisions. The last rule matches every view.
+func Decide(v View) Decision {
+	f := study(v)
+	for _, r := range Rules() {
+		if !r.when(f) {
+			continue
+		}
+		d := r.then(f)
+		d.Rule = r.Name
+		if len(d.Because) == 0 {
+			d.Because = []string{r.Comment}
+		}
+		return d
+	}
+	return Decision{Rule: "none", Verdict: Stuck, Do: Nothing{}, Because: []string{fmt.Sprintf("no rule matches a view of epoch %d", v.State.Epoch)}}
+}

@@ -1,0 +1,239 @@
+package failover
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/quorate/quorate/fsm"
+)
+
+// The conditions and conclusions of the table, in its order.
+
+func always(*facts) bool      { return true }
+func noCluster(f *facts) bool { return f.State.ClusterID == "" }
+func paused(f *facts) bool    { return f.State.Paused }
+
+func firstPrimary(f *facts) bool { return f.State.Epoch == 0 }
+
+func thenWait(*facts) Decision { return Decision{Verdict: Waiting, Do: Nothing{}} }
+
+func thenFirstPrimary(f *facts) Decision {
+	s, ok := f.Seen[f.FirstNode]
+	if !ok || !f.fresh(s) {
+		return Decision{Verdict: Waiting, Do: Nothing{}, Because: []string{f.name(f.FirstNode) + " has not been heard yet"}}
+	}
+	return f.propose(fsm.Appoint{IfEpoch: 0, Node: f.FirstNode, Timeline: 1},
+		f.name(f.FirstNode)+" is the bootstrapping node")
+}
+
+// replacing says that something wants another assignment than the present one.
+func replacing(f *facts) bool { return f.released != nil || f.silent || len(f.Seals) > 0 }
+
+// resumeUnseen guards lease.md rule 10: after a resume nobody else is appointed until the primary's own report shows a
+// Rev at or past it, or the primary released.
+func resumeUnseen(f *facts) bool {
+	return replacing(f) && f.State.PauseRev > 0 && f.released == nil && f.Seen[f.State.Primary].Report.Rev < f.State.PauseRev
+}
+
+func thenStuckOnResume(f *facts) Decision {
+	return Decision{Verdict: Stuck, Do: Nothing{}, Because: []string{
+		fmt.Sprintf("the resume is revision %d; %s last showed revision %d", f.State.PauseRev, f.name(f.State.Primary), f.Seen[f.State.Primary].Report.Rev),
+		"make sure that its host is down, then say so",
+	}}
+}
+
+// backoffLeft is how much longer automatic failover holds still: nothing after the first, then 1, 2, 4 ... 30 s counted from
+// the newest (DETAILS 10). A release is no exception, a re-appointment is not counted.
+func (f *facts) backoffLeft() time.Duration {
+	n := 0
+	for _, age := range f.Appointed {
+		if age < backoffWindow {
+			n++
+		}
+	}
+	if n < 2 {
+		return 0
+	}
+	wait := min(time.Second<<min(n-2, 5), backoffMax)
+	return max(0, wait-f.Appointed[0])
+}
+
+func backingOff(f *facts) bool { return replacing(f) && len(f.Seals) == 0 && f.backoffLeft() > 0 }
+
+func thenBackOff(f *facts) Decision {
+	left := f.backoffLeft()
+	return Decision{Verdict: Waiting, Do: Nothing{}, Again: left, Because: []string{
+		fmt.Sprintf("%d failovers within the last minute, the newest %s ago; next one in %s", len(f.Appointed), f.Appointed[0].Round(time.Millisecond), left.Round(time.Millisecond)),
+	}}
+}
+
+// answered counts the voters whose fresh answer puts their last vouch further back than failover_after, and those whose
+// fresh answer does not.
+func (f *facts) answered() (quiet, vouching []fsm.NodeID) {
+	for _, id := range f.State.Electorate.Voters {
+		a, ok := f.Answers[id]
+		if !ok || a.Age > f.BeatEvery || id == f.State.Primary {
+			continue
+		}
+		if a.VouchedAgo+a.Age > f.failoverAfter {
+			quiet = append(quiet, id)
+		} else {
+			vouching = append(vouching, id)
+		}
+	}
+	return quiet, vouching
+}
+
+func mustAsk(f *facts) bool {
+	if !f.silent || f.released != nil || len(f.Seals) > 0 {
+		return false
+	}
+	quiet, vouching := f.answered()
+	return len(quiet) < f.majority && len(quiet)+len(vouching) < len(f.deafVoters)
+}
+
+func thenAsk(f *facts) Decision {
+	return Decision{Verdict: Acting, Do: Ask{Epoch: f.State.Epoch, Voters: f.deafVoters}, Because: append(f.whySilent(),
+		fmt.Sprintf("asking %s for their last vouch", f.names(f.deafVoters)))}
+}
+
+func stillVouched(f *facts) bool {
+	quiet, _ := f.answered()
+	return f.silent && f.released == nil && len(f.Seals) == 0 && len(quiet) < f.majority
+}
+
+func thenStillVouched(f *facts) Decision {
+	quiet, vouching := f.answered()
+	return Decision{Verdict: Waiting, Do: Nothing{}, Again: f.BeatEvery, Because: []string{
+		fmt.Sprintf("%d of %d needed voters have not vouched for %s; %s vouched within it", len(quiet), f.majority, f.failoverAfter, f.names(vouching)),
+	}}
+}
+
+// sealedButAlive: a seal costs the sealed standby its replication and the primary a vouch. As soon as the suspicion has
+// proved false the same node is appointed again (lease.md rule 9); it needs no evidence.
+func sealedButAlive(f *facts) bool {
+	if f.silent || f.released != nil || !f.primaryFresh {
+		return false
+	}
+	run := f.Seen[f.State.Primary].Report.Run
+	if run != RunRunning && run != RunFrozen && run != RunStarting {
+		return false
+	}
+	return len(f.sealers()) > 0
+}
+
+// sealers lists the voters that no longer vouch for the present epoch.
+func (f *facts) sealers() []fsm.NodeID {
+	var out []fsm.NodeID
+	for _, id := range f.State.Electorate.Voters {
+		if f.Seen[id].Sealed >= f.State.Epoch || f.Seals[id].Epoch >= f.State.Epoch {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+func thenReappoint(f *facts) Decision {
+	why := fmt.Sprintf("%s is alive and not silent; sealed by %s", f.name(f.State.Primary), f.names(f.sealers()))
+	if f.released != nil {
+		why = fmt.Sprintf("%s released epoch %d at %s and no standby holds every acknowledged commit", f.name(f.State.Primary), f.State.Epoch, f.released.FinalLSN)
+	}
+	return f.propose(fsm.Appoint{IfEpoch: f.State.Epoch, Node: f.State.Primary}, why)
+}
+
+func releasedUnsealed(f *facts) bool { return f.released != nil && len(f.Positions)+len(f.Failed) == 0 }
+
+func silentUnsealed(f *facts) bool {
+	return f.silent && f.released == nil && len(f.sealed) < f.majority
+}
+
+// thenSeal asks everyone alive that has not answered: voters for their seal, data nodes for their detached position.
+func thenSeal(f *facts) Decision {
+	do := SealNow{Epoch: f.State.Epoch}
+	for _, id := range f.State.Electorate.Voters {
+		if f.Seals[id].Epoch < f.State.Epoch && (id != f.State.Primary || f.released == nil) {
+			do.Seal = append(do.Seal, id)
+		}
+	}
+	for id, m := range f.State.Members {
+		if _, has := f.positions[id]; m.Role == fsm.RoleData && id != f.State.Primary && !has {
+			do.Detach = append(do.Detach, id)
+		}
+	}
+	sortIDs(do.Detach)
+	because := f.whySilent()
+	if f.released != nil {
+		because = []string{fmt.Sprintf("%s released epoch %d at %s", f.name(f.State.Primary), f.State.Epoch, f.released.FinalLSN)}
+	}
+	return Decision{Verdict: Acting, Do: do, Because: append(because, f.collected()...)}
+}
+
+// leaseMayRun holds while the old primary may still be inside its lease: no release, and the waits are not over.
+func leaseMayRun(f *facts) bool {
+	return f.silent && f.released == nil && len(f.sealed) >= f.majority && !f.sealsDone
+}
+
+func thenWaitLease(f *facts) Decision {
+	return Decision{Verdict: Waiting, Do: Nothing{}, Again: f.waitLeft, Because: []string{
+		fmt.Sprintf("%d voters sealed epoch %d; their last vouches run out in %s", len(f.sealed), f.State.Epoch, f.waitLeft.Round(time.Millisecond)),
+	}}
+}
+
+// positionsPending holds while a standby that is alive has not told its position, within positionsBox of the first seal;
+// past it only while nobody qualifies.
+func positionsPending(f *facts) bool {
+	if f.released == nil && !(f.silent && f.sealsDone) {
+		return false
+	}
+	if f.best != nil && f.SealingFor > positionsBox {
+		return false
+	}
+	for id, m := range f.State.Members {
+		s, heard := f.Seen[id]
+		_, has := f.positions[id]
+		_, failed := f.Failed[id]
+		if m.Role == fsm.RoleData && id != f.State.Primary && heard && f.fresh(s) && s.Report.Run == RunRunning && !has && !failed {
+			return true
+		}
+	}
+	return false
+}
+
+func standbyQualifies(f *facts) bool {
+	return f.best != nil && (f.released != nil || f.silent && f.sealsDone)
+}
+
+func thenAppoint(f *facts) Decision {
+	q := f.best
+	ev := fsm.Evidence{Positions: q.evidence, Release: f.released}
+	for _, id := range f.sealed {
+		s := f.Seals[id]
+		ev.Seals = append(ev.Seals, fsm.Seal{Node: id, Epoch: s.Epoch, LeftMS: ceilMS(s.Left), WaitedMS: s.Age.Milliseconds()})
+	}
+	return f.propose(fsm.Appoint{
+		IfEpoch: f.State.Epoch, Node: q.node, Evidence: ev,
+		Timeline: f.predictedTimeline(), SwitchLSN: q.position.LSN,
+	}, append(f.collected(), fmt.Sprintf("%s has WAL to %s; %d of %d needed positions are not beyond it",
+		f.name(q.node), q.position.LSN, len(q.evidence), fsm.PositionsNeeded(f.State.Sync)))...)
+}
+
+// restartable: a released primary that can start again is appointed again only when no other node qualifies (DETAILS 10).
+func restartable(f *facts) bool {
+	return f.released != nil && f.primaryFresh && f.Seen[f.State.Primary].Report.Restartable
+}
+
+func thenStuck(f *facts) Decision {
+	need := fsm.PositionsNeeded(f.State.Sync)
+	because := append(f.collected(), fmt.Sprintf("an election needs the positions of %d of %s", need, f.names(f.State.Sync.Members)))
+	for _, id := range f.State.Sync.Members {
+		if _, has := f.positions[id]; !has {
+			because = append(because, "missing: "+f.name(id)+f.whyMissing(id))
+		}
+	}
+	if !f.silent && f.released == nil {
+		return Decision{Verdict: Waiting, Do: Nothing{}, Because: because}
+	}
+	return Decision{Verdict: Stuck, Do: Nothing{}, Because: because}
+}
+
+func ceilMS(d time.Duration) int64 { return int64((d + time.Millisecond - 1) / time.Millisecond) }

@@ -1,0 +1,190 @@
+package failover
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/pg"
+)
+
+// The rows that apply while the primary is in place: switchover, the leader's own place, the sync rule, health.
+
+func wishPending(f *facts) bool { return f.State.Wish != nil }
+
+// wishFault says why the wish cannot be carried out now: its candidate and what speaks against it.
+func (f *facts) wishFault() (fsm.NodeID, string) {
+	w := f.State.Wish
+	to := w.To
+	if to == "" {
+		to = f.furthestStandby()
+	}
+	m, ok := f.State.Members[to]
+	switch {
+	case to == "":
+		return to, "no standby streams from the primary"
+	case !ok:
+		return to, fmt.Sprintf("%s is not a member", to)
+	case to == f.State.Primary:
+		return to, m.Name + " is the primary already"
+	case m.Role != fsm.RoleData || m.NoFailover:
+		return to, m.Name + " is not electable"
+	case len(f.State.Sync.Members) > 0 && !member(f.State.Sync.Members, to):
+		return to, m.Name + " is not yet one of the nodes that hold every acknowledged commit"
+	}
+	p := f.Seen[f.State.Primary].Report
+	for _, s := range p.Streaming {
+		if s.Node != to {
+			continue
+		}
+		if l := lag(p.Flush, s.Flush); l > switchoverLag {
+			return to, fmt.Sprintf("%s is %d bytes behind (limit %d)", m.Name, l, switchoverLag)
+		}
+		return to, ""
+	}
+	return to, m.Name + " does not stream from the primary"
+}
+
+func (f *facts) furthestStandby() fsm.NodeID {
+	var best fsm.NodeID
+	var at pg.LSN
+	for _, s := range f.Seen[f.State.Primary].Report.Streaming {
+		m := f.State.Members[s.Node]
+		if m.Role != fsm.RoleData || m.NoFailover || (len(f.State.Sync.Members) > 0 && !member(f.State.Sync.Members, s.Node)) {
+			continue
+		}
+		if best == "" || s.Flush > at || s.Flush == at && best == f.Self {
+			best, at = s.Node, s.Flush
+		}
+	}
+	return best
+}
+
+func wishVoid(f *facts) bool {
+	w := f.State.Wish
+	if w == nil {
+		return false
+	}
+	if w.Epoch != f.State.Epoch {
+		return true
+	}
+	if w.Approved {
+		return f.WishAge > wishBox
+	}
+	_, fault := f.wishFault()
+	return fault != "" && f.WishAge > wishPatience
+}
+
+func thenEndWish(f *facts) Decision {
+	w := f.State.Wish
+	why := fmt.Sprintf("it was made for epoch %d, now is epoch %d", w.Epoch, f.State.Epoch)
+	if w.Epoch == f.State.Epoch {
+		if _, why = f.wishFault(); why == "" {
+			why = fmt.Sprintf("the primary did not hand over within %s", wishBox)
+		}
+	}
+	return f.propose(fsm.EndWish{ID: w.ID, Because: why}, why)
+}
+
+func wishReady(f *facts) bool {
+	if f.State.Wish == nil || f.State.Wish.Approved || !f.primaryFresh || f.Seen[f.State.Primary].Report.Serving != f.State.Epoch {
+		return false
+	}
+	_, fault := f.wishFault()
+	return fault == ""
+}
+
+func thenBeginWish(f *facts) Decision {
+	to, _ := f.wishFault()
+	return f.propose(fsm.BeginSwitchover{ID: f.State.Wish.ID, To: to}, "candidate "+f.name(to))
+}
+
+// leaderOnPrimary: with the leader elsewhere a dead primary needs no election and a dead leader disturbs no writes.
+func leaderOnPrimary(f *facts) bool { return f.Leading && f.Self == f.State.Primary && f.heir() != "" }
+
+// heir is the voter that should lead instead: heard, caught up, lowest id.
+func (f *facts) heir() fsm.NodeID {
+	for _, id := range f.State.Electorate.Voters {
+		s, heard := f.Seen[id]
+		if id != f.Self && heard && f.fresh(s) && f.CaughtUp[id] {
+			return id
+		}
+	}
+	return ""
+}
+
+func thenHandOff(f *facts) Decision {
+	to := f.heir()
+	return Decision{Verdict: Acting, Do: HandOff{To: to}, Because: []string{f.name(f.Self) + " is primary and Raft leader; " + f.name(to) + " can lead"}}
+}
+
+func promised(f *facts) bool {
+	p := f.Seen[f.State.Primary].Report.Promise
+	return p != nil && p.Node == f.State.Primary && p.Rev == f.State.Rev
+}
+
+func thenCommitPromise(f *facts) Decision {
+	p := f.Seen[f.State.Primary].Report.Promise
+	return f.propose(fsm.SetSync{Rule: p.Rule, Promise: p},
+		fmt.Sprintf("%s promised %s under revision %d", f.name(p.Node), f.rule(p.Rule), p.Rev))
+}
+
+func syncCanGrow(f *facts) bool {
+	_, promise, ok := f.nextSync()
+	return ok && !promise
+}
+
+func syncMustRaise(f *facts) bool {
+	_, promise, ok := f.nextSync()
+	return ok && promise
+}
+
+func (f *facts) nextSync() (fsm.SyncRule, bool, bool) {
+	if f.State.Config.Settings.Durability == fsm.DurabilityAsync {
+		return fsm.SyncRule{}, false, false
+	}
+	return fsm.NextSync(f.State.Sync, f.caughtUp(), f.State.Primary)
+}
+
+func thenGrowSync(f *facts) Decision {
+	next, _, _ := f.nextSync()
+	return f.propose(fsm.SetSync{Rule: next}, fmt.Sprintf("%s becomes %s", f.rule(f.State.Sync), f.rule(next)))
+}
+
+// missing lists the members without a fresh healthy report, and the data nodes that should stream and do not.
+func (f *facts) missing() []string {
+	streams := map[fsm.NodeID]bool{f.State.Primary: true}
+	for _, s := range f.Seen[f.State.Primary].Report.Streaming {
+		streams[s.Node] = true
+	}
+	var out []string
+	for _, id := range f.memberIDs() {
+		m := f.State.Members[id]
+		s, heard := f.Seen[id]
+		switch {
+		case !heard:
+			out = append(out, m.Name+" has not been heard")
+		case !f.fresh(s):
+			out = append(out, fmt.Sprintf("%s was last heard %s ago", m.Name, s.Age.Round(time.Millisecond)))
+		case m.Role == fsm.RoleData && s.Report.Problem != "":
+			out = append(out, m.Name+": "+s.Report.Problem)
+		case m.Role == fsm.RoleData && !streams[id]:
+			out = append(out, m.Name+" does not stream from the primary")
+		}
+	}
+	return out
+}
+
+func nodeMissing(f *facts) bool { return !notServing(f) && len(f.missing()) > 0 }
+
+func thenAtRisk(f *facts) Decision {
+	return Decision{Verdict: AtRisk, Do: Nothing{}, Because: f.missing()}
+}
+
+func notServing(f *facts) bool { return f.Seen[f.State.Primary].Report.Serving != f.State.Epoch }
+
+func thenHealthy(f *facts) Decision {
+	return Decision{Verdict: Healthy, Do: Nothing{}, Because: []string{
+		fmt.Sprintf("%s serves epoch %d; %s", f.name(f.State.Primary), f.State.Epoch, f.rule(f.State.Sync)),
+	}}
+}

@@ -1,0 +1,273 @@
+package failover
+
+import (
+	"sort"
+	"time"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/pg"
+)
+
+// Limits that are parts of the procedure rather than an operator's choice.
+const (
+	// positionsBox is how long a failover waits for the WAL positions of standbys that are alive although enough others
+	// are known: a more advanced one that is not waited for would diverge and need a new copy. Several times what a
+	// detach takes, small beside failover_after.
+	positionsBox = 250 * time.Millisecond
+	// beatsFresh is how many beat intervals old a report may be and still count as present.
+	beatsFresh = 3
+	// switchoverLag is how far behind, in bytes, a candidate may be when the primary is told to hand over: what is left
+	// is sent within milliseconds.
+	switchoverLag = 1 << 20
+	// wishPatience bounds how long a request waits for its candidate, wishBox how long an approved one may take.
+	wishPatience = 10 * time.Second
+	wishBox      = 60 * time.Second
+	// Backing off: the second failover within backoffWindow waits a second, each further one twice as long.
+	backoffWindow = 60 * time.Second
+	backoffMax    = 30 * time.Second
+)
+
+// facts are what the rules read: the view and what follows from it, computed once.
+type facts struct {
+	View
+	failoverAfter time.Duration
+	voters        map[fsm.NodeID]bool
+	majority      int
+	released      *fsm.Release // by the primary, of the present epoch
+	deafVoters    []fsm.NodeID // voters whose fresh report has not heard the primary for failover_after
+	silent        bool
+	primaryFresh  bool
+	sealed        []fsm.NodeID // voters that sealed the present epoch for us
+	sealsDone     bool         // a majority sealed and its waits are over
+	waitLeft      time.Duration
+	positions     map[fsm.NodeID]fsm.Position
+	best          *candidate
+}
+
+// candidate is a standby that may be appointed, with the positions that show it.
+type candidate struct {
+	node     fsm.NodeID
+	position fsm.Position
+	evidence []fsm.Position
+}
+
+func study(v View) *facts {
+	f := &facts{View: v, failoverAfter: time.Duration(v.State.Config.Settings.FailoverAfterMS) * time.Millisecond}
+	f.voters = make(map[fsm.NodeID]bool, len(v.State.Electorate.Voters))
+	for _, id := range v.State.Electorate.Voters {
+		f.voters[id] = true
+	}
+	f.majority = len(f.voters)/2 + 1
+	if s, ok := v.Seen[v.State.Primary]; ok {
+		f.primaryFresh = f.fresh(s)
+		if r := s.Report.Released; r != nil && r.Epoch == v.State.Epoch && r.Node == v.State.Primary {
+			f.released = r
+		}
+	}
+	f.studySilence()
+	f.studySeals()
+	f.studyPositions()
+	return f
+}
+
+func (f *facts) fresh(s Sighting) bool { return s.Age <= beatsFresh*f.BeatEvery }
+
+// studySilence applies DETAILS 6: the primary is silent when a majority of voters each have a fresh report here in which
+// the primary's last beat, aged by the report's own age, is older than failover_after.
+func (f *facts) studySilence() {
+	for _, id := range f.State.Electorate.Voters {
+		if id == f.State.Primary {
+			continue
+		}
+		if age, ok := f.ageAt(id); ok && age > f.failoverAfter {
+			f.deafVoters = append(f.deafVoters, id)
+		}
+	}
+	f.silent = f.State.Epoch > 0 && len(f.deafVoters) >= f.majority
+}
+
+// ageAt is how long ago voter id heard the primary, as far as the looker can tell.
+func (f *facts) ageAt(id fsm.NodeID) (time.Duration, bool) {
+	if id == f.Self {
+		if s, ok := f.Seen[f.State.Primary]; ok {
+			return s.Age, true
+		}
+		return f.LeadingFor, true
+	}
+	s, ok := f.Seen[id]
+	if !ok || !f.fresh(s) {
+		return 0, false
+	}
+	for _, a := range s.Report.Sightings {
+		if a.Node == f.State.Primary {
+			return time.Duration(a.MS)*time.Millisecond + s.Age, true
+		}
+	}
+	return 0, false
+}
+
+// studySeals finds whether some majority has sealed the present epoch with its waits elapsed (lease.md rule 6): the
+// majority whose waits end first counts.
+func (f *facts) studySeals() {
+	var left []time.Duration
+	for _, id := range f.State.Electorate.Voters {
+		s, ok := f.Seals[id]
+		if !ok || s.Epoch < f.State.Epoch {
+			continue
+		}
+		f.sealed = append(f.sealed, id)
+		left = append(left, max(0, s.Left-s.Age))
+	}
+	if len(left) < f.majority {
+		return
+	}
+	sort.Slice(left, func(i, j int) bool { return left[i] < left[j] })
+	f.waitLeft = left[f.majority-1]
+	f.sealsDone = f.waitLeft == 0
+}
+
+// studyPositions gathers the positions that count for the present epoch, the released primary's own included, and the
+// best standby that they allow.
+func (f *facts) studyPositions() {
+	f.positions = make(map[fsm.NodeID]fsm.Position, len(f.Positions)+1)
+	for id, p := range f.Positions {
+		if p.Detached >= f.State.Epoch && id != f.State.Primary {
+			f.positions[id] = p
+		}
+	}
+	if r := f.released; r != nil {
+		f.positions[r.Node] = fsm.Position{Node: r.Node, Detached: r.Epoch, Timeline: r.Timeline, LSN: r.FinalLSN}
+	}
+	for _, id := range f.sortedPositions() {
+		c := f.qualify(id)
+		if c != nil && (f.best == nil || f.better(c, f.best)) {
+			f.best = c
+		}
+	}
+}
+
+func (f *facts) sortedPositions() []fsm.NodeID {
+	ids := make([]fsm.NodeID, 0, len(f.positions))
+	for id := range f.positions {
+		ids = append(ids, id)
+	}
+	sort.Slice(ids, func(i, j int) bool { return ids[i] < ids[j] })
+	return ids
+}
+
+// qualify says whether node q may be appointed: it is electable, and at least |D|-K+1 members of D have positions not
+// beyond q's (lease.md rule 14). Positions beyond q's are left out of the evidence: whatever they hold more was acknowledged
+// only if a commit could be on fewer than K members, which the count excludes.
+func (f *facts) qualify(q fsm.NodeID) *candidate {
+	m, ok := f.State.Members[q]
+	if !ok || q == f.State.Primary || m.Role != fsm.RoleData || m.NoFailover {
+		return nil
+	}
+	async := len(f.State.Sync.Members) == 0
+	if !async && !member(f.State.Sync.Members, q) {
+		return nil
+	}
+	if s, ok := f.Seen[q]; !ok || !f.fresh(s) || s.Report.Run != RunRunning {
+		return nil
+	}
+	pos := f.positions[q]
+	if _, ok := f.State.RankOf(pos.Timeline); !ok {
+		return nil
+	}
+	c := &candidate{node: q, position: pos}
+	inD := 0
+	for _, id := range f.sortedPositions() {
+		if f.beyond(f.positions[id], pos) {
+			continue
+		}
+		c.evidence = append(c.evidence, f.positions[id])
+		if member(f.State.Sync.Members, id) {
+			inD++
+		}
+	}
+	if inD < fsm.PositionsNeeded(f.State.Sync) {
+		return nil
+	}
+	return c
+}
+
+// beyond says whether a is further than b: history first, then LSN. A timeline off the lineage is beyond everything.
+func (f *facts) beyond(a, b fsm.Position) bool {
+	ra, okA := f.State.RankOf(a.Timeline)
+	rb, okB := f.State.RankOf(b.Timeline)
+	if !okA || !okB {
+		return !okA
+	}
+	if ra != rb {
+		return ra > rb
+	}
+	return a.LSN > b.LSN
+}
+
+// better orders two qualified candidates: the wished one, then position, priority, not the Raft leader's node (it saves
+// moving the leadership), then id.
+func (f *facts) better(a, b *candidate) bool {
+	if w := f.State.Wish; w != nil && w.Approved && w.To != "" {
+		if (a.node == w.To) != (b.node == w.To) {
+			return a.node == w.To
+		}
+	}
+	if f.beyond(a.position, b.position) || f.beyond(b.position, a.position) {
+		return f.beyond(a.position, b.position)
+	}
+	pa, pb := f.State.Members[a.node].Priority, f.State.Members[b.node].Priority
+	if pa != pb {
+		return pa > pb
+	}
+	if (a.node == f.Self) != (b.node == f.Self) {
+		return b.node == f.Self
+	}
+	return a.node < b.node
+}
+
+// predictedTimeline is above every timeline ever appointed, so that two promotions never share a number.
+func (f *facts) predictedTimeline() pg.Timeline {
+	var top pg.Timeline
+	for _, l := range f.State.Lineage {
+		top = max(top, l.Timeline)
+	}
+	return top + 1
+}
+
+// caughtUp lists the electable data nodes that the primary's last report shows streaming past the rest, the primary
+// included: those that may be in D.
+func (f *facts) caughtUp() []fsm.NodeID {
+	p, ok := f.Seen[f.State.Primary]
+	if !ok || !f.primaryFresh || p.Report.Serving != f.State.Epoch {
+		return nil
+	}
+	out := []fsm.NodeID{f.State.Primary}
+	for _, s := range p.Report.Streaming {
+		m, known := f.State.Members[s.Node]
+		seen, heard := f.Seen[s.Node]
+		if !known || m.Role != fsm.RoleData || m.NoFailover || !heard || !f.fresh(seen) || seen.Report.Run != RunRunning {
+			continue
+		}
+		if lag(p.Report.Flush, s.Flush) <= switchoverLag {
+			out = append(out, s.Node)
+		}
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i] < out[j] })
+	return out
+}
+
+func lag(ahead, behind pg.LSN) pg.LSN {
+	if behind >= ahead {
+		return 0
+	}
+	return ahead - behind
+}
+
+func member(set []fsm.NodeID, id fsm.NodeID) bool {
+	for _, m := range set {
+		if m == id {
+			return true
+		}
+	}
+	return false
+}

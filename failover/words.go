@@ -1,0 +1,95 @@
+package failover
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/quorate/quorate/fsm"
+)
+
+// How facts are said to people.
+
+func (f *facts) propose(c fsm.Command, because ...string) Decision {
+	return Decision{Verdict: Acting, Do: Propose{Command: c, IfRev: f.State.Rev}, Because: because}
+}
+
+func (f *facts) name(id fsm.NodeID) string {
+	if m, ok := f.State.Members[id]; ok && m.Name != "" {
+		return m.Name
+	}
+	if id == "" {
+		return "nobody"
+	}
+	return string(id)
+}
+
+func (f *facts) names(ids []fsm.NodeID) string {
+	if len(ids) == 0 {
+		return "nobody"
+	}
+	out := make([]string, len(ids))
+	for i, id := range ids {
+		out[i] = f.name(id)
+	}
+	sort.Strings(out)
+	return strings.Join(out, ", ")
+}
+
+func (f *facts) rule(r fsm.SyncRule) string {
+	if len(r.Members) == 0 {
+		return "commits are acknowledged by the primary alone"
+	}
+	return fmt.Sprintf("%d copies among %s", r.Copies, f.names(r.Members))
+}
+
+func (f *facts) whySilent() []string {
+	var out []string
+	for _, id := range f.deafVoters {
+		age, _ := f.ageAt(id)
+		out = append(out, fmt.Sprintf("%s heard %s %s ago (limit %s)", f.name(id), f.name(f.State.Primary), age.Round(time.Millisecond), f.failoverAfter))
+	}
+	return out
+}
+
+// collected lists the seals and positions at hand, in the order of names.
+func (f *facts) collected() []string {
+	var out []string
+	for _, id := range f.memberIDs() {
+		if s, ok := f.Seals[id]; ok {
+			out = append(out, fmt.Sprintf("%s sealed epoch %d with %s left, %s ago", f.name(id), s.Epoch, s.Left.Round(time.Millisecond), s.Age.Round(time.Millisecond)))
+		}
+		if p, ok := f.positions[id]; ok {
+			out = append(out, fmt.Sprintf("%s has WAL to %d/%s", f.name(id), p.Timeline, p.LSN))
+		}
+		if why, ok := f.Failed[id]; ok {
+			out = append(out, fmt.Sprintf("%s gave no position: %s", f.name(id), why))
+		}
+	}
+	return out
+}
+
+func (f *facts) whyMissing(id fsm.NodeID) string {
+	s, heard := f.Seen[id]
+	switch {
+	case !heard:
+		return ", never heard since this leader started"
+	case !f.fresh(s):
+		return fmt.Sprintf(", last heard %s ago", s.Age.Round(time.Millisecond))
+	case f.Failed[id] != "":
+		return ", " + f.Failed[id]
+	}
+	return fmt.Sprintf(", alive (%s)", s.Report.Run)
+}
+
+func (f *facts) memberIDs() []fsm.NodeID {
+	ids := make([]fsm.NodeID, 0, len(f.State.Members))
+	for id := range f.State.Members {
+		ids = append(ids, id)
+	}
+	sort.Slice(ids, func(i, j int) bool { return f.name(ids[i]) < f.name(ids[j]) })
+	return ids
+}
+
+func sortIDs(ids []fsm.NodeID) { sort.Slice(ids, func(i, j int) bool { return ids[i] < ids[j] }) }
