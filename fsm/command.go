@@ -8,13 +8,28 @@ import (
 type Command interface {
 	// Kind is the name the command has in the log for ever.
 	Kind() string
-	apply(State, Envelope) (State, error)
+	// nature says what the machine has to check and count for every command of the kind.
+	nature() nature
+	// apply changes next, which nobody else holds, and says what happened. After an error next is thrown away, half
+	// changed or not.
+	apply(next *State) (event string, err error)
 }
+
+// nature is how a kind of command relates to Rev (DETAILS 4).
+type nature struct {
+	bumpsRev bool // safety depends on what it changes
+	needsRev bool // it is refused unless IfRev is the present Rev
+}
+
+// The three natures: preconditions and effect bound to Rev; effect on Rev without preconditions; neither.
+func bound() nature    { return nature{bumpsRev: true, needsRev: true} }
+func unbound() nature  { return nature{bumpsRev: true} }
+func footnote() nature { return nature{} }
 
 // Envelope carries a Command through the log.
 type Envelope struct {
 	ID     string // request id; a known one is refused with ErrDuplicate
-	IfRev  uint64 // the Rev under which all preconditions were evaluated; 0 for commands that need none
+	IfRev  uint64 // the Rev under which all preconditions were evaluated; may be 0 for commands that need none
 	By     string // the rule or the person
 	Wall   int64  // unix milliseconds, for display only
 	Change Command
@@ -70,11 +85,14 @@ type Release struct {
 	FinalLSN pg.LSN      `json:"final_lsn"` // end of its valid WAL
 }
 
-// Promoted reports the real timeline of an epoch (Version only).
+// Promoted reports the real timeline of an epoch (Version only). Parent may be 0: then it is the timeline that the
+// lineage predicted. A primary that knows its history gives it, because after two appointments of the same node in a row
+// only the node can say whether it promoted once or twice.
 type Promoted struct {
 	Epoch     Epoch       `json:"epoch"`
 	Node      NodeID      `json:"node"`
 	Timeline  pg.Timeline `json:"timeline"`
+	Parent    pg.Timeline `json:"parent,omitempty"`
 	SwitchLSN pg.LSN      `json:"switch_lsn"`
 	SystemID  pg.SystemID `json:"system_id"`
 }

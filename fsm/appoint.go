@@ -1,0 +1,82 @@
+package fsm
+
+import (
+	"fmt"
+
+	"github.com/quorate/quorate/internal/pg"
+)
+
+// Kind is "appoint".
+func (Appoint) Kind() string { return "appoint" }
+
+func (Appoint) nature() nature { return bound() }
+
+// apply names the primary of the next epoch. It never touches R: taking the new primary out of D in the same step would
+// let a member that lacks an acknowledged commit be elected after it (lease.md rule 15).
+func (c Appoint) apply(next *State) (string, error) {
+	if c.IfEpoch != next.Epoch {
+		return "", fmt.Errorf("%w: decided in epoch %d, now it is %d", ErrStaleEpoch, c.IfEpoch, next.Epoch)
+	}
+	if m, ok := next.Members[c.Node]; !ok || m.Role != RoleData {
+		return "", next.Electable(c.Node)
+	}
+	entry, text := Lineage{}, ""
+	switch {
+	case next.Epoch > 0 && c.Node == next.Primary:
+		entry = next.lastLineage()
+		text = fmt.Sprintf("%s appointed again, timeline unchanged", next.Name(c.Node))
+	case next.Paused:
+		return "", fmt.Errorf("%w: only the present primary can be appointed before a resume", ErrPaused)
+	case next.Electable(c.Node) != nil:
+		return "", next.Electable(c.Node)
+	case next.Epoch == 0:
+		entry.Timeline = 1
+		next.Sync = firstSync(c.Node, next.Config.Settings.Durability)
+		text = fmt.Sprintf("%s appointed the first primary", next.Name(c.Node))
+	default:
+		parent, err := next.checkHandover(c)
+		if err != nil {
+			return "", err
+		}
+		entry = Lineage{Timeline: c.Timeline, Parent: parent, SwitchLSN: c.SwitchLSN}
+		text = fmt.Sprintf("%s appointed in place of %s, timeline %d from %s", next.Name(c.Node), next.Name(next.Primary), c.Timeline, c.SwitchLSN)
+	}
+	next.Epoch++
+	next.Primary, next.Wish = c.Node, nil
+	entry.Epoch, entry.Node = next.Epoch, c.Node
+	next.Lineage = append(next.Lineage, entry)
+	return text, nil
+}
+
+// checkHandover proves that the primary can be replaced by another node: nobody writes in its epoch any more, the
+// candidate has every acknowledged commit, and its timeline will be told apart from all others. It returns the timeline
+// that the candidate's will branch from.
+func (s *State) checkHandover(c Appoint) (parent pg.Timeline, err error) {
+	if err := s.checkStopped(c); err != nil {
+		return 0, err
+	}
+	candidate, err := s.checkPositions(c)
+	if err != nil {
+		return 0, err
+	}
+	for _, l := range s.Lineage {
+		if c.Timeline <= l.Timeline {
+			return 0, fmt.Errorf("%w: timeline %d is predicted, but %d belongs to epoch %d; predict a higher one", ErrLineage, c.Timeline, l.Timeline, l.Epoch)
+		}
+	}
+	if candidate == nil { // durability async: nothing is known of its log
+		return s.lastLineage().Timeline, nil
+	}
+	if c.SwitchLSN != candidate.LSN {
+		return 0, fmt.Errorf("%w: the switch is predicted at %s, but the log of %s ends at %s", ErrLineage, c.SwitchLSN, s.Name(c.Node), candidate.LSN)
+	}
+	return candidate.Timeline, nil
+}
+
+// firstSync is R of the first primary, before there is anybody to copy to.
+func firstSync(node NodeID, durability Durability) SyncRule {
+	if durability == DurabilityAsync {
+		return SyncRule{Members: []NodeID{}}
+	}
+	return SyncRule{Members: []NodeID{node}, Copies: 1}
+}
