@@ -57,20 +57,20 @@ func (h *Holder) Start(epoch fsm.Epoch, self fsm.NodeID) bool {
 	return true
 }
 
-// Stop ends the lease at once and for good: after a release, or because the state names another primary. Vouches still
-// under way count for nothing, and the epoch is never held again by this holder.
-func (h *Holder) Stop() {
-	h.barred = max(h.barred, h.epoch)
-	h.holding, h.until, h.pending = false, 0, nil
-}
-
-// Higher says that somebody has seen epoch with another primary. It reports whether that stopped the holder.
-func (h *Holder) Higher(epoch fsm.Epoch) bool {
-	if !h.holding || epoch <= h.epoch {
+// Stop says that this node never again holds an epoch <= epoch: it released it, or the state names another primary. A
+// lease of such an epoch ends at once, and vouches still under way count for nothing. It reports whether one was held.
+func (h *Holder) Stop(epoch fsm.Epoch) bool {
+	h.barred = max(h.barred, epoch)
+	if !h.holding || h.epoch > h.barred {
 		return false
 	}
-	h.Stop()
+	h.holding, h.until, h.pending = false, 0, nil
 	return true
+}
+
+// Higher says that somebody has seen epoch with another primary: a Stop of all epochs before it.
+func (h *Holder) Higher(epoch fsm.Epoch) bool {
+	return epoch > 0 && h.Stop(epoch-1)
 }
 
 // Sent notes a beat that asks voters to vouch for a lease of l. It is called before the beat leaves, with now read before
