@@ -1,7 +1,7 @@
 # Every target is one command that can be typed by hand; ./check is what has to pass.
 GO    ?= go
 TAGS  := hashicorpmetrics
-OUT   ?= bench
+OUT   ?= dist/bench
 RUNS  ?= 20
 FAULTS := host-kill postgres-kill partition switchover
 
