@@ -115,6 +115,7 @@ func (m *Mux) Close() error {
 	for c := range m.conns {
 		open = append(open, c.raw) // no close_notify: it could wait for a dead peer
 	}
+	clear(m.conns)
 	m.mu.Unlock()
 	err := m.listener.Close()
 	for _, c := range open {

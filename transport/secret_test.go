@@ -1,0 +1,80 @@
+package transport
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// testSecret is a fixed secret; n tells several apart.
+func testSecret(t testing.TB, n byte) Secret {
+	t.Helper()
+	s, err := NewSecret(bytes.Repeat([]byte{n}, SecretSize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestParseSecret(t *testing.T) {
+	raw := []byte("\xfb\xff0123456789abcdef0123456789abcd")
+	good := map[string]string{
+		"hex":              hex.EncodeToString(raw),
+		"hex, line end":    hex.EncodeToString(raw) + "\n",
+		"hex, upper case":  strings.ToUpper(hex.EncodeToString(raw)),
+		"base64":           base64.StdEncoding.EncodeToString(raw),
+		"base64, unpadded": base64.RawStdEncoding.EncodeToString(raw),
+		"base64, URL":      " " + base64.URLEncoding.EncodeToString(raw) + "\r\n",
+	}
+	for name, text := range good {
+		s, err := ParseSecret([]byte(text))
+		if err != nil || s.Hex() != hex.EncodeToString(raw) {
+			t.Errorf("%s: %v, %v", name, s.Hex(), err)
+		}
+	}
+	bad := map[string]string{
+		"":                              "it is empty",
+		" \n":                           "it is empty",
+		"abcd":                          "it has 2 bytes, it must have 32",
+		strings.Repeat("ab", 31):        "it has 31 bytes",
+		strings.Repeat("00", 32):        "zero",
+		"correct horse battery staple!": "neither hex nor base64",
+	}
+	for text, want := range bad {
+		_, err := ParseSecret([]byte(text))
+		if !errors.Is(err, ErrBadSecret) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want %q", text, err, want)
+		}
+		if len(text) > 8 && strings.Contains(err.Error(), text) {
+			t.Errorf("the error repeats the secret: %v", err)
+		}
+	}
+}
+
+func TestSecretStaysSecret(t *testing.T) {
+	s := testSecret(t, 7)
+	shown := fmt.Sprintf("%v %+v %#v %s %x %d %v", s, s, s, s, s, s, struct{ S Secret }{s})
+	if strings.Contains(shown, "07") || strings.Contains(shown, "7 7") {
+		t.Fatalf("fmt shows the secret: %s", shown)
+	}
+	if GenerateSecret() == GenerateSecret() {
+		t.Fatal("two generated secrets are equal")
+	}
+}
+
+// The derivation is part of the wire format: nodes of two releases must agree.
+func TestDeriveKeyIsStable(t *testing.T) {
+	s := testSecret(t, 1)
+	got := hex.EncodeToString(DeriveKey(s, "quorate/admin/1"))
+	// Computed with another HKDF implementation.
+	if want := "38316a1d2f637138854cc144d16254aec62a6755bd3278778465ea5cd6b3d6e7"; got != want {
+		t.Fatalf("got %s, want %s", got, want)
+	}
+	if bytes.Equal(DeriveKey(s, "a"), DeriveKey(s, "b")) || bytes.Equal(DeriveKey(s, "a"), DeriveKey(testSecret(t, 2), "a")) {
+		t.Fatal("label or secret does not matter")
+	}
+}
