@@ -93,3 +93,5 @@ func (f *facts) memberIDs() []fsm.NodeID {
 }
 
 func sortIDs(ids []fsm.NodeID) { sort.Slice(ids, func(i, j int) bool { return ids[i] < ids[j] }) }
+
+func joined(because []string) string { return strings.Join(because, "; ") }

@@ -1,0 +1,270 @@
+package failover
+
+import (
+	"fmt"
+	"sort"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/pg"
+)
+
+// TestStories runs testdata/*.txt. A story sets the scene with `view` and says what Decide concludes. The language, one
+// line per node:
+//
+//	n1 primary age=1100ms lsn=0/5000 tl=1 run=running serving rev=9 stream=n2@0/5000,n3@0/4F00 released=0/5000
+//	n2 standby age=10ms heard=1100ms answer=1200ms seal=0ms/5ms pos=0/5000 failed=cloning
+//
+// heard: age of the primary's last beat in that node's report; answer: how long ago it vouched, by its answer just now;
+// seal: left when it answered / since then.
+func TestStories(t *testing.T) {
+	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			v, err := parseView(d)
+			if err != nil {
+				d.Fatalf(t, "%v", err)
+			}
+			switch d.Cmd {
+			case "view":
+				return renderDecision(v, Decide(v))
+			case "survive":
+				return renderLosses(v, Survivable(v))
+			}
+			d.Fatalf(t, "unknown command %s", d.Cmd)
+			return ""
+		})
+	})
+}
+
+func baseView() View {
+	return View{
+		Self: "n2", Leading: true, BeatEvery: 125 * time.Millisecond, FirstNode: "n1",
+		LeadingFor: time.Hour, EpochAge: time.Hour,
+		Seen: map[fsm.NodeID]Sighting{}, Answers: map[fsm.NodeID]Answer{}, Seals: map[fsm.NodeID]Sealed{},
+		Positions: map[fsm.NodeID]fsm.Position{}, Failed: map[fsm.NodeID]string{}, CaughtUp: map[fsm.NodeID]bool{},
+		State: fsm.State{
+			ClusterID: "c", Rev: 9, Epoch: 7, Primary: "n1", Members: map[fsm.NodeID]fsm.Member{},
+			Lineage: []fsm.Lineage{{Epoch: 7, Node: "n1", Timeline: 3, Parent: 2, SwitchLSN: 0x3000, Promoted: true}},
+			Config:  fsm.Config{Settings: fsm.Settings{FailoverAfterMS: 1000, Durability: fsm.DurabilityQuorum}},
+		},
+	}
+}
+
+func parseView(d *datadriven.TestData) (View, error) {
+	v := baseView()
+	v.State.Lineage = append([]fsm.Lineage{{Epoch: 5, Node: "n3", Timeline: 2, Parent: 1, SwitchLSN: 0x2000, Promoted: true}}, v.State.Lineage...)
+	for _, a := range d.CmdArgs {
+		if err := viewOption(&v, a.Key, a.Vals); err != nil {
+			return v, fmt.Errorf("option %s: %w", a.Key, err)
+		}
+	}
+	for _, line := range strings.Split(strings.TrimSpace(d.Input), "\n") {
+		if err := parseNode(&v, strings.Fields(line)); err != nil {
+			return v, fmt.Errorf("%s: %w", line, err)
+		}
+	}
+	sort.Slice(v.State.Electorate.Voters, func(i, j int) bool { return v.State.Electorate.Voters[i] < v.State.Electorate.Voters[j] })
+	return v, nil
+}
+
+func viewOption(v *View, key string, vals []string) error {
+	switch key {
+	case "epoch":
+		n, err := strconv.ParseUint(vals[0], 10, 64)
+		v.State.Epoch = fsm.Epoch(n)
+		if n == 0 {
+			v.State.Primary, v.State.Lineage = "", nil
+		}
+		return err
+	case "sync":
+		k, err := strconv.Atoi(vals[0])
+		v.State.Sync = fsm.SyncRule{Copies: k}
+		for _, m := range vals[1:] {
+			v.State.Sync.Members = append(v.State.Sync.Members, fsm.NodeID(m))
+		}
+		return err
+	case "async":
+		v.State.Config.Settings.Durability = fsm.DurabilityAsync
+	case "paused":
+		v.State.Paused = true
+	case "resumed":
+		n, err := strconv.ParseUint(vals[0], 10, 64)
+		v.State.PauseRev = n
+		return err
+	case "self":
+		v.Self = fsm.NodeID(vals[0])
+	case "wish":
+		v.State.Wish = &fsm.Wish{ID: "w", Kind: "switchover", Epoch: v.State.Epoch}
+		if len(vals) > 0 && vals[0] != "any" {
+			v.State.Wish.To = fsm.NodeID(vals[0])
+		}
+		v.State.Wish.Approved = len(vals) > 1 && vals[1] == "approved"
+	case "wishage":
+		return duration(&v.WishAge, vals[0])
+	case "sealing":
+		return duration(&v.SealingFor, vals[0])
+	case "caughtup":
+		for _, n := range vals {
+			v.CaughtUp[fsm.NodeID(n)] = true
+		}
+	case "appointed":
+		for _, s := range vals {
+			var age time.Duration
+			if err := duration(&age, s); err != nil {
+				return err
+			}
+			v.Appointed = append(v.Appointed, age)
+		}
+	default:
+		return fmt.Errorf("unknown")
+	}
+	return nil
+}
+
+func duration(d *time.Duration, s string) (err error) {
+	*d, err = time.ParseDuration(s)
+	return err
+}
+
+func parseNode(v *View, words []string) error {
+	id := fsm.NodeID(words[0])
+	m := fsm.Member{ID: id, Name: words[0], Role: fsm.RoleData}
+	s := Sighting{Report: Report{Node: id, Epoch: v.State.Epoch, Rev: v.State.Rev, Run: RunRunning, Healthy: true, Timeline: 3}}
+	s.Report.InRecovery = words[1] == "standby"
+	if words[1] == "witness" {
+		m.Role, s.Report.Run = fsm.RoleWitness, RunNone
+	}
+	unheard := false
+	for _, w := range words[2:] {
+		key, val, _ := strings.Cut(w, "=")
+		if key == "unheard" {
+			unheard = true
+			continue
+		}
+		if err := nodeOption(v, id, &m, &s, key, val); err != nil {
+			return fmt.Errorf("%s: %w", w, err)
+		}
+	}
+	v.State.Members[id] = m
+	v.State.Electorate.Voters = append(v.State.Electorate.Voters, id)
+	if !unheard {
+		v.Seen[id] = s
+	}
+	return nil
+}
+
+func nodeOption(v *View, id fsm.NodeID, m *fsm.Member, s *Sighting, key, val string) error {
+	lsn := func(t string) pg.LSN { l, _ := pg.ParseLSN(t); return l }
+	switch key {
+	case "age":
+		return duration(&s.Age, val)
+	case "heard":
+		var age time.Duration
+		err := duration(&age, val)
+		s.Report.Sightings = append(s.Report.Sightings, Age{Node: "n1", MS: age.Milliseconds()})
+		return err
+	case "answer":
+		a := Answer{}
+		err := duration(&a.VouchedAgo, val)
+		v.Answers[id] = a
+		return err
+	case "seal":
+		left, age, _ := strings.Cut(val, "/")
+		x := Sealed{Epoch: v.State.Epoch}
+		if err := duration(&x.Left, left); err != nil {
+			return err
+		}
+		err := duration(&x.Age, age)
+		v.Seals[id] = x
+		return err
+	case "sealed":
+		s.Sealed = v.State.Epoch
+	case "pos":
+		tl, at, ok := strings.Cut(val, ":")
+		if !ok {
+			tl, at = "3", val
+		}
+		n, err := strconv.Atoi(tl)
+		v.Positions[id] = fsm.Position{Node: id, Detached: v.State.Epoch, Timeline: pg.Timeline(n), LSN: lsn(at)}
+		return err
+	case "released":
+		s.Report.Released = &fsm.Release{Epoch: v.State.Epoch, Node: id, Timeline: 3, FinalLSN: lsn(val)}
+		s.Report.Run = RunStopped
+	case "promise":
+		k, err := strconv.Atoi(val)
+		s.Report.Promise = &fsm.Promise{Node: id, Rev: v.State.Rev, Rule: fsm.SyncRule{Members: v.State.Sync.Members, Copies: k}}
+		return err
+	case "stream":
+		for _, x := range strings.Split(val, ",") {
+			n, at, _ := strings.Cut(x, "@")
+			s.Report.Streaming = append(s.Report.Streaming, StreamingMember{Node: fsm.NodeID(n), Flush: lsn(at)})
+		}
+	case "lsn":
+		s.Report.Flush = lsn(val)
+	case "run":
+		s.Report.Run = Run(val)
+	case "rev":
+		n, err := strconv.ParseUint(val, 10, 64)
+		s.Report.Rev = n
+		return err
+	case "serving":
+		s.Report.Serving = v.State.Epoch
+	case "restartable":
+		s.Report.Restartable = true
+	case "problem":
+		s.Report.Problem = val
+	case "failed":
+		v.Failed[id] = val
+	case "nofailover":
+		m.NoFailover = true
+	case "priority":
+		n, err := strconv.Atoi(val)
+		m.Priority = n
+		return err
+	default:
+		return fmt.Errorf("unknown")
+	}
+	return nil
+}
+
+func renderDecision(v View, d Decision) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s (%s): %s\n", d.Rule, d.Verdict, renderDo(v, d.Do))
+	for _, why := range d.Because {
+		fmt.Fprintf(&b, "  %s\n", why)
+	}
+	if d.Again > 0 {
+		fmt.Fprintf(&b, "  again in %s\n", d.Again)
+	}
+	return b.String()
+}
+
+func renderDo(v View, do Do) string {
+	switch x := do.(type) {
+	case Ask:
+		return fmt.Sprintf("ask %v", x.Voters)
+	case SealNow:
+		return fmt.Sprintf("seal %v detach %v", x.Seal, x.Detach)
+	case HandOff:
+		return "hand leadership to " + string(x.To)
+	case Propose:
+		if a, ok := x.Command.(fsm.Appoint); ok {
+			return fmt.Sprintf("appoint %s epoch=%d tl=%d at %s with %d seals, %d positions", a.Node, a.IfEpoch+1, a.Timeline, a.SwitchLSN, len(a.Evidence.Seals), len(a.Evidence.Positions))
+		}
+		return fmt.Sprintf("propose %s %+v", x.Command.Kind(), x.Command)
+	}
+	return "nothing"
+}
+
+func renderLosses(v View, losses []Loss) string {
+	var b strings.Builder
+	for _, l := range losses {
+		fmt.Fprintf(&b, "%s: %v %s\n", l.Node, l.Survives, l.Because)
+	}
+	return b.String()
+}

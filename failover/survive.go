@@ -1,0 +1,95 @@
+package failover
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/quorate/quorate/fsm"
+)
+
+// Loss is what losing one node would mean now.
+type Loss struct {
+	Node     fsm.NodeID
+	Survives bool   // writes go on, after a failover if Node is the primary
+	Because  string // if not
+}
+
+// Survivable asks Decide, for each member in turn, what would follow if that node were lost this instant. It answers the
+// question an operator has first: may I lose any one node?
+func Survivable(v View) []Loss {
+	f := study(v)
+	var out []Loss
+	for _, id := range f.memberIDs() {
+		out = append(out, f.without(id))
+	}
+	return out
+}
+
+func (f *facts) without(x fsm.NodeID) Loss {
+	if f.State.Epoch == 0 || notServing(f) || !f.primaryFresh {
+		return Loss{Node: x, Because: "there is no serving primary now"}
+	}
+	if left := f.freshVoters(x); left < f.majority {
+		return Loss{Node: x, Because: fmt.Sprintf("%d voters would be left, a majority is %d", left, f.majority)}
+	}
+	if x == f.State.Primary {
+		return f.withoutPrimary()
+	}
+	if m := f.State.Members[x]; m.Role != fsm.RoleData || len(f.State.Sync.Members) == 0 {
+		return Loss{Node: x, Survives: true}
+	}
+	copies := 1
+	for _, s := range f.Seen[f.State.Primary].Report.Streaming {
+		if s.Node != x && member(f.State.Sync.Members, s.Node) {
+			copies++
+		}
+	}
+	if copies < f.State.Sync.Copies {
+		return Loss{Node: x, Because: fmt.Sprintf("%d copies of a commit would be possible, %d are needed", copies, f.State.Sync.Copies)}
+	}
+	return Loss{Node: x, Survives: true}
+}
+
+func (f *facts) freshVoters(without fsm.NodeID) int {
+	n := 0
+	for _, id := range f.State.Electorate.Voters {
+		if s, ok := f.Seen[id]; ok && id != without && f.fresh(s) {
+			n++
+		}
+	}
+	return n
+}
+
+// withoutPrimary plays the failover through: every other node silent about the primary, sealed, with the position that it
+// reports now.
+func (f *facts) withoutPrimary() Loss {
+	p := f.State.Primary
+	long := 10*f.failoverAfter + time.Second
+	w := f.View
+	w.Leading, w.LeadingFor, w.Appointed, w.SealingFor = true, long, nil, 2*positionsBox
+	w.Seen, w.Answers = map[fsm.NodeID]Sighting{}, map[fsm.NodeID]Answer{}
+	w.Seals, w.Positions, w.Failed = map[fsm.NodeID]Sealed{}, map[fsm.NodeID]fsm.Position{}, nil
+	for id, s := range f.Seen {
+		if id == p {
+			s.Age = long
+			s.Report.Released = nil
+		} else if f.fresh(s) {
+			s.Report.Sightings = []Age{{Node: p, MS: long.Milliseconds()}}
+			w.Seals[id] = Sealed{Epoch: f.State.Epoch, Age: long}
+			if f.State.Members[id].Role == fsm.RoleData {
+				w.Positions[id] = fsm.Position{Node: id, Detached: f.State.Epoch, Timeline: s.Report.Timeline, LSN: s.Report.Flush}
+			}
+			if w.Self == p || w.Self == "" {
+				w.Self = id
+			}
+		}
+		w.Seen[id] = s
+	}
+	d := Decide(w)
+	if do, ok := d.Do.(Propose); ok {
+		if a, ok := do.Command.(fsm.Appoint); ok && a.Node != p {
+			return Loss{Node: p, Survives: true}
+		}
+	}
+	return Loss{Node: p, Because: fmt.Sprintf("%s: %s", d.Rule, joined(d.Because))}
+}
