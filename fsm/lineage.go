@@ -33,29 +33,30 @@ func (c Promoted) apply(next *State) (string, error) {
 // what decides which log is ahead.
 func (s *State) correctLineage(c Promoted) error {
 	last := len(s.Lineage) - 1
-	if last < 0 || c.Timeline == 0 {
-		return fmt.Errorf("%w: timeline %d, and %d known assignments", ErrLineage, c.Timeline, last+1)
+	if last < 0 || c.Timeline == 0 || c.Parent >= c.Timeline {
+		return fmt.Errorf("%w: timeline %d from %d, and %d known assignments", ErrLineage, c.Timeline, c.Parent, last+1)
 	}
-	first := s.sameTimeline(last)
-	switch now := s.Lineage[last]; {
+	now, first := s.Lineage[last], s.sameTimeline(last)
+	parent := now.Parent
+	switch {
 	case now.Promoted && c.Timeline == now.Timeline:
 		return nil // said before, or kept over a re-appointment
-	case now.Promoted && (first == last || c.Timeline < now.Timeline):
-		return fmt.Errorf("%w: %s reported timeline %d for epoch %d, now %d", ErrLineage, s.Name(c.Node), now.Timeline, c.Epoch, c.Timeline)
+	case now.Promoted && first == last:
+		return fmt.Errorf("%w: %s reported timeline %d for epoch %d before, now %d", ErrLineage, s.Name(c.Node), now.Timeline, c.Epoch, c.Timeline)
 	case now.Promoted, c.Parent == now.Timeline && first < last:
-		// The earlier assignments of the run were promoted as known; this one once more, after a crash.
-		if c.Timeline <= now.Timeline {
-			return fmt.Errorf("%w: timeline %d cannot branch from %d", ErrLineage, c.Timeline, now.Timeline)
-		}
-		first = last
-		s.Lineage[last].Parent = now.Timeline
+		// Appointed again and promoted again, after a crash: only this assignment is on the new timeline.
+		first, parent = last, now.Timeline
+	}
+	if c.Parent != 0 {
+		parent = c.Parent
 	}
 	if first > 0 && c.Timeline <= s.Lineage[first-1].Timeline {
 		return fmt.Errorf("%w: timeline %d of epoch %d, but epoch %d has timeline %d already", ErrLineage,
 			c.Timeline, c.Epoch, s.Lineage[first-1].Epoch, s.Lineage[first-1].Timeline)
 	}
 	for i := first; i <= last; i++ {
-		s.Lineage[i].Timeline, s.Lineage[i].SwitchLSN, s.Lineage[i].Promoted = c.Timeline, c.SwitchLSN, true
+		l := &s.Lineage[i]
+		l.Timeline, l.Parent, l.SwitchLSN, l.Promoted = c.Timeline, parent, c.SwitchLSN, true
 	}
 	return nil
 }

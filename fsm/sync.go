@@ -25,7 +25,7 @@ func PositionsNeeded(r SyncRule) int {
 
 // EnforcedBy is what Postgres on primary x waits for so that commits obey r: standbys of ids, k of them. A primary in D
 // counts its own copy, so that is K-1 of D without x. With k = 0 it waits for nobody and ids is empty
-// (synchronous_standby_names = '').
+// (synchronous_standby_names = ”).
 func EnforcedBy(r SyncRule, x NodeID) (ids []NodeID, k int) {
 	k = r.Copies
 	if r.Has(x) {
@@ -131,7 +131,9 @@ func (s *State) checkRule(r SyncRule) (SyncRule, error) {
 	case !rule.Has(s.Primary):
 		return rule, fmt.Errorf("%w: the primary %s is not among the members", ErrUnsafeSync, s.Name(s.Primary))
 	}
-	for _, id := range members {
+	// What is in D already may stay although it became unelectable: that only makes elections stricter, and a rule that
+	// could not be changed because of it would be worse.
+	for _, id := range without(members, slices.Concat(s.Sync.Members, []NodeID{s.Primary})) {
 		if err := s.Electable(id); err != nil {
 			return rule, err
 		}
