@@ -1,0 +1,275 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate/cluster/beat"
+	"github.com/quorate/quorate/cluster/lead"
+	"github.com/quorate/quorate/failover"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/transport"
+)
+
+const (
+	raftDir   = "raft"
+	voterFile = "voter.bin"
+)
+
+// Config is what a node's file says about its cluster.
+type Config struct {
+	Dir     string             // cluster.data_dir; must exist
+	Scope   string             // the cluster's name
+	Listen  string             // host:port to listen on
+	Member  fsm.Member         // this node without its ID; Addr is where the others dial it
+	Peers   []string           // Addr of all initial nodes, the same list on each; empty: this node alone
+	Secrets []transport.Secret // the first issues; empty: loopback only
+	// Settings and ConfigDoc are the replicated configuration with which a new cluster begins.
+	Settings  fsm.Settings
+	ConfigDoc string
+}
+
+// Deps are what the cluster uses of the node. All are required. The functions may be called from any goroutine and must
+// not block, except Detach.
+type Deps struct {
+	Boot    func() time.Duration // since boot, suspend included; never goes back
+	Logger  hclog.Logger
+	Network transport.Network
+	// DataFacts is what the data directory holds, asked only before the cluster exists.
+	DataFacts func() DataFacts
+	// MayHold says whether this node may be primary of epoch: false until it knows whether it released it, and for ever
+	// after it did.
+	MayHold func(epoch fsm.Epoch) bool
+	// Detach cuts Postgres here off from epoch's primary, durably, and returns the end of its WAL (DETAILS 17). This
+	// node's seal of epoch is durable by then. It is not called twice at once, and must be repeatable.
+	Detach func(ctx context.Context, epoch fsm.Epoch) (fsm.Position, error)
+	// OnLease is told every extension of the lease at once, from the goroutine that counted the vouch. until is on Boot's
+	// clock. It must not call back into the cluster.
+	OnLease func(epoch fsm.Epoch, until time.Duration)
+	// OnHigher is told when a voter has seen a later epoch than the one this node believes itself primary of.
+	OnHigher func(epoch fsm.Epoch)
+	// Exit ends the process because this node can't keep its promises otherwise. Postgres must not be touched by it.
+	Exit func(reason string)
+}
+
+// Cluster is one node's part in the agreement. All methods may be called from any goroutine.
+type Cluster struct {
+	cfg         Config
+	deps        Deps
+	log         hclog.Logger
+	identity    *identityStore
+	credentials *transport.Credentials
+	mux         *transport.Mux
+	rpc         *transport.RPC
+	published   *publisher
+	machine     *machine
+	loop        *lead.Loop
+	raft        atomic.Pointer[raft.Raft]
+	beat        atomic.Pointer[beat.Service]
+	report      atomic.Pointer[failover.Report]
+	transfer    transferWatch
+	detaching   detaching
+}
+
+// Open reads this node's files, opens the cluster port and answers Hello. The cluster begins, or goes on, with Run. An
+// error says what is wrong with the directory, the identity or the port; whoever gets a Cluster must Run it to close it.
+func Open(cfg Config, deps Deps) (*Cluster, error) {
+	c := &Cluster{cfg: cfg, deps: deps, log: deps.Logger}
+	c.report.Store(&failover.Report{Run: failover.RunNone})
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("create cluster.data_dir: %w", err)
+	}
+	var err error
+	if c.identity, err = openIdentity(cfg.Dir); err != nil {
+		return nil, err
+	}
+	if c.published, err = openPublisher(cfg.Dir); err != nil {
+		return nil, err
+	}
+	c.machine = &machine{applied: c.applied, halt: deps.Exit}
+	c.loop = lead.New(lead.Config{
+		Self: c.Self(), First: c.first, Boot: deps.Boot, Sightings: c.Sightings,
+		Beat: beatEvery, Logger: c.log.Named("lead"),
+	}, loopConsensus{c}, remoteVoters{c})
+	if err := c.listen(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// listen opens the port under the identity that the disk knows.
+func (c *Cluster) listen() error {
+	var err error
+	if len(c.cfg.Secrets) == 0 {
+		c.credentials, err = transport.Insecure(c.cfg.Scope, string(c.Self()))
+	} else {
+		c.credentials, err = transport.NewCredentials(c.cfg.Scope, string(c.Self()), c.cfg.Secrets...)
+	}
+	if err != nil {
+		return fmt.Errorf("make credentials: %w", err)
+	}
+	if id := c.identity.clusterID(); id != "" {
+		if err := c.credentials.SetIdentity(id, string(c.Self())); err != nil {
+			return fmt.Errorf("take the cluster's identity: %w", err)
+		}
+	}
+	c.mux, err = transport.NewMux(transport.MuxConfig{
+		Network: c.deps.Network, Listen: c.cfg.Listen, Credentials: c.credentials,
+		Logger: c.log.Named("net"), Authorize: c.authorize,
+	})
+	if err != nil {
+		return err
+	}
+	c.rpc = transport.NewRPC(c.mux, c.log.Named("rpc"))
+	c.handle()
+	return nil
+}
+
+// authorize admits members to raft and beats.
+func (c *Cluster) authorize(_ transport.Proto, clusterID, nodeID string) error {
+	if _, ok := c.members()[fsm.NodeID(nodeID)]; !ok {
+		return fmt.Errorf("node %s is not a member of cluster %s", nodeID, clusterID)
+	}
+	return nil
+}
+
+// members are the replicated ones, or before there are any the founding ones.
+func (c *Cluster) members() map[fsm.NodeID]fsm.Member {
+	_, s := c.newest()
+	if len(s.Members) > 0 {
+		return s.Members
+	}
+	out := make(map[fsm.NodeID]fsm.Member)
+	if f := c.identity.get().Founding; f != nil {
+		for _, m := range f.Init.Members {
+			out[m.ID] = m
+		}
+	}
+	return out
+}
+
+func (c *Cluster) first() fsm.NodeID {
+	if f := c.identity.get().Founding; f != nil {
+		return f.First
+	}
+	return ""
+}
+
+// Run takes part in the cluster until ctx ends: it bootstraps if this node belongs to none yet, then runs Raft, the beats
+// and, while this node leads, the leader's loop. Everything is closed when it returns; a Cluster runs once. The error is
+// nil when ctx ended it.
+func (c *Cluster) Run(ctx context.Context) error {
+	err := c.run(ctx)
+	closing := errors.Join(c.rpc.Close(), c.mux.Close())
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		err = nil
+	}
+	return errors.Join(err, closing)
+}
+
+func (c *Cluster) run(ctx context.Context) error {
+	if !c.identity.get().Formed {
+		if err := c.bootstrap(ctx); err != nil {
+			return fmt.Errorf("begin the cluster: %w", err)
+		}
+	}
+	beats, err := c.newBeats()
+	if err != nil {
+		return err
+	}
+	c.beat.Store(beats)
+	notify, closer, err := c.startRaft()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { c.watchLeadership(ctx, notify) })
+	running.Go(func() { c.publish(ctx, cancel) })
+	running.Go(func() {
+		if err := beats.Run(ctx); err != nil {
+			cancel(fmt.Errorf("send beats: %w", err))
+		}
+	})
+	<-ctx.Done()
+	err = context.Cause(ctx)
+	cancel(nil)
+	running.Wait()
+	return errors.Join(err, c.stopRaft(closer))
+}
+
+func (c *Cluster) stopRaft(closer io.Closer) error {
+	err := c.raft.Load().Shutdown().Error()
+	if err != nil {
+		return fmt.Errorf("stop raft: %w", err)
+	}
+	return closer.Close()
+}
+
+func (c *Cluster) newBeats() (*beat.Service, error) {
+	return beat.New(beat.Config{
+		Self: c.Self(), ClusterID: c.identity.clusterID(), VoterFile: filepath.Join(c.cfg.Dir, voterFile),
+	}, beat.Deps{
+		Logger: c.log.Named("beat"), Boot: c.deps.Boot, Dial: c.dialBeat, Listener: c.mux.Accept(transport.ProtoBeat),
+		State: c.State, Report: func() failover.Report { return *c.report.Load() },
+		MayHold: c.deps.MayHold, OnLease: c.deps.OnLease, OnHigher: c.deps.OnHigher, Wake: c.loop.Wake,
+	})
+}
+
+// applied is told of every state by the machine, in log order.
+func (c *Cluster) applied(index uint64, s fsm.State) {
+	c.published.offer(index, s)
+	if newestIndex, _ := c.published.current(); index > newestIndex {
+		c.loop.Observe(s)
+	}
+}
+
+// publish makes states durable and shows them.
+func (c *Cluster) publish(ctx context.Context, cancel context.CancelCauseFunc) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.published.wake:
+		}
+		shown, err := c.published.flush()
+		if err != nil {
+			c.deps.Exit(fmt.Sprintf("the applied state can't be kept: %v", err))
+			cancel(fmt.Errorf("keep the applied state: %w", err))
+			return
+		}
+		if shown {
+			c.warm()
+			c.mux.Reauthorize()
+		}
+	}
+}
+
+// warm keeps connections for calls standing, so that a failover needs no handshake.
+func (c *Cluster) warm() {
+	for id, m := range c.members() {
+		if id != c.Self() {
+			c.rpc.Warm(m.Addr)
+		}
+	}
+}
+
+// newest is the applied state with the higher log index: state.bin's after a start, the machine's once it has caught up.
+func (c *Cluster) newest() (uint64, fsm.State) {
+	shownIndex, shown := c.published.current()
+	index, applied := c.machine.latest()
+	if index > shownIndex {
+		return index, applied
+	}
+	return shownIndex, shown
+}

@@ -1,0 +1,231 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/quorate/quorate/cluster/lead"
+	"github.com/quorate/quorate/cluster/lease"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/transport"
+)
+
+// The calls between nodes.
+const (
+	callHello   = "hello"
+	callForm    = "form"
+	callSubmit  = "submit"
+	callAsk     = "ask"
+	callSeal    = "seal"
+	callDetach  = "detach"
+	callExplain = "explain"
+)
+
+// detachLimit bounds a Detach on this node, whoever asked and however long he waits.
+const detachLimit = 10 * time.Second
+
+type epochRequest struct {
+	Epoch fsm.Epoch `json:"epoch"`
+}
+
+// handle registers all calls. Hello and Form are for strangers too: there is no cluster yet when they are made.
+func (c *Cluster) handle() {
+	c.rpc.HandleRPC(callHello, func(context.Context, transport.Peer, []byte) ([]byte, error) {
+		return json.Marshal(c.hello())
+	})
+	c.rpc.HandleRPC(callForm, func(_ context.Context, peer transport.Peer, req []byte) ([]byte, error) {
+		return nil, toWire(c.onForm(peer, req))
+	})
+	c.forMembers(callSubmit, func(ctx context.Context, req []byte) (any, error) {
+		env, err := fsm.DecodeCommand(req)
+		if err != nil {
+			return nil, err
+		}
+		return nil, c.applyHere(ctx, env)
+	})
+	c.forMembers(callAsk, onEpoch(func(ctx context.Context, e fsm.Epoch) (any, error) { return c.ask(ctx, e) }))
+	c.forMembers(callSeal, onEpoch(func(ctx context.Context, e fsm.Epoch) (any, error) { return c.seal(ctx, e) }))
+	c.forMembers(callDetach, onEpoch(func(ctx context.Context, e fsm.Epoch) (any, error) { return c.detach(ctx, e) }))
+	c.forMembers(callExplain, func(context.Context, []byte) (any, error) { return c.explainHere(), nil })
+}
+
+// forMembers registers a call that only members of this node's cluster may make.
+func (c *Cluster) forMembers(name string, do func(ctx context.Context, req []byte) (any, error)) {
+	c.rpc.HandleRPC(name, func(ctx context.Context, peer transport.Peer, req []byte) ([]byte, error) {
+		if _, member := c.members()[fsm.NodeID(peer.NodeID)]; !member || peer.ClusterID != c.identity.clusterID() {
+			return nil, toWire(fmt.Errorf("%w: node %s of cluster %s is not a member here", ErrOtherCluster, peer.NodeID, peer.ClusterID))
+		}
+		result, err := do(ctx, req)
+		if err != nil {
+			return nil, toWire(err)
+		}
+		return json.Marshal(result)
+	})
+}
+
+func onEpoch(do func(context.Context, fsm.Epoch) (any, error)) func(context.Context, []byte) (any, error) {
+	return func(ctx context.Context, raw []byte) (any, error) {
+		var req epochRequest
+		if err := json.Unmarshal(raw, &req); err != nil {
+			return nil, fmt.Errorf("decode request: %w", err)
+		}
+		return do(ctx, req.Epoch)
+	}
+}
+
+// call makes a call with JSON in both directions; resp may be nil.
+func (c *Cluster) call(ctx context.Context, addr, name string, req, resp any) error {
+	raw, err := json.Marshal(req)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", name, err)
+	}
+	raw, err = c.rpc.Call(ctx, addr, name, raw)
+	if err != nil {
+		return fromWire(err)
+	}
+	if resp == nil {
+		return nil
+	}
+	if err := json.Unmarshal(raw, resp); err != nil {
+		return fmt.Errorf("decode answer to %s: %w", name, err)
+	}
+	return nil
+}
+
+func (c *Cluster) callWithin(ctx context.Context, limit time.Duration, addr, name string, req, resp any) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return c.call(ctx, addr, name, req, resp)
+}
+
+// dialBeat connects to a member for beats.
+func (c *Cluster) dialBeat(ctx context.Context, to fsm.Member) (net.Conn, error) {
+	conn, err := c.mux.DialNode(ctx, transport.ProtoBeat, to.Addr, string(to.ID))
+	if err != nil {
+		return nil, err // not conn: a nil *Conn is not a nil net.Conn
+	}
+	return conn, nil
+}
+
+func (c *Cluster) ask(ctx context.Context, e fsm.Epoch) (lease.AskReply, error) {
+	b := c.beat.Load()
+	if b == nil {
+		return lease.AskReply{}, ErrNotMember
+	}
+	return b.Ask(ctx, e)
+}
+
+func (c *Cluster) seal(ctx context.Context, e fsm.Epoch) (lease.SealReply, error) {
+	b := c.beat.Load()
+	if b == nil {
+		return lease.SealReply{}, ErrNotMember
+	}
+	return b.Seal(ctx, e)
+}
+
+// detach seals first, so that a position is never told without the promise that nobody of this epoch is vouched for or
+// followed again, and then has the node cut its Postgres off.
+func (c *Cluster) detach(ctx context.Context, e fsm.Epoch) (fsm.Position, error) {
+	if _, err := c.seal(ctx, e); err != nil {
+		return fsm.Position{}, fmt.Errorf("seal epoch %d before detaching: %w", e, err)
+	}
+	if s := c.State(); s.Epoch > e {
+		return fsm.Position{}, fmt.Errorf("%w: epoch %d has passed, this node is at %d", lead.ErrRefused, e, s.Epoch)
+	} else if s.Epoch == e && s.Primary == c.Self() {
+		return fsm.Position{}, fmt.Errorf("%w: this node is the primary of epoch %d", lead.ErrRefused, e)
+	}
+	return c.detaching.do(ctx, e, func(ctx context.Context) (fsm.Position, error) {
+		p, err := c.deps.Detach(ctx, e)
+		if err != nil {
+			return p, fmt.Errorf("%w: %w", lead.ErrRefused, err)
+		}
+		p.Node = c.Self()
+		return p, nil
+	})
+}
+
+// detaching runs one Detach at a time. Who asks for an epoch while its Detach runs gets that one's outcome.
+type detaching struct {
+	mu      sync.Mutex
+	running *detachRun
+}
+
+type detachRun struct {
+	epoch    fsm.Epoch
+	done     chan struct{}
+	position fsm.Position
+	err      error
+}
+
+func (d *detaching) do(ctx context.Context, e fsm.Epoch, detach func(context.Context) (fsm.Position, error)) (fsm.Position, error) {
+	d.mu.Lock()
+	run := d.running
+	if run != nil && run.epoch != e {
+		d.mu.Unlock()
+		return fsm.Position{}, fmt.Errorf("detach from epoch %d: still busy with epoch %d", e, run.epoch)
+	}
+	if run == nil {
+		run = &detachRun{epoch: e, done: make(chan struct{})}
+		d.running = run
+		go d.run(run, detach)
+	}
+	d.mu.Unlock()
+	select {
+	case <-run.done:
+		return run.position, run.err
+	case <-ctx.Done():
+		return fsm.Position{}, ctx.Err()
+	}
+}
+
+// run doesn't end with the asker's context: half a detach helps nobody, and he asks again.
+func (d *detaching) run(run *detachRun, detach func(context.Context) (fsm.Position, error)) {
+	ctx, cancel := context.WithTimeout(context.Background(), detachLimit)
+	defer cancel()
+	run.position, run.err = detach(ctx)
+	d.mu.Lock()
+	d.running = nil
+	d.mu.Unlock()
+	close(run.done)
+}
+
+// remoteVoters asks nodes for the leader's loop; this node asks itself without a connection.
+type remoteVoters struct{ *Cluster }
+
+var _ lead.Voters = remoteVoters{}
+
+func (v remoteVoters) Ask(ctx context.Context, to fsm.NodeID, e fsm.Epoch) (r lease.AskReply, err error) {
+	if to == v.Self() {
+		return v.ask(ctx, e)
+	}
+	err = v.callNode(ctx, to, callAsk, e, &r)
+	return r, err
+}
+
+func (v remoteVoters) Seal(ctx context.Context, to fsm.NodeID, e fsm.Epoch) (r lease.SealReply, err error) {
+	if to == v.Self() {
+		return v.seal(ctx, e)
+	}
+	err = v.callNode(ctx, to, callSeal, e, &r)
+	return r, err
+}
+
+func (v remoteVoters) Detach(ctx context.Context, to fsm.NodeID, e fsm.Epoch) (p fsm.Position, err error) {
+	if to == v.Self() {
+		return v.detach(ctx, e)
+	}
+	err = v.callNode(ctx, to, callDetach, e, &p)
+	return p, err
+}
+
+func (v remoteVoters) callNode(ctx context.Context, to fsm.NodeID, name string, e fsm.Epoch, resp any) error {
+	m, ok := v.members()[to]
+	if !ok {
+		return fmt.Errorf("call %s: %w: %s", name, fsm.ErrNotMember, to)
+	}
+	return v.call(ctx, m.Addr, name, epochRequest{Epoch: e}, resp)
+}

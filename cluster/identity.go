@@ -1,0 +1,127 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/durable"
+)
+
+const (
+	identityFile    = "identity.bin"
+	identityVersion = 1
+)
+
+// identity is who this node is. It is made with the directory and never changes but for learning its cluster: the disk is
+// the identity, and a wiped node is another one (lease.md rule 11).
+type identity struct {
+	NodeID fsm.NodeID `json:"node_id"`
+	// Founding is how the cluster began, as its first node wrote it before telling anybody; nil while this node belongs to
+	// no cluster. A crash at any point goes on with the same one.
+	Founding *founding `json:"founding,omitempty"`
+	// Formed says that Raft was begun in this directory; without its log it must then never be begun again.
+	Formed bool `json:"formed"`
+}
+
+// founding is the same on every initial node.
+type founding struct {
+	First fsm.NodeID `json:"first"` // the bootstrapping node
+	Init  fsm.Init   `json:"init"`
+}
+
+func (f *founding) member(id fsm.NodeID) bool {
+	for _, m := range f.Init.Members {
+		if m.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
+// identityStore is identity.bin. Its methods may be called from any goroutine.
+type identityStore struct {
+	path string
+
+	mu      sync.Mutex
+	current identity
+	learned chan struct{} // closed once there is a founding
+}
+
+// openIdentity reads the identity in dir, or makes a new one.
+func openIdentity(dir string) (*identityStore, error) {
+	s := &identityStore{path: filepath.Join(dir, identityFile), learned: make(chan struct{})}
+	id, err := durable.Load[identity](s.path, identityVersion)
+	switch {
+	case errors.Is(err, durable.ErrAbsent):
+		random, err := uuid.NewRandom()
+		if err != nil {
+			return nil, fmt.Errorf("draw node id: %w", err)
+		}
+		id = identity{NodeID: fsm.NodeID(random.String())}
+		if err := durable.Save(s.path, identityVersion, id); err != nil {
+			return nil, fmt.Errorf("keep identity: %w", err)
+		}
+	case err != nil:
+		return nil, fmt.Errorf("read identity: %w", err)
+	}
+	s.current = id
+	if id.Founding != nil {
+		close(s.learned)
+	}
+	return s, nil
+}
+
+func (s *identityStore) get() identity {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current
+}
+
+// clusterID is empty while this node belongs to no cluster.
+func (s *identityStore) clusterID() string {
+	if f := s.get().Founding; f != nil {
+		return f.Init.ClusterID
+	}
+	return ""
+}
+
+// found makes f durable. The same founding may come again; another one is refused.
+func (s *identityStore) found(f founding) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if have := s.current.Founding; have != nil {
+		if have.Init.ClusterID != f.Init.ClusterID {
+			return fmt.Errorf("%w: this node belongs to cluster %s, not %s", ErrOtherCluster, have.Init.ClusterID, f.Init.ClusterID)
+		}
+		return nil
+	}
+	if !f.member(s.current.NodeID) {
+		return fmt.Errorf("%w: node %s is not among its founding members (was its directory replaced meanwhile?)", ErrOtherCluster, s.current.NodeID)
+	}
+	next := s.current
+	next.Founding = &f
+	if err := durable.Save(s.path, identityVersion, next); err != nil {
+		return fmt.Errorf("keep identity: %w", err)
+	}
+	s.current = next
+	close(s.learned)
+	return nil
+}
+
+// formed makes durable that Raft was begun here.
+func (s *identityStore) formed() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := s.current
+	next.Formed = true
+	if err := durable.Save(s.path, identityVersion, next); err != nil {
+		return fmt.Errorf("keep identity: %w", err)
+	}
+	s.current = next
+	return nil
+}
