@@ -53,14 +53,14 @@ func TestAppointAnotherNode(t *testing.T) {
 		{"a released primary whose log is unknown is not counted", func(a *Appoint) {
 			released("n1", 1, 1)(a)
 			a.Evidence.Release.FinalLSN = 0
-		}, ErrEvidence, "positions of 1 of 2 of n1, n2, n3, 2 needed: missing n1, n3"},
+		}, ErrEvidence, "1 positions, 2 needed while a commit is on 2 of (n1, n2, n3): missing n1, n3"},
 		{"nobody behind the released primary's last record may follow it", func(a *Appoint) {
 			released("n1", 1, 0)(a)
 			a.Evidence.Release.FinalLSN = 21
 		}, ErrEvidence, "the log of n1 ends at 0/15 on timeline 1, that of the candidate n2 at 0/14 on timeline 1"},
 
 		{"one log is too few of three when two copies acknowledge", func(a *Appoint) { a.Evidence.Positions = a.Evidence.Positions[:1] }, ErrEvidence,
-			"positions of 1 of 2 of n1, n2, n3, 2 needed: missing n1, n3"},
+			"1 positions, 2 needed while a commit is on 2 of (n1, n2, n3): missing n1, n3"},
 		{"a log counts once", func(a *Appoint) { a.Evidence.Positions[1] = a.Evidence.Positions[0] }, ErrEvidence, "two positions of n2"},
 		{"a position of a node that may still stream is worth nothing", func(a *Appoint) { a.Evidence.Positions[1].Detached = 0 }, ErrEvidence, "n3 detached in epoch 0, 1 needed"},
 		{"a position of a primary that may still write is worth nothing", func(a *Appoint) { a.Evidence.Positions[1].Node = "n1" }, ErrEvidence, "its release is needed"},
@@ -122,7 +122,7 @@ func TestAppointOutsideD(t *testing.T) {
 	s = must(t, s, SetSync{Rule: two, Promise: &Promise{Node: "n1", Rev: s.Rev, Rule: two}})
 	a := good()
 	a.Node, a.SwitchLSN, a.Evidence.Positions[1].LSN = "n3", 30, 30
-	if _, err := try(s, a); !errors.Is(err, ErrEvidence) || !strings.Contains(err.Error(), "n3 is not in 2 of n1, n2") {
+	if _, err := try(s, a); !errors.Is(err, ErrEvidence) || !strings.Contains(err.Error(), "n3 is not among those that a commit waits for, 2 of (n1, n2)") {
 		t.Fatalf("a node that commits do not wait for was elected: %v", err)
 	}
 }

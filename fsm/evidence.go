@@ -70,7 +70,7 @@ func (s *State) checkPositions(c Appoint) (*Position, error) {
 		return candidate, nil
 	}
 	if !s.Sync.Has(c.Node) {
-		return nil, fmt.Errorf("%w: %s is not in %s", ErrEvidence, s.Name(c.Node), s.describe(s.Sync))
+		return nil, fmt.Errorf("%w: %s is not among those that a commit waits for, %s", ErrEvidence, s.Name(c.Node), s.describe(s.Sync))
 	}
 	if candidate == nil {
 		return nil, fmt.Errorf("%w: no position of the candidate %s", ErrEvidence, s.Name(c.Node))
@@ -94,8 +94,11 @@ func (s *State) usablePositions(c Appoint) ([]Position, error) {
 			return nil, fmt.Errorf("%w: two positions of %s", ErrEvidence, s.Name(p.Node))
 		}
 		given[p.Node] = true
-		if p.Node == s.Primary && c.Evidence.Release == nil {
-			return nil, fmt.Errorf("%w: a position of %s, which may still write: its release is needed", ErrEvidence, s.Name(p.Node))
+		if p.Node == s.Primary {
+			if c.Evidence.Release == nil {
+				return nil, fmt.Errorf("%w: a position of %s, which may still write: its release is needed", ErrEvidence, s.Name(p.Node))
+			}
+			continue // the release speaks for it; a position may have been taken before
 		}
 		if p.Detached < c.IfEpoch {
 			return nil, fmt.Errorf("%w: %s detached in epoch %d, %d needed", ErrEvidence, s.Name(p.Node), p.Detached, c.IfEpoch)
@@ -128,8 +131,8 @@ func (s *State) checkCoverage(positions []Position) error {
 		}
 	}
 	if need := PositionsNeeded(s.Sync); have < need {
-		return fmt.Errorf("%w: positions of %d of %s, %d needed: missing %s", ErrEvidence,
-			have, s.describe(s.Sync), need, strings.Join(s.Names(missing), ", "))
+		return fmt.Errorf("%w: %d positions, %d needed while a commit is on %s: missing %s", ErrEvidence,
+			have, need, s.describe(s.Sync), strings.Join(s.Names(missing), ", "))
 	}
 	return nil
 }

@@ -146,7 +146,7 @@ func (s *State) checkRule(r SyncRule) (SyncRule, error) {
 func (s *State) checkPromise(p *Promise, rule SyncRule) error {
 	switch {
 	case p == nil:
-		return fmt.Errorf("%w: %s elects what %s does not, so the promise of %s is needed first", ErrUnsafeSync,
+		return fmt.Errorf("%w: fewer positions would elect under %s than under %s, so the promise of %s is needed first", ErrUnsafeSync,
 			s.describe(rule), s.describe(s.Sync), s.Name(s.Primary))
 	case p.Node != s.Primary:
 		return fmt.Errorf("%w: the promise is by %s, the primary is %s", ErrUnsafeSync, s.Name(p.Node), s.Name(s.Primary))
@@ -158,10 +158,10 @@ func (s *State) checkPromise(p *Promise, rule SyncRule) error {
 	return nil
 }
 
-// describe renders a rule for people: "2 of n1, n2, n3".
+// describe renders a rule for people: "2 of (n1, n2, n3)".
 func (s *State) describe(r SyncRule) string {
 	if len(r.Members) == 0 {
 		return "the primary alone (async)"
 	}
-	return fmt.Sprintf("%d of %s", r.Copies, strings.Join(s.Names(r.Members), ", "))
+	return fmt.Sprintf("%d of (%s)", r.Copies, strings.Join(s.Names(r.Members), ", "))
 }
