@@ -204,9 +204,9 @@ func best(node NodeID, shown map[NodeID]*Position) bool {
 }
 
 // wellFormed says that the evidence contains nothing that an honest leader would leave out: a release of something else,
-// a log that may still grow, a log of the old primary beside its own release of it.
+// a log that may still grow, the old primary's among them.
 func wellFormed(release *Release, n1, n2, n3 *Position) bool {
-	if n1 != nil || n2 != nil && settled(n2) == nil || n3 != nil && settled(n3) == nil {
+	if n1 != nil && release == nil || n2 != nil && settled(n2) == nil || n3 != nil && settled(n3) == nil {
 		return false
 	}
 	return release == nil || release.Node == "n1" && release.Epoch == epochNow

@@ -1,0 +1,217 @@
+package fsm
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew; only for formats that were never released")
+
+// goldenCommands has every field of every command set, so that none can vanish from the log unseen.
+func goldenCommands() map[string]Command {
+	member := Member{ID: "id-2", Name: "n2", Role: RoleData, Addr: "10.0.0.2:7400", Postgres: "10.0.0.2:5432", API: "10.0.0.2:8008",
+		Priority: 5, NoVote: true, NoFailover: true}
+	two := rule(2, "id-1", "id-2")
+	return map[string]Command{
+		"init": Init{ClusterID: "c1", Scope: "demo", Members: []Member{dataMember("n1"), member},
+			Config: Config{Version: 3, Doc: "a: \"<1>\"\n", Settings: Settings{FailoverAfterMS: 1000, Durability: DurabilityQuorum, Strict: true}}},
+		"appoint": Appoint{IfEpoch: 7, Node: "id-2", Timeline: 4, SwitchLSN: 0x1_0300_0060, Evidence: Evidence{
+			Seals: []Seal{seal("id-2", 7, 812, 815)}, Positions: []Position{at("id-2", 7, 3, 0x1_0300_0060)},
+			Release: &Release{Epoch: 7, Node: "id-1", Timeline: 3, FinalLSN: 0x1_0300_0028}}},
+		"promoted":         Promoted{Epoch: 8, Node: "id-2", Timeline: 4, Parent: 3, SwitchLSN: 0x1_0300_0060, SystemID: 7_300_000_000_000_000_001},
+		"set-sync":         SetSync{Rule: two, Promise: &Promise{Node: "id-1", Rev: 12, Rule: two}},
+		"set-electorate":   SetElectorate{Voters: []NodeID{"id-1", "id-2"}},
+		"set-member":       SetMember{Member: member},
+		"ask-switchover":   AskSwitchover{ID: "w1", To: "id-2"},
+		"begin-switchover": BeginSwitchover{ID: "w1", To: "id-2"},
+		"end-wish":         EndWish{ID: "w1", Because: "n2 is behind"},
+		"pause":            Pause{},
+		"resume":           Resume{},
+	}
+}
+
+func golden(t *testing.T, name string, got []byte) []byte {
+	t.Helper()
+	path := filepath.Join("testdata", "golden", name+".json")
+	if *update {
+		if err := os.WriteFile(path, append(got, '\n'), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.TrimSuffix(want, []byte("\n"))
+}
+
+func TestGoldenCommands(t *testing.T) {
+	for kind, change := range goldenCommands() {
+		t.Run(kind, func(t *testing.T) {
+			e := Envelope{ID: "r-1", IfRev: 12, By: "primary-silent", Wall: 1_700_000_000_123, Change: change}
+			got, err := EncodeCommand(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := golden(t, kind, got)
+			if !bytes.Equal(got, want) {
+				t.Errorf("encoded as\n%s\nbut the file has\n%s", got, want)
+			}
+			back, err := DecodeCommand(want)
+			if err != nil || !reflect.DeepEqual(back, e) {
+				t.Errorf("decoded as %+v, %v", back, err)
+			}
+		})
+	}
+	for kind := range commands(State{}) {
+		if _, ok := goldenCommands()[kind]; !ok {
+			t.Errorf("no golden file for %s", kind)
+		}
+	}
+}
+
+func TestGoldenState(t *testing.T) {
+	s := must(t, branched(t), SetMember{Member{ID: "w1", Name: "w1", Role: RoleWitness, NoVote: true}},
+		AskSwitchover{ID: "w", To: "n2"}, BeginSwitchover{ID: "w", To: "n2"})
+	got := encoded(t, s)
+	want := golden(t, "state", got)
+	if !bytes.Equal(got, want) {
+		t.Errorf("encoded as\n%s\nbut the file has\n%s", got, want)
+	}
+	back, err := DecodeState(want)
+	if err != nil || !reflect.DeepEqual(back, s) {
+		t.Errorf("decoded as %+v, %v", back, err)
+	}
+}
+
+func TestEmptyStateRoundTrip(t *testing.T) {
+	s, err := DecodeState(encoded(t, State{}))
+	if err != nil || !sameState(t, s, State{}) {
+		t.Fatalf("%+v, %v", s, err)
+	}
+}
+
+func TestDecodeRefusals(t *testing.T) {
+	for _, c := range []struct {
+		name, text string
+		want       error
+	}{
+		{"nothing", ``, ErrFormat},
+		{"another format", `{"format":2,"kind":"pause","id":"x","change":{}}`, ErrFormat},
+		{"no format", `{"kind":"pause","id":"x","change":{}}`, ErrFormat},
+		{"a field that this version does not know", `{"format":1,"kind":"pause","id":"x","change":{"for":"1h"}}`, ErrFormat},
+		{"a field of the frame that this version does not know", `{"format":1,"kind":"pause","id":"x","more":1,"change":{}}`, ErrFormat},
+		{"two values", `{"format":1,"kind":"pause","id":"x","change":{}} {}`, ErrFormat},
+		{"no change", `{"format":1,"kind":"pause","id":"x"}`, ErrFormat},
+		{"a negative epoch", `{"format":1,"kind":"appoint","id":"x","change":{"if_epoch":-1}}`, ErrFormat},
+		{"a position that is none", `{"format":1,"kind":"appoint","id":"x","change":{"switch_lsn":"7"}}`, ErrFormat},
+		{"a kind that this version does not know", `{"format":1,"kind":"dance","id":"x","change":{}}`, ErrUnknownCommand},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if e, err := DecodeCommand([]byte(c.text)); !errors.Is(err, c.want) {
+				t.Fatalf("got %+v, %v", e, err)
+			}
+		})
+	}
+	for _, text := range []string{``, `{}`, `{"format":2,"state":{}}`, `{"format":1,"state":{"more":1}}`, `{"format":1,"state":{}}x`} {
+		if _, err := DecodeState([]byte(text)); !errors.Is(err, ErrFormat) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+func TestUnknownCommandSaysWhetherItMayBeSkipped(t *testing.T) {
+	for text, optional := range map[string]bool{
+		`{"format":1,"kind":"dance","id":"x","change":{}}`:                                false,
+		`{"format":1,"kind":"dance","optional":true,"id":"x","change":{"unknown":[1,2]}}`: true,
+	} {
+		_, err := DecodeCommand([]byte(text))
+		var unknown *UnknownCommandError
+		if !errors.As(err, &unknown) || unknown.Kind != "dance" || unknown.Optional != optional {
+			t.Errorf("%s: %v", text, err)
+		}
+		if strings.Contains(err.Error(), "skipped") != optional {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	if _, err := EncodeCommand(Envelope{ID: "x", Change: &Pause{}}); !errors.Is(err, ErrUnknownCommand) {
+		t.Errorf("a pointer was encoded: %v", err)
+	}
+	if _, err := EncodeCommand(Envelope{ID: "x"}); !errors.Is(err, ErrUnknownCommand) {
+		t.Errorf("nothing was encoded: %v", err)
+	}
+}
+
+// Whatever decodes, encodes again to bytes that mean the same, and can be applied without panic.
+func FuzzDecodeCommand(f *testing.F) {
+	for _, change := range goldenCommands() {
+		seed, err := EncodeCommand(Envelope{ID: "r-1", IfRev: 1, Change: change})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(seed)
+	}
+	s := three(f)
+	f.Fuzz(func(t *testing.T, input []byte) {
+		e, err := DecodeCommand(input)
+		if err != nil {
+			return
+		}
+		once, err := EncodeCommand(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := DecodeCommand(once)
+		if err != nil {
+			t.Fatal(err)
+		}
+		twice, err := EncodeCommand(back)
+		if err != nil || !bytes.Equal(once, twice) {
+			t.Fatalf("%s became %s, %v", once, twice, err)
+		}
+		a, errA := s.Apply(e)
+		b, errB := s.Apply(back)
+		if (errA == nil) != (errB == nil) || !sameState(t, a, b) {
+			t.Fatalf("%s and its copy differ: %v, %v", once, errA, errB)
+		}
+	})
+}
+
+// Whatever decodes as a state, encodes to bytes that decode to the same, and every reader and command copes with it.
+func FuzzDecodeState(f *testing.F) {
+	f.Add(encoded(f, State{}))
+	f.Add(encoded(f, three(f)))
+	f.Fuzz(func(t *testing.T, input []byte) {
+		s, err := DecodeState(input)
+		if err != nil {
+			return
+		}
+		once := encoded(t, s)
+		back, err := DecodeState(once)
+		if err != nil || !bytes.Equal(encoded(t, back), once) {
+			t.Fatalf("%s: %v", once, err)
+		}
+		for _, change := range append([]Command{good()}, changes(goldenCommands())...) {
+			if next, err := try(s, change); err == nil {
+				next.OrdersFor(next.Primary)
+			}
+		}
+		for id := range s.Members {
+			s.OrdersFor(id)
+		}
+	})
+}
+
+func changes(all map[string]Command) []Command {
+	var list []Command
+	for _, c := range all {
+		list = append(list, c)
+	}
+	return list
+}
