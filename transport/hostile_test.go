@@ -50,7 +50,7 @@ func TestStrangersAreCutOff(t *testing.T) {
 				}
 			})
 		}
-		c, err := m.Dial(within(t, 10*time.Second), ProtoRPC, m.Addr().String())
+		c, err := dialPatiently(t, m, ProtoRPC, m.Addr().String())
 		if err != nil {
 			t.Fatal(kind, err)
 		}
@@ -137,7 +137,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 	a := startMux(t, TCP(0), "127.0.0.1:0", testCredentials(t, "demo", "c1", "n1", s), nil)
 	b := startMux(t, TCP(0), "127.0.0.1:0", testCredentials(t, "demo", "c1", "n2", s), nil)
 	l := a.Accept(ProtoRaft)
-	dialed, err := b.Dial(within(t, 10*time.Second), ProtoRaft, a.Addr().String())
+	dialed, err := dialPatiently(t, b, ProtoRaft, a.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,6 +225,35 @@ func FuzzVerdict(f *testing.F) {
 		reason, err := readVerdict(bytes.NewReader(data))
 		if err == nil && strings.ContainsAny(reason, "\n\r\x1b\x00") {
 			t.Fatalf("%q", reason)
+		}
+	})
+}
+
+// A refused node knocks many times per second; the log says it once a minute, and
+// at once when the reason changes.
+func TestRefusalsDoNotFloodTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := startMux(t, NewMemory().Host("n1"), "n1:7400", mustInsecure(t), nil)
+		told := 0
+		tell := func(reason string) {
+			if m.isNews(refusal{"n2", reason}) {
+				told++
+			}
+		}
+		for range 100 {
+			tell("not a member")
+		}
+		tell("other cluster")
+		time.Sleep(refusedAgain)
+		tell("not a member")
+		if told != 3 {
+			t.Fatalf("warned %d times, want 3", told)
+		}
+		for i := range 2 * maxRefused {
+			tell(strings.Repeat("x", i))
+		}
+		if len(m.refused) > maxRefused {
+			t.Fatalf("%d refusals remembered", len(m.refused))
 		}
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/url"
-	"regexp"
 	"strings"
 )
 
@@ -22,22 +21,29 @@ type Peer struct {
 // identity is what a certificate or preamble names.
 type identity struct{ scope, clusterID, nodeID string }
 
-// namePattern is what may stand in a certificate's URI without escaping.
-const namePattern = `^[A-Za-z0-9]([A-Za-z0-9_-]|\.[A-Za-z0-9_-])*$`
-
 func (id identity) validate() error {
 	for _, part := range []struct{ what, value string }{
 		{"scope", id.scope}, {"cluster id", id.clusterID}, {"node id", id.nodeID},
 	} {
-		ok, err := regexp.MatchString(namePattern, part.value)
-		if err != nil {
-			return err
-		}
-		if !ok || len(part.value) > 63 {
-			return fmt.Errorf("%s %q: it must have 1 to 63 letters, digits, '-', '_' or single '.', and start with a letter or digit", part.what, part.value)
+		if !plainName(part.value) {
+			return fmt.Errorf("%s %q: it must have 1 to %d letters, digits, '-', '_' or single '.', and neither start with a sign nor end with '.'",
+				part.what, part.value, maxName)
 		}
 	}
 	return nil
+}
+
+const maxName = 63
+
+// plainName says whether s can stand in a certificate's URI without escaping, as
+// a host or as a part of the path.
+func plainName(s string) bool {
+	if s == "" || len(s) > maxName || strings.Contains(s, "..") || s[len(s)-1] == '.' || strings.IndexByte("-_.", s[0]) >= 0 {
+		return false
+	}
+	return strings.IndexFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' && r != '.'
+	}) < 0
 }
 
 func (id identity) uri() *url.URL {

@@ -37,6 +37,10 @@ const (
 	// acceptRetry is the pause after a failed accept, for example without file
 	// descriptors.
 	acceptRetry = 50 * time.Millisecond
+	// refusedAgain is how long a refusal is not repeated in the log, and maxRefused
+	// how many are remembered.
+	refusedAgain = time.Minute
+	maxRefused   = 256
 )
 
 // ErrClosed is returned by everything after Mux.Close.
@@ -68,7 +72,11 @@ type Mux struct {
 	perHost   map[string]int
 	conns     map[*Conn]struct{} // established, accepted and dialed
 	listeners map[Proto]*protoListener
+	refused   map[refusal]time.Time // when each was last warned of
 }
+
+// refusal is what a peer's host was told, for the log.
+type refusal struct{ host, reason string }
 
 // NewMux opens the port and serves handshakes until Close.
 func NewMux(cfg MuxConfig) (*Mux, error) {
@@ -89,6 +97,7 @@ func NewMux(cfg MuxConfig) (*Mux, error) {
 		perHost:   map[string]int{},
 		conns:     map[*Conn]struct{}{},
 		listeners: map[Proto]*protoListener{},
+		refused:   map[refusal]time.Time{},
 	}
 	m.running.Add(1)
 	go m.acceptLoop()
@@ -113,13 +122,12 @@ func (m *Mux) Close() error {
 		open = append(open, raw)
 	}
 	for c := range m.conns {
-		open = append(open, c.raw) // no close_notify: it could wait for a dead peer
+		open = append(open, c)
 	}
-	clear(m.conns)
 	m.mu.Unlock()
 	err := m.listener.Close()
 	for _, c := range open {
-		_ = c.Close()
+		m.running.Go(func() { _ = c.Close() }) // each waits up to closeGrace for a dead peer
 	}
 	m.running.Wait()
 	return err
@@ -217,15 +225,30 @@ func (m *Mux) finish(raw net.Conn, host string) {
 	}
 }
 
-// logRefused warns of peers that proved to be somebody; what any port scanner can
-// cause is for debugging only.
+// logRefused warns of peers that proved to be somebody, once a minute for each
+// reason, because a refused node tries many times per second. What any port scanner
+// can cause is for debugging only.
 func (m *Mux) logRefused(raw net.Conn, err error) {
 	var refused *RefusedError
-	if errors.As(err, &refused) {
-		m.cfg.Logger.Warn("refused a connection", "peer", raw.RemoteAddr(), "reason", refused.Reason)
+	if !errors.As(err, &refused) || !m.isNews(refusal{hostOf(raw.RemoteAddr()), refused.Reason}) {
+		m.cfg.Logger.Debug("handshake failed", "peer", raw.RemoteAddr(), "error", err)
 		return
 	}
-	m.cfg.Logger.Debug("handshake failed", "peer", raw.RemoteAddr(), "error", err)
+	m.cfg.Logger.Warn("refused a connection", "peer", raw.RemoteAddr(), "reason", refused.Reason)
+}
+
+func (m *Mux) isNews(r refusal) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	if last, known := m.refused[r]; known && now.Sub(last) < refusedAgain {
+		return false
+	}
+	if len(m.refused) >= maxRefused {
+		clear(m.refused)
+	}
+	m.refused[r] = now
+	return true
 }
 
 // track makes Close and Reauthorize know the connection.

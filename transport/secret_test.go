@@ -61,7 +61,7 @@ func TestSecretStaysSecret(t *testing.T) {
 	if strings.Contains(shown, "07") || strings.Contains(shown, "7 7") {
 		t.Fatalf("fmt shows the secret: %s", shown)
 	}
-	if GenerateSecret() == GenerateSecret() {
+	if a, b := GenerateSecret(), GenerateSecret(); a == b {
 		t.Fatal("two generated secrets are equal")
 	}
 }
