@@ -79,6 +79,7 @@ type Cluster struct {
 	report      atomic.Pointer[failover.Report]
 	transfer    transferWatch
 	detaching   detaching
+	close       context.CancelFunc // of what goes on beside calls
 }
 
 // Open reads this node's files, opens the cluster port and answers Hello. The cluster begins, or goes on, with Run. An
@@ -86,6 +87,7 @@ type Cluster struct {
 func Open(cfg Config, deps Deps) (*Cluster, error) {
 	c := &Cluster{cfg: cfg, deps: deps, log: deps.Logger}
 	c.report.Store(&failover.Report{Run: failover.RunNone})
+	c.detaching.closing, c.close = context.WithCancel(context.Background())
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create cluster.data_dir: %w", err)
 	}
@@ -170,7 +172,9 @@ func (c *Cluster) first() fsm.NodeID {
 // nil when ctx ended it.
 func (c *Cluster) Run(ctx context.Context) error {
 	err := c.run(ctx)
+	c.close()
 	closing := errors.Join(c.rpc.Close(), c.mux.Close())
+	c.detaching.ended.Wait()
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		err = nil
 	}

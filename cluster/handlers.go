@@ -150,6 +150,9 @@ func (c *Cluster) detach(ctx context.Context, e fsm.Epoch) (fsm.Position, error)
 
 // detaching runs one Detach at a time. Who asks for an epoch while its Detach runs gets that one's outcome.
 type detaching struct {
+	closing context.Context // ends the one that runs
+	ended   sync.WaitGroup
+
 	mu      sync.Mutex
 	running *detachRun
 }
@@ -171,7 +174,7 @@ func (d *detaching) do(ctx context.Context, e fsm.Epoch, detach func(context.Con
 	if run == nil {
 		run = &detachRun{epoch: e, done: make(chan struct{})}
 		d.running = run
-		go d.run(run, detach)
+		d.ended.Go(func() { d.run(run, detach) })
 	}
 	d.mu.Unlock()
 	select {
@@ -184,7 +187,7 @@ func (d *detaching) do(ctx context.Context, e fsm.Epoch, detach func(context.Con
 
 // run doesn't end with the asker's context: half a detach helps nobody, and he asks again.
 func (d *detaching) run(run *detachRun, detach func(context.Context) (fsm.Position, error)) {
-	ctx, cancel := context.WithTimeout(context.Background(), detachLimit)
+	ctx, cancel := context.WithTimeout(d.closing, detachLimit)
 	defer cancel()
 	run.position, run.err = detach(ctx)
 	d.mu.Lock()

@@ -1,0 +1,282 @@
+package bubble
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/quorate/quorate/cluster"
+	"github.com/quorate/quorate/failover"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/pg"
+)
+
+// promotion is how long a fake Postgres takes to open for writes.
+const promotion = 20 * time.Millisecond
+
+// node is one fake node: the real cluster.Cluster with an agent that obeys it and a Postgres made of a few numbers, which
+// survive a restart as a disk would.
+type node struct {
+	w     *world
+	name  string
+	dir   string
+	peers []string
+
+	mu       sync.Mutex
+	cluster  *cluster.Cluster
+	cancel   context.CancelFunc
+	done     chan struct{}
+	exit     string // why it ended itself
+	until    time.Duration
+	leased   fsm.Epoch
+	opened   fsm.Epoch // as whose primary Postgres was opened
+	detached fsm.Epoch // cut off from its primary, durably
+	timeline pg.Timeline
+	lsn      pg.LSN
+	promise  *fsm.Promise
+}
+
+func (n *node) running() *cluster.Cluster {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.cluster
+}
+
+func (n *node) id() fsm.NodeID {
+	if c := n.running(); c != nil {
+		return c.Self()
+	}
+	return ""
+}
+
+// run starts the node's process.
+func (n *node) run() {
+	n.w.t.Helper()
+	c, err := cluster.Open(cluster.Config{
+		Dir: n.dir, Scope: "bubble", Listen: n.name + ":7400", Peers: n.peers,
+		Member:   fsm.Member{Name: n.name, Role: fsm.RoleData, Addr: n.name + ":7400", Postgres: n.name + ":5432"},
+		Settings: fsm.Settings{FailoverAfterMS: failoverAfter.Milliseconds(), Durability: fsm.DurabilityQuorum},
+	}, cluster.Deps{
+		Boot:      n.w.boot,
+		Logger:    hclog.New(&hclog.LoggerOptions{Name: n.name, Level: hclog.Info, Output: &n.w.logs}),
+		Network:   n.w.net.Host(n.name),
+		DataFacts: func() cluster.DataFacts { return cluster.DataFacts{Empty: true} },
+		MayHold:   func(fsm.Epoch) bool { return true },
+		Detach:    n.detach,
+		OnLease:   n.onLease,
+		OnHigher:  func(fsm.Epoch) {},
+		Exit:      n.onExit,
+	})
+	if err != nil {
+		n.w.t.Fatalf("open %s: %v", n.name, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	n.mu.Lock()
+	n.cluster, n.cancel, n.done = c, cancel, done
+	n.mu.Unlock()
+	var running sync.WaitGroup
+	running.Go(func() { n.agent(ctx, c) })
+	running.Go(func() {
+		if err := c.Run(ctx); err != nil {
+			n.w.t.Errorf("%s ended: %v", n.name, err)
+		}
+	})
+	go func() { running.Wait(); close(done) }()
+}
+
+// halt ends the node's process; its Postgres stops with it.
+func (n *node) halt() {
+	n.mu.Lock()
+	cancel, done := n.cancel, n.done
+	n.mu.Unlock()
+	if cancel == nil {
+		return
+	}
+	n.w.net.Kill(n.name)
+	cancel()
+	<-done
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cluster, n.cancel, n.opened, n.until = nil, nil, 0, 0
+}
+
+func (n *node) onExit(reason string) {
+	n.mu.Lock()
+	n.exit = reason
+	n.mu.Unlock()
+	n.w.t.Errorf("%s ended itself: %s", n.name, reason)
+}
+
+func (n *node) onLease(epoch fsm.Epoch, until time.Duration) {
+	n.mu.Lock()
+	n.leased, n.until = epoch, until
+	n.mu.Unlock()
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	n.w.leases = append(n.w.leases, held{n.name, epoch, n.w.boot(), until})
+}
+
+// serving is the epoch as whose primary Postgres accepts writes now.
+func (n *node) serving() fsm.Epoch {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.opened == 0 || n.leased != n.opened || n.w.boot() >= n.until-margin {
+		return 0
+	}
+	return n.opened
+}
+
+func (n *node) detach(_ context.Context, e fsm.Epoch) (fsm.Position, error) {
+	time.Sleep(n.w.detachTakes)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.timeline == 0 {
+		return fsm.Position{}, fmt.Errorf("%s has no data yet", n.name)
+	}
+	n.detached = e
+	return fsm.Position{Detached: e, Timeline: n.timeline, LSN: n.lsn}, nil
+}
+
+// agent obeys the replicated state every few milliseconds.
+func (n *node) agent(ctx context.Context, c *cluster.Cluster) {
+	for ctx.Err() == nil {
+		n.step(ctx, c)
+		select {
+		case <-ctx.Done():
+		case <-c.Changed():
+			// A real agent needs a moment too; and a state may come faster than it looks.
+			time.Sleep(time.Millisecond)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func (n *node) step(ctx context.Context, c *cluster.Cluster) {
+	s := c.State()
+	if s.Epoch > 0 && s.Primary == c.Self() {
+		n.lead(ctx, c, s)
+	} else if s.Epoch > 0 {
+		n.follow(s)
+	}
+	before := c.Sightings()[c.Self()].Report
+	r := n.reportOf(s)
+	c.SetReport(r)
+	if before.Rev != r.Rev || before.Serving != r.Serving || (before.Promise == nil) != (r.Promise == nil) || len(before.Streaming) != len(r.Streaming) {
+		c.Kick()
+	}
+}
+
+// lead is what the agent of the primary does.
+func (n *node) lead(ctx context.Context, c *cluster.Cluster, s fsm.State) {
+	epoch, until := c.Lease()
+	n.mu.Lock()
+	opened, timeline := n.opened, n.timeline
+	n.mu.Unlock()
+	if epoch != s.Epoch || n.w.boot() >= until-margin {
+		return
+	}
+	if opened != s.Epoch {
+		last := s.Lineage[len(s.Lineage)-1]
+		if timeline != last.Timeline {
+			time.Sleep(promotion)
+		}
+		n.mu.Lock()
+		if n.lsn == 0 {
+			n.lsn = 0x1000000
+		}
+		n.timeline, n.opened = last.Timeline, s.Epoch
+		lsn := n.lsn
+		n.mu.Unlock()
+		if !last.Promoted {
+			err := c.Submit(ctx, fsm.Promoted{Epoch: s.Epoch, Node: c.Self(), Timeline: last.Timeline, SwitchLSN: lsn, SystemID: 42}, 0, n.name)
+			if err != nil && ctx.Err() == nil {
+				n.w.logs.Write([]byte(n.name + " [AGENT] promoted not recorded: " + err.Error() + "\n"))
+			}
+		}
+		return
+	}
+	var caughtUp []fsm.NodeID
+	for _, m := range n.streaming(s) {
+		caughtUp = append(caughtUp, m.Node)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lsn += 100
+	n.promise = nil
+	if to, needs, ok := fsm.NextSync(s.Sync, caughtUp, s.Primary); ok && needs {
+		n.promise = &fsm.Promise{Node: c.Self(), Rev: s.Rev, Rule: to}
+	}
+}
+
+// streaming lists the standbys that hold a connection to this primary.
+func (n *node) streaming(s fsm.State) []failover.StreamingMember {
+	var out []failover.StreamingMember
+	for _, o := range n.w.nodes {
+		if o == n || !o.followsQuietly(s, n) {
+			continue
+		}
+		out = append(out, failover.StreamingMember{Node: o.id(), Flush: o.position()})
+	}
+	return out
+}
+
+// followsQuietly says whether this standby streams from p, as p's walsenders would see it.
+func (n *node) followsQuietly(s fsm.State, p *node) bool {
+	c := n.running()
+	if c == nil || !n.w.reaches(n, p) {
+		return false
+	}
+	mine := c.State()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return mine.Epoch == s.Epoch && n.detached < s.Epoch && n.timeline != 0
+}
+
+func (n *node) position() pg.LSN {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.lsn
+}
+
+// follow is what the agent of a standby does: it copies the primary's log while it reaches it.
+func (n *node) follow(s fsm.State) {
+	n.mu.Lock()
+	n.opened, n.promise = 0, nil
+	n.mu.Unlock()
+	p := n.w.byID(s.Primary)
+	if p == nil || !n.w.reaches(n, p) || p.serving() != s.Epoch {
+		return
+	}
+	p.mu.Lock()
+	lsn, timeline := p.lsn, p.timeline
+	p.mu.Unlock()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.detached < s.Epoch && s.SystemID != 0 {
+		n.lsn, n.timeline = lsn, timeline
+	}
+}
+
+func (n *node) reportOf(s fsm.State) failover.Report {
+	serving := n.serving()
+	var streaming []failover.StreamingMember
+	if serving != 0 {
+		streaming = n.streaming(s)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	r := failover.Report{Epoch: s.Epoch, Rev: s.Rev, Run: failover.RunNone, Serving: serving, Healthy: true, Timeline: n.timeline, Flush: n.lsn, Promise: n.promise}
+	if n.timeline != 0 {
+		r.Run = failover.RunRunning
+	}
+	r.InRecovery = n.opened == 0
+	if serving == 0 && n.opened != 0 {
+		r.Run = failover.RunFrozen
+	}
+	r.Streaming = streaming
+	return r
+}
