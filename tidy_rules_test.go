@@ -159,6 +159,10 @@ var cases = map[string][]struct {
 		}, false},
 		{"called from a bubble and from elsewhere", map[string]string{"fsm/a_test.go": source("fsm", []string{"time", "testing/synctest"},
 			"func TestA() { synctest.Test(t, nap) }\nfunc TestB() { nap() }\nfunc nap() { time.Sleep(1) }")}, true},
+		{"through a function that makes the bubble", map[string]string{"fsm/a_test.go": source("fsm", []string{"time", "testing/synctest"},
+			"func TestA() { story(t, func() { time.Sleep(1) }) }\nfunc story(t T, run func()) { synctest.Test(t, func() { run() }) }")}, false},
+		{"through a function that also runs it outside", map[string]string{"fsm/a_test.go": source("fsm", []string{"time", "testing/synctest"},
+			"func TestA() { story(t, func() { time.Sleep(1) }) }\nfunc story(t T, run func()) { run(); synctest.Test(t, func() { run() }) }")}, true},
 		{"in the product", map[string]string{"lab/a.go": source("lab", []string{"time"}, "func f() { time.Sleep(1) }")}, false},
 	},
 	"no package holds mutable state": {

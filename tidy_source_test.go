@@ -72,8 +72,8 @@ func fileLength(r repo) (complaints []string) {
 }
 
 // sleeps: test code, which is all of e2e and every _test.go, waits for a state and not for a time. In a bubble
-// time is virtual: a sleep is allowed inside what is given to synctest.Test, and in functions that are used only
-// from there.
+// time is virtual: a sleep is allowed inside what is given to synctest.Test, or to a function of the package that
+// runs it in there, and in functions that are used only from such places.
 func sleeps(r repo) (complaints []string) {
 	byDir := map[string][]goFile{}
 	var dirs []string
@@ -86,9 +86,10 @@ func sleeps(r repo) (complaints []string) {
 		}
 	}
 	for _, dir := range dirs {
-		bubbled := bubbleFunctions(byDir[dir])
+		makers := bubbleMakers(byDir[dir])
+		bubbled := bubbleFunctions(byDir[dir], makers)
 		for _, f := range byDir[dir] {
-			f.visit(func(inside string, n ast.Node) {
+			f.visit(makers, func(inside string, n ast.Node) {
 				s, ok := n.(*ast.SelectorExpr)
 				if ok && s.Sel.Name == "Sleep" && isName(s.X, f.nameOf("time")) && inside != inBubble && !bubbled[inside] {
 					complaints = append(complaints, f.where(s.Pos())+": time.Sleep outside a bubble: wait for the state, with a deadline")
@@ -99,11 +100,21 @@ func sleeps(r repo) (complaints []string) {
 	return complaints
 }
 
-// inBubble stands for "lexically inside the arguments of synctest.Test".
+// inBubble stands for "lexically inside the arguments of a call that runs them in a bubble".
 const inBubble = "synctest.Test"
 
 // visit calls see for every node of every declaration, with the name of the function it is in, or inBubble.
-func (f goFile) visit(see func(inside string, n ast.Node)) {
+// makers are the functions, besides synctest.Test, that run their arguments in a bubble.
+func (f goFile) visit(makers map[string]bool, see func(inside string, n ast.Node)) {
+	makesBubble := func(call *ast.CallExpr) bool {
+		switch fun := call.Fun.(type) {
+		case *ast.Ident:
+			return makers[fun.Name]
+		case *ast.SelectorExpr:
+			return fun.Sel.Name == "Test" && isName(fun.X, f.nameOf("testing/synctest"))
+		}
+		return false
+	}
 	var walk func(inside string, root ast.Node)
 	walk = func(inside string, root ast.Node) {
 		ast.Inspect(root, func(n ast.Node) bool {
@@ -112,11 +123,7 @@ func (f goFile) visit(see func(inside string, n ast.Node)) {
 			}
 			see(inside, n)
 			call, ok := n.(*ast.CallExpr)
-			if !ok {
-				return true
-			}
-			s, ok := call.Fun.(*ast.SelectorExpr)
-			if !ok || s.Sel.Name != "Test" || !isName(s.X, f.nameOf("testing/synctest")) {
+			if !ok || !makesBubble(call) {
 				return true
 			}
 			for _, a := range call.Args {
@@ -126,20 +133,55 @@ func (f goFile) visit(see func(inside string, n ast.Node)) {
 		})
 	}
 	for _, d := range f.tree.Decls {
-		inside := ""
-		if fn, ok := d.(*ast.FuncDecl); ok {
-			inside = fn.Name.Name
-			if fn.Body != nil {
-				walk(inside, fn.Body)
-			}
-			continue
+		fn, ok := d.(*ast.FuncDecl)
+		if !ok {
+			walk("", d)
+		} else if fn.Body != nil {
+			walk(fn.Name.Name, fn.Body)
 		}
-		walk(inside, d)
 	}
 }
 
+// bubbleMakers returns the functions that take functions and use every one of them inside synctest.Test only.
+func bubbleMakers(files []goFile) map[string]bool {
+	makers := map[string]bool{}
+	for _, f := range files {
+		usedIn := map[string]map[string]bool{}
+		f.visit(nil, func(inside string, n ast.Node) {
+			id, ok := n.(*ast.Ident)
+			if !ok {
+				return
+			}
+			if usedIn[id.Name] == nil {
+				usedIn[id.Name] = map[string]bool{}
+			}
+			usedIn[id.Name][inside] = true
+		})
+		for _, d := range f.tree.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || fn.Recv != nil {
+				continue
+			}
+			given, ok := 0, true
+			for _, field := range fn.Type.Params.List {
+				if _, isFunc := field.Type.(*ast.FuncType); !isFunc {
+					continue
+				}
+				for _, name := range field.Names {
+					given++
+					ok = ok && usedIn[name.Name][inBubble] && !usedIn[name.Name][fn.Name.Name]
+				}
+			}
+			if ok && given > 0 {
+				makers[fn.Name.Name] = true
+			}
+		}
+	}
+	return makers
+}
+
 // bubbleFunctions returns the functions and methods of a package's tests that are used, and only from bubbles.
-func bubbleFunctions(files []goFile) map[string]bool {
+func bubbleFunctions(files []goFile, makers map[string]bool) map[string]bool {
 	declared, usedIn := map[string]bool{}, map[string]map[string]bool{}
 	for _, f := range files {
 		for _, d := range f.tree.Decls {
@@ -147,7 +189,7 @@ func bubbleFunctions(files []goFile) map[string]bool {
 				declared[fn.Name.Name] = true
 			}
 		}
-		f.visit(func(inside string, n ast.Node) {
+		f.visit(makers, func(inside string, n ast.Node) {
 			if id, ok := n.(*ast.Ident); ok {
 				if usedIn[id.Name] == nil {
 					usedIn[id.Name] = map[string]bool{}
