@@ -53,14 +53,14 @@ func TestAppointAnotherNode(t *testing.T) {
 		{"a released primary whose log is unknown is not counted", func(a *Appoint) {
 			released("n1", 1, 1)(a)
 			a.Evidence.Release.FinalLSN = 0
-		}, ErrEvidence, "1 positions, 2 needed while a commit is on 2 of (n1, n2, n3): missing n1, n3"},
+		}, ErrEvidence, "1 of 2 positions needed while a commit is on 2 of (n1, n2, n3): missing n1, n3"},
 		{"nobody behind the released primary's last record may follow it", func(a *Appoint) {
 			released("n1", 1, 0)(a)
 			a.Evidence.Release.FinalLSN = 21
 		}, ErrEvidence, "the log of n1 ends at 0/15 on timeline 1, that of the candidate n2 at 0/14 on timeline 1"},
 
 		{"one log is too few of three when two copies acknowledge", func(a *Appoint) { a.Evidence.Positions = a.Evidence.Positions[:1] }, ErrEvidence,
-			"1 positions, 2 needed while a commit is on 2 of (n1, n2, n3): missing n1, n3"},
+			"1 of 2 positions needed while a commit is on 2 of (n1, n2, n3): missing n1, n3"},
 		{"a log counts once", func(a *Appoint) { a.Evidence.Positions[1] = a.Evidence.Positions[0] }, ErrEvidence, "two positions of n2"},
 		{"a position of a node that may still stream is worth nothing", func(a *Appoint) { a.Evidence.Positions[1].Detached = 0 }, ErrEvidence, "n3 detached in epoch 0, 1 needed"},
 		{"a position of a primary that may still write is worth nothing", func(a *Appoint) { a.Evidence.Positions[1].Node = "n1" }, ErrEvidence, "its release is needed"},

@@ -131,7 +131,7 @@ func (s *State) checkCoverage(positions []Position) error {
 		}
 	}
 	if need := PositionsNeeded(s.Sync); have < need {
-		return fmt.Errorf("%w: %d positions, %d needed while a commit is on %s: missing %s", ErrEvidence,
+		return fmt.Errorf("%w: %d of %d positions needed while a commit is on %s: missing %s", ErrEvidence,
 			have, need, s.describe(s.Sync), strings.Join(s.Names(missing), ", "))
 	}
 	return nil
