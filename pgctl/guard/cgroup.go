@@ -10,9 +10,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// removeLimit bounds the wait for a group whose last process is just going.
+const removeLimit = time.Second
 
 // cgroupMount returns where the cgroup2 file system is mounted. On a hybrid
 // machine that isn't /sys/fs/cgroup.
@@ -51,11 +55,11 @@ func cgroupDir(path, leaf string) (string, error) {
 // cgroupFence holds the files of the postgres group open, so that a fence needs
 // no path lookup.
 type cgroupFence struct {
-	dir                        int // for CLONE_INTO_CGROUP
-	freezeFD, killFD, eventsFD int
+	dir                               string
+	dirFD, freezeFD, killFD, eventsFD int
 }
 
-// newCgroupFence makes the group. Any failure means: use signals.
+// newCgroupFence makes the group and opens it. Any failure means: use signals.
 func newCgroupFence(path string) (*cgroupFence, error) {
 	dir, err := cgroupDir(path, "postgres")
 	if err != nil {
@@ -64,23 +68,66 @@ func newCgroupFence(path string) (*cgroupFence, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("create the cgroup: %w", err)
 	}
-	c := &cgroupFence{}
+	c := &cgroupFence{dir: dir}
+	return c, c.open()
+}
+
+func (c *cgroupFence) open() error {
 	for _, f := range []struct {
 		fd   *int
 		name string
 		mode int
 	}{
-		{&c.dir, "", unix.O_RDONLY | unix.O_DIRECTORY},
+		{&c.dirFD, "", unix.O_RDONLY | unix.O_DIRECTORY},
 		{&c.freezeFD, "cgroup.freeze", unix.O_RDWR},
 		{&c.killFD, "cgroup.kill", unix.O_WRONLY},
 		{&c.eventsFD, "cgroup.events", unix.O_RDONLY},
 	} {
-		*f.fd, err = unix.Open(filepath.Join(dir, f.name), f.mode|unix.O_CLOEXEC, 0)
+		fd, err := unix.Open(filepath.Join(c.dir, f.name), f.mode|unix.O_CLOEXEC, 0)
 		if err != nil {
-			return nil, fmt.Errorf("open %s: %w", filepath.Join(dir, f.name), err)
+			return fmt.Errorf("open %s: %w", filepath.Join(c.dir, f.name), err)
+		}
+		*f.fd = fd
+	}
+	return nil
+}
+
+// prepare replaces the group by a new one, because the kernel counts the uses of
+// cgroup.kill per group, compares the count of the group that a clone comes from
+// with that of the group it goes into, and kills the child where they differ
+// (seen on 6.18): a group that was killed once could never be used again. A new
+// group is thawed, too; a child born into a frozen one would never reach exec,
+// nor its parent return from the fork.
+func (c *cgroupFence) prepare(bool) (into, events int, err error) {
+	if err := removeGroup(c.dir); err != nil {
+		return -1, -1, err
+	}
+	for _, fd := range []int{c.dirFD, c.freezeFD, c.killFD, c.eventsFD} {
+		_ = unix.Close(fd)
+	}
+	if err := os.Mkdir(c.dir, 0o755); err != nil {
+		return -1, -1, fmt.Errorf("replace the cgroup: %w", err)
+	}
+	if err := c.open(); err != nil {
+		return -1, -1, err
+	}
+	return c.dirFD, c.eventsFD, nil
+}
+
+// removeGroup removes an empty group. What has just died may keep it busy for a
+// moment; ErrNotEmpty if it stays so.
+func removeGroup(dir string) error {
+	for end := Now() + removeLimit; ; time.Sleep(pollEvery) {
+		err := os.Remove(dir)
+		switch {
+		case err == nil || errors.Is(err, fs.ErrNotExist):
+			return nil
+		case !errors.Is(err, unix.EBUSY):
+			return fmt.Errorf("remove the cgroup: %w", err)
+		case Now() > end:
+			return fmt.Errorf("remove the cgroup %s: %w", dir, ErrNotEmpty)
 		}
 	}
-	return c, nil
 }
 
 // freeze is effective when the write returns; "frozen 1" comes later, when the
@@ -126,10 +173,14 @@ func populated(events []byte) bool {
 	return true
 }
 
-// joinCgroup moves this process into the node's guard group.
+// joinCgroup moves this process into the node's guard group: a new one, for the
+// same reason as in prepare. Whoever killed all of a node's groups counted there.
 func joinCgroup(path string) error {
 	dir, err := cgroupDir(path, "guard")
 	if err != nil {
+		return err
+	}
+	if err := removeGroup(dir); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -57,7 +57,10 @@ func (c *Client) Start(r StartRequest) (run uint64, pid int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.run.Store(a.Status.Run)
+	c.last = order{run: a.Status.Run, verdict: r.Verdict, epoch: r.Epoch, deadline: r.Deadline}
 	return a.Status.Run, a.Status.PID, nil
 }
 
@@ -75,10 +78,15 @@ func (c *Client) Signal(name string) error {
 	return err
 }
 
-// Quit ends the guard process; ErrRunning while its run isn't empty.
+// Quit ends the guard process and returns when it is gone; ErrRunning while its
+// run isn't empty.
 func (c *Client) Quit() error {
 	_, err := c.ask(command{Cmd: "quit"}, answerLimit)
-	return err
+	if err != nil && !errors.Is(err, ErrGuardLost) {
+		return err
+	}
+	// It may be gone before its answer was out.
+	return waitGone(c.guard, answerLimit)
 }
 
 // Record reads the shared record without any wait. If the guard died in the
@@ -270,8 +278,12 @@ func attachOn(o Options, conn *net.UnixConn) (*Client, error) {
 	v, _ := rec.view()
 	c.known.Store(&v)
 	c.run.Store(v.Run)
-	// What the agent before us ordered stays a floor.
-	c.last, _ = rec.order()
+	// What the agent before us ordered, or began the run with, stays a floor.
+	if last, ok := rec.order(); ok && last.run == v.Run {
+		c.last = last
+	} else {
+		c.last = order{run: v.Run, verdict: v.Verdict, epoch: v.Epoch, deadline: v.Deadline}
+	}
 	go c.follow(io.MultiReader(bytes.NewReader(buf[:n]), conn))
 	return c, nil
 }

@@ -34,6 +34,9 @@ type Options struct {
 // ErrAgentRunning if another Client exists, ErrNotEmpty if the rest of a run
 // doesn't die (call again), ErrIncompatible if the guard is of another version.
 func Ensure(o Options) (*Client, error) {
+	if !filepath.IsAbs(o.Dir) {
+		return nil, fmt.Errorf("ensure a guard: directory %q must be absolute: %w", o.Dir, ErrBadRequest)
+	}
 	lock, err := lockFile(filepath.Join(o.Dir, agentLock), ErrAgentRunning)
 	if err != nil {
 		return nil, err
@@ -143,18 +146,48 @@ func killGuard(id identity) error {
 		return fmt.Errorf("open guard process %d: %w", id.pid, err)
 	}
 	defer func() { _ = unix.Close(fd) }()
-	if !id.alive() { // checked after the open: from here the pid can't be another's
+	// Checked after the open: from here on the pid can't be another's. Its first
+	// thread may be a zombie before the others are gone.
+	if p, ok := readProc(id.pid); !ok || p.start != id.start {
 		return nil
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("kill guard process %d: %w", id.pid, err)
 	}
-	for end := Now() + sweepLimit; id.alive(); time.Sleep(pollEvery) {
-		if Now() > end {
-			return fmt.Errorf("kill guard process %d: %w", id.pid, ErrNotEmpty)
+	return waitExit(fd, id.pid, sweepLimit)
+}
+
+// waitGone waits for the end of that very process.
+func waitGone(id identity, limit time.Duration) error {
+	fd, err := unix.PidfdOpen(id.pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open guard process %d: %w", id.pid, err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if p, ok := readProc(id.pid); !ok || p.start != id.start {
+		return nil
+	}
+	return waitExit(fd, id.pid, limit)
+}
+
+// waitExit returns when the last thread of the process is gone, and with it its
+// locks.
+func waitExit(pidfd, pid int, limit time.Duration) error {
+	for end := Now() + limit; ; {
+		left := max(end-Now(), 0)
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(left/time.Millisecond))
+		switch {
+		case n > 0:
+			return nil
+		case err != nil && !errors.Is(err, unix.EINTR):
+			return fmt.Errorf("wait for the end of guard process %d: %w", pid, err)
+		case left == 0:
+			return fmt.Errorf("wait %s for the end of guard process %d: %w", limit, pid, ErrNotEmpty)
 		}
 	}
-	return nil
 }
 
 // Sweep kills what a dead guard left of its run and returns when nothing of it

@@ -10,7 +10,12 @@ import (
 
 // fence is the means of stopping a run. Only the deadline thread calls it.
 type fence interface {
-	// freeze returns when no process of the run will execute user code any more.
+	// prepare is called before each fork. It returns the descriptor of the cgroup
+	// to fork into and that of its events, -1 without one, and fails with
+	// ErrNotEmpty over the rest of an earlier run.
+	prepare(childless bool) (into, events int, err error)
+	// freeze returns when no process of the run will execute user code any more. It
+	// is repeated while the run is frozen.
 	freeze(postmaster int) error
 	thaw(postmaster int) error
 	// kill is called again and again until empty says true.
@@ -26,6 +31,13 @@ const freezeLimit = 2 * time.Second
 // signalFence works without cgroups. The guard is the subreaper of all that it
 // forked, so what belongs to the run is exactly what descends from the guard.
 type signalFence struct{ guard int }
+
+func (s signalFence) prepare(childless bool) (into, events int, err error) {
+	if !childless {
+		return -1, -1, ErrNotEmpty
+	}
+	return -1, -1, nil
+}
 
 func (s signalFence) freeze(postmaster int) error {
 	// The postmaster first: stopped, it neither forks nor reaps, so no pid of a

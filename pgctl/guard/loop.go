@@ -32,8 +32,8 @@ type loop struct {
 	req       StartRequest // of the current run
 	seen      order        // last order read, whatever its run
 	leaseEnd  time.Duration
-	pidfd     int // of the postmaster, -1 without one
-	cgroup    int // directory to fork into, -1 for none
+	entitled  time.Duration // until when the run had the right to go on; lateness counts from it
+	pidfd     int           // of the postmaster, -1 without one
 	childless bool
 	quit      bool
 }
@@ -54,7 +54,7 @@ type reply struct {
 
 // open makes the descriptors the loop waits on. wake is an eventfd that agents
 // and goroutines write to.
-func (l *loop) open(events int) error {
+func (l *loop) open() error {
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return fmt.Errorf("create an epoll: %w", err)
@@ -66,12 +66,7 @@ func (l *loop) open(events int) error {
 		return fmt.Errorf("create the wake-up: %w", err)
 	}
 	l.pidfd = -1
-	err = errors.Join(l.watch(l.timer, unix.EPOLLIN), l.watch(l.wake, unix.EPOLLIN))
-	if events >= 0 {
-		// The kernel raises EPOLLPRI when "populated" changes.
-		err = errors.Join(err, l.watch(events, unix.EPOLLPRI))
-	}
-	return err
+	return errors.Join(l.watch(l.timer, unix.EPOLLIN), l.watch(l.wake, unix.EPOLLIN))
 }
 
 func (l *loop) watch(fd int, events uint32) error {
@@ -83,12 +78,14 @@ func (l *loop) watch(fd int, events uint32) error {
 
 // run is the deadline thread; the caller has locked it.
 func (l *loop) run() error {
-	l.publish()
 	for !l.quit {
 		if err := l.wait(); err != nil {
 			return err
 		}
 		l.reap()
+		if l.status.State == StateKilling {
+			l.finish()
+		}
 		l.advance()
 		l.serve()
 		l.advance()
@@ -108,10 +105,16 @@ func (l *loop) wait() error {
 	if err != nil && !errors.Is(err, unix.EINTR) {
 		return fmt.Errorf("wait for events: %w", err)
 	}
-	var buf [8]byte
+	var buf [256]byte
 	for _, e := range events[:max(n, 0)] {
-		if int(e.Fd) == l.timer || int(e.Fd) == l.wake {
-			_, _ = unix.Read(int(e.Fd), buf[:]) // only to clear it; the loop re-reads everything
+		// Reading only clears the event, or the next wait would return at once: the
+		// loop looks at everything itself. A pidfd can't be read; reap closes it.
+		switch fd := int(e.Fd); fd {
+		case l.timer, l.wake:
+			_, _ = unix.Read(fd, buf[:])
+		case l.pidfd:
+		default: // cgroup.events
+			_, _ = unix.Pread(fd, buf[:], 0)
 		}
 	}
 	return nil
@@ -150,21 +153,22 @@ func (l *loop) advance() {
 		}
 		f.beat = min(l.rec.beat(), f.now)
 		act, next := decide(f)
-		if l.status.State == StateKilling {
-			l.finish()
-		}
 		switch act {
 		case actFreeze:
-			l.freeze(next)
+			l.freeze()
 		case actThaw:
 			l.thaw()
 		case actKill:
 			l.kill()
 		default:
+			if l.status.State == StateFrozen {
+				l.hold()
+			}
 			l.arm(next)
 			return
 		}
 	}
+	poke(l.wake) // orders come faster than they can be obeyed; commands get their turn
 }
 
 // read takes a new order for the current run. A new deadline is capped once, when
@@ -181,9 +185,15 @@ func (l *loop) read() {
 }
 
 func (l *loop) obey(o order) {
+	now := Now()
+	before := now // without a deadline the right lasted until this order
+	if l.status.Verdict == VerdictServe {
+		before = min(now, l.leaseEnd)
+	}
 	l.leaseEnd = 0
 	if o.verdict == VerdictServe {
-		l.leaseEnd = min(o.deadline, Now()+l.req.L)
+		l.leaseEnd = min(o.deadline, now+l.req.L)
+		l.entitled = max(before, l.leaseEnd)
 	}
 	l.status.Verdict, l.status.Epoch, l.status.Deadline = o.verdict, o.epoch, l.leaseEnd
 	l.rec.setView(l.status.View)
@@ -200,17 +210,15 @@ func (l *loop) arm(next time.Duration) {
 	}
 }
 
-// freeze ends the run's ability to commit. end is the end of its lease.
-func (l *loop) freeze(end time.Duration) {
-	err := l.fence.freeze(l.status.PID)
-	if err != nil {
-		l.note(err)
-		err = signalFence{guard: l.status.GuardPID}.freeze(l.status.PID)
-	}
-	late := Now() - end
-	l.status.WorstLateness = max(l.status.WorstLateness, late)
-	if late > l.req.Margin {
-		l.status.FenceLate++
+// freeze ends the run's ability to commit.
+func (l *loop) freeze() {
+	err := l.freezeNow()
+	if l.status.Verdict == VerdictServe {
+		late := Now() - l.entitled
+		l.status.WorstLateness = max(l.status.WorstLateness, late)
+		if late > l.req.Margin {
+			l.status.FenceLate++
+		}
 	}
 	if err != nil {
 		l.note(err)
@@ -218,6 +226,24 @@ func (l *loop) freeze(end time.Duration) {
 		return
 	}
 	l.enter(StateFrozen)
+}
+
+// freezeNow falls back to signals if the cgroup fails.
+func (l *loop) freezeNow() error {
+	err := l.fence.freeze(l.status.PID)
+	if err == nil {
+		return nil
+	}
+	l.note(err)
+	return signalFence{guard: l.status.GuardPID}.freeze(l.status.PID)
+}
+
+// hold freezes again at each tick: somebody may have sent a SIGCONT.
+func (l *loop) hold() {
+	if err := l.freezeNow(); err != nil {
+		l.note(err)
+		l.kill()
+	}
 }
 
 func (l *loop) thaw() {

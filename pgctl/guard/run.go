@@ -76,8 +76,8 @@ func (o RunOptions) guard(id identity, rec *record, recordFD int) error {
 	if last.Boot == bootText(id.boot) {
 		l.status.Run = last.Run // the next run gets a number that this boot never saw
 	}
-	eventsFD := o.pickFence(l)
-	if err := l.open(eventsFD); err != nil {
+	o.pickFence(l)
+	if err := l.open(); err != nil {
 		return err
 	}
 	l.status.Locked, l.status.OOM = lockMemory(), protectFromOOM()
@@ -108,17 +108,16 @@ func (o RunOptions) guard(id identity, rec *record, recordFD int) error {
 	return l.run()
 }
 
-// pickFence decides by trying, and returns the descriptor that tells of changes
-// in the cgroup, -1 without one.
-func (o RunOptions) pickFence(l *loop) int {
-	l.fence, l.cgroup, l.status.Fence = signalFence{guard: l.status.GuardPID}, -1, "signals"
+// pickFence decides by trying.
+func (o RunOptions) pickFence(l *loop) {
+	l.fence, l.status.Fence = signalFence{guard: l.status.GuardPID}, "signals"
 	switch {
 	case o.Signals:
 		l.status.FenceWhy = "signals were asked for"
-		return -1
+		return
 	case o.Cgroup == "":
 		l.status.FenceWhy = "no cgroup was named"
-		return -1
+		return
 	}
 	c, err := newCgroupFence(o.Cgroup)
 	if err == nil {
@@ -126,10 +125,9 @@ func (o RunOptions) pickFence(l *loop) int {
 	}
 	if err != nil {
 		l.status.FenceWhy = err.Error()
-		return -1
+		return
 	}
-	l.fence, l.cgroup, l.status.Fence = c, c.dir, "cgroup"
-	return c.eventsFD
+	l.fence, l.status.Fence = c, "cgroup"
 }
 
 // now is the newest published status with a fresh tick; for goroutines.

@@ -69,16 +69,17 @@ func (l *loop) start(s *startFiles) error {
 		return fmt.Errorf("start while pid %d is %s: %w", l.status.PID, l.status.State, ErrRunning)
 	}
 	l.reap()
-	if empty, err := l.fence.empty(l.childless); err != nil || !empty {
-		return fmt.Errorf("start over the rest of an earlier run: %w", orNotEmpty(err))
+	into, events, err := l.fence.prepare(l.childless)
+	if err != nil {
+		return fmt.Errorf("start over the rest of an earlier run: %w", err)
 	}
-	if l.cgroup >= 0 {
-		// A child born into a frozen group would never reach exec, nor we return.
-		if err := l.fence.thaw(0); err != nil {
+	if events >= 0 {
+		// The kernel raises EPOLLPRI when "populated" changes.
+		if err := l.watch(events, unix.EPOLLPRI); err != nil {
 			return err
 		}
 	}
-	pid, pidfd, err := l.fork(s)
+	pid, pidfd, err := fork(s, into)
 	if err != nil {
 		return err
 	}
@@ -89,13 +90,13 @@ func (l *loop) start(s *startFiles) error {
 	if err := l.watch(pidfd, unix.EPOLLIN); err != nil {
 		l.note(err) // the tick reaps it
 	}
-	l.seen = order{}
+	l.seen, l.status.Verdict = order{}, VerdictNone
 	l.obey(order{verdict: s.req.Verdict, epoch: s.req.Epoch, deadline: s.req.Deadline})
 	l.enter(StateRunning)
 	return nil
 }
 
-func (l *loop) fork(s *startFiles) (pid, pidfd int, err error) {
+func fork(s *startFiles, cgroup int) (pid, pidfd int, err error) {
 	pidfd = -1
 	attr := &syscall.ProcAttr{
 		Dir:   s.req.Dir,
@@ -107,8 +108,8 @@ func (l *loop) fork(s *startFiles) (pid, pidfd int, err error) {
 			PidFD:     &pidfd,
 		},
 	}
-	if l.cgroup >= 0 {
-		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, l.cgroup
+	if cgroup >= 0 {
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, cgroup
 	}
 	if c := s.req.Credential; c != nil {
 		attr.Sys.Credential = &syscall.Credential{Uid: c.UID, Gid: c.GID, Groups: c.Groups}
@@ -124,11 +125,4 @@ func (l *loop) fork(s *startFiles) (pid, pidfd int, err error) {
 // itself inherits the guard's protection.
 func childEnv(env []string) []string {
 	return append(slices.Clone(env), "PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj", "PG_OOM_ADJUST_VALUE=0")
-}
-
-func orNotEmpty(err error) error {
-	if err != nil {
-		return err
-	}
-	return ErrNotEmpty
 }
