@@ -1,0 +1,299 @@
+package pgctl
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/quorate/quorate/internal/durable"
+)
+
+// plan is the content of clone.bin: a destructive step is written down before it is begun, and each of its parts can be
+// done again.
+type plan struct {
+	Phase   phase    `json:"phase"`
+	Because string   `json:"because"`
+	Source  Upstream `json:"source"`
+	New     string   `json:"new"` // where the copy is made
+	Old     string   `json:"old"` // where the present directory is kept
+	Note    string   `json:"note"`
+}
+
+type phase string
+
+const (
+	phaseCopying phase = "copying" // New is partial and ours to discard
+	phaseCopied  phase = "copied"  // New is whole and durable; only names are left to change
+	phaseDone    phase = "done"
+)
+
+// cloning is a clone that runs in its own goroutine.
+type cloning struct {
+	source Upstream
+	cancel context.CancelFunc
+	ended  chan struct{}
+	bytes  int64 // guarded by Instance.facts
+	// failed keeps the slot busy for a while after a failure, so that a source that refuses isn't asked all the time.
+	failed string
+}
+
+const (
+	cloneBackoff  = 2 * time.Second
+	progressEvery = 5 * time.Second
+)
+
+func (c *cloning) state() *CloneState {
+	return &CloneState{Source: c.source, Running: true, Bytes: c.bytes, Note: c.failed}
+}
+
+// StartClone begins to replace the data directory by a copy of u's, or resumes what an earlier agent began, and returns at
+// once; Status shows it. The copy is made in PGDATA.new.<time>; at its end PGDATA becomes PGDATA.diverged.<time>, which is
+// never removed, and the copy PGDATA. Before anything is touched it is durable that this node has no position to report,
+// until Settle. The slot of this node must exist at u.
+func (i *Instance) StartClone(u Upstream, because string) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.running() {
+		return fmt.Errorf("clone: %w", ErrRunning)
+	}
+	var busy bool
+	i.note(func() { busy = i.clone != nil })
+	if busy {
+		return nil
+	}
+	p, err := i.planClone(u, because)
+	if err != nil {
+		return fmt.Errorf("plan the clone: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &cloning{source: p.Source, cancel: cancel, ended: make(chan struct{})}
+	i.note(func() { i.clone, i.cached = c, nil })
+	go i.runClone(ctx, c, p)
+	return nil
+}
+
+// CancelClone ends a running copy and returns when it has ended. A copy that is whole is put in place all the same.
+func (i *Instance) CancelClone() {
+	var c *cloning
+	i.note(func() { c = i.clone })
+	if c != nil {
+		c.cancel()
+		<-c.ended
+	}
+}
+
+// planClone writes down what will be done: first that the log is no longer to be reported, then how it is replaced. An
+// unfinished plan is taken up, from another source if need be.
+func (i *Instance) planClone(u Upstream, because string) (plan, error) {
+	_, m, _ := i.snapshot()
+	p := plan{Phase: phaseCopying, Because: because, Source: u}
+	if m.plan != nil {
+		p = *m.plan
+		if p.Phase == phaseCopying {
+			p.Source, p.Because, p.Note = u, because, ""
+		}
+	} else {
+		stamp := time.Now().UTC().Format("20060102T150405.000")
+		p.New, p.Old = i.cfg.DataDir+".new."+stamp, i.cfg.DataDir+".diverged."+stamp
+	}
+	if err := i.setRebuild(true, because); err != nil {
+		return plan{}, err
+	}
+	return p, i.setPlan(p)
+}
+
+func (i *Instance) setRebuild(active bool, because string) error {
+	if err := durable.Save(i.cfg.own(rebuildRecord), recordVersion, rebuildMark{Active: active, Because: because}); err != nil {
+		return fmt.Errorf("record whether the log is being rebuilt: %w", err)
+	}
+	i.note(func() { i.marks.rebuild = active })
+	return nil
+}
+
+func (i *Instance) setPlan(p plan) error {
+	if err := durable.Save(i.cfg.own(planRecord), recordVersion, p); err != nil {
+		return fmt.Errorf("record the plan: %w", err)
+	}
+	i.note(func() {
+		i.marks.plan = &p
+		if p.Phase == phaseDone {
+			i.marks.plan = nil
+		}
+	})
+	return nil
+}
+
+// runClone carries the plan out. After a failure it waits a moment, so that whoever tries again doesn't do so at once.
+func (i *Instance) runClone(ctx context.Context, c *cloning, p plan) {
+	defer close(c.ended)
+	began := time.Now()
+	i.log.Info("clone begins", "source", p.Source.Name, "because", p.Because, "into", p.New, "phase", string(p.Phase))
+	err := i.carryOut(ctx, c, p)
+	if err != nil {
+		i.log.Error("clone failed", "source", p.Source.Name, "error", err)
+		p.Note = err.Error()
+		i.note(func() {
+			c.failed = p.Note
+			if i.marks.plan != nil {
+				i.marks.plan.Note = p.Note
+			}
+		})
+		_ = pause(ctx, cloneBackoff) // cut short by CancelClone
+	} else {
+		i.log.Info("clone is in place", "source", p.Source.Name, "took", time.Since(began).Round(time.Millisecond))
+	}
+	// Positions seen in the old directory say nothing about the new one.
+	i.note(func() { i.clone, i.cached, i.seen.lsn, i.seen.walGone = nil, nil, 0, false })
+}
+
+// carryOut does the steps that the plan's phase has left.
+func (i *Instance) carryOut(ctx context.Context, c *cloning, p plan) error {
+	for _, s := range i.cloneSteps(c) {
+		if s.phase == "" || s.phase == p.Phase {
+			if err := s.do(ctx, &p); err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// cloneStep is a part that can be done again after a crash in its middle or at its end.
+type cloneStep struct {
+	name  string
+	phase phase // done only in this phase of the plan; empty: always
+	do    func(context.Context, *plan) error
+}
+
+func (i *Instance) cloneSteps(c *cloning) []cloneStep {
+	return []cloneStep{
+		{"discard a partial copy", phaseCopying, func(_ context.Context, p *plan) error { return os.RemoveAll(p.New) }},
+		{"copy", phaseCopying, func(ctx context.Context, p *plan) error { return i.copyFrom(ctx, c, p) }},
+		{"make the copy a standby", phaseCopying, func(_ context.Context, p *plan) error { return i.finishCopy(p.New) }},
+		{"record that the copy is whole", phaseCopying, func(_ context.Context, p *plan) error {
+			p.Phase = phaseCopied
+			return i.setPlan(*p)
+		}},
+		{"keep the old directory", phaseCopied, func(_ context.Context, p *plan) error { return i.keepOld(p) }},
+		{"put the copy in place", phaseCopied, func(_ context.Context, p *plan) error { return i.placeCopy(p) }},
+		{"record that it is done", phaseCopied, func(_ context.Context, p *plan) error {
+			p.Phase = phaseDone
+			return i.setPlan(*p)
+		}},
+	}
+}
+
+// copyFrom runs pg_basebackup, which syncs what it wrote.
+func (i *Instance) copyFrom(ctx context.Context, c *cloning, p *plan) error {
+	if err := i.makeDir(p.New, 0o700, true); err != nil {
+		return err
+	}
+	cmd := i.program(ctx, "pg_basebackup", "-D", p.New, "-d", conninfo(i.cfg, p.Source, i.cfg.Name+"-clone"),
+		"--wal-method=stream", "--slot="+SlotName(i.cfg.Name), "--checkpoint=fast", "--no-password", "--progress")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return fmt.Errorf("read from pg_basebackup: %w", err)
+	}
+	// See runProgram for the thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("run pg_basebackup: %w", err)
+	}
+	said := i.progress(c, stderr)
+	if err := cmd.Wait(); err != nil {
+		return fmt.Errorf("run pg_basebackup: %w: %s", err, tail(said))
+	}
+	return nil
+}
+
+// progress follows what pg_basebackup says until it ends and returns what was not progress.
+func (i *Instance) progress(c *cloning, from io.Reader) string {
+	line := regexp.MustCompile(`^\s*(\d+)/(\d+) kB \(\d+%\)`)
+	lines := bufio.NewScanner(from)
+	lines.Split(splitProgress)
+	var said bytes.Buffer
+	var shown time.Time
+	for lines.Scan() {
+		m := line.FindStringSubmatch(lines.Text())
+		if m == nil {
+			if said.Len() < 1<<16 {
+				said.WriteString(lines.Text() + "\n")
+			}
+			continue
+		}
+		done, err := strconv.ParseInt(m[1], 10, 64)
+		if err != nil {
+			continue
+		}
+		i.note(func() { c.bytes = done << 10 })
+		if time.Since(shown) >= progressEvery {
+			shown = time.Now()
+			i.log.Info("cloning", "source", c.source.Name, "kB", m[1], "of_kB", m[2])
+		}
+	}
+	return said.String()
+}
+
+// splitProgress ends a token at a line feed or a carriage return.
+func splitProgress(data []byte, atEOF bool) (advance int, token []byte, err error) {
+	if n := bytes.IndexAny(data, "\r\n"); n >= 0 {
+		return n + 1, data[:n], nil
+	}
+	if atEOF && len(data) > 0 {
+		return len(data), data, nil
+	}
+	return 0, nil, nil
+}
+
+// finishCopy gives the copy this node's settings instead of the source's, with nobody to follow yet.
+func (i *Instance) finishCopy(dir string) error {
+	l, _, _ := i.snapshot()
+	l.Upstream = Upstream{}
+	if err := i.writeAutoConf(filepath.Join(dir, "postgresql.auto.conf"), l.settings(i.cfg, 0)); err != nil {
+		return err
+	}
+	if err := i.writeFile(filepath.Join(dir, "standby.signal"), nil); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
+}
+
+// keepOld renames the present directory. After a crash the name may have changed already.
+func (i *Instance) keepOld(p *plan) error {
+	if i.dirEmpty() {
+		return nil
+	}
+	if _, err := os.Stat(p.New); errors.Is(err, fs.ErrNotExist) {
+		return nil // the copy is in place: what is there now is the copy
+	}
+	if _, err := os.Lstat(p.Old); err == nil {
+		return fmt.Errorf("%s is there already, and so are %s and %s: %w; move one away", p.Old, i.cfg.DataDir, p.New, ErrNotEmpty)
+	}
+	if err := os.Rename(i.cfg.DataDir, p.Old); err != nil {
+		return fmt.Errorf("%w (data_dir must be a directory inside a mount, not the mount itself)", err)
+	}
+	i.log.Info("kept the old data directory", "as", p.Old)
+	return syncDir(filepath.Dir(i.cfg.DataDir))
+}
+
+// placeCopy renames the copy.
+func (i *Instance) placeCopy(p *plan) error {
+	if _, err := os.Stat(p.New); errors.Is(err, fs.ErrNotExist) {
+		if i.dirEmpty() {
+			return fmt.Errorf("neither %s nor %s is there: %w", p.New, i.cfg.DataDir, ErrNoData)
+		}
+		return nil
+	}
+	return i.install(p.New)
+}

@@ -1,0 +1,82 @@
+package pgctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// FastStopBox is how long Do lets a fast shutdown take.
+const FastStopBox = 5 * time.Second
+
+// Outcome is what a step found out or made; most have neither.
+type Outcome struct {
+	Promotion *Promotion // of Promote
+	Position  *Position  // of Detach and Examine
+}
+
+// Do carries out one step by the method of its kind. A clone is only begun by it. ErrRebuilding of Detach and Examine is
+// no failure here: the step is done, there is just no position to report.
+func (i *Instance) Do(ctx context.Context, s Step) (Outcome, error) {
+	switch s.Kind {
+	case Nothing, Hold:
+		return Outcome{}, nil
+	case Init:
+		return Outcome{}, i.Init(ctx)
+	case Clone:
+		return Outcome{}, i.StartClone(s.Upstream, s.Because)
+	case CancelClone:
+		i.CancelClone()
+		return Outcome{}, nil
+	case Examine:
+		return positioned(i.Examine(ctx))
+	case StartReader:
+		return Outcome{}, i.StartReadOnly(ctx, s.Epoch)
+	case StartWriter:
+		return Outcome{}, i.StartPrimary(ctx, s.Epoch)
+	case Promote:
+		p, err := i.Promote(ctx, PromoteOrder{Epoch: s.Epoch, Timeline: s.Timeline, Slots: s.Slots})
+		if err != nil {
+			return Outcome{}, err
+		}
+		return Outcome{Promotion: &p}, nil
+	case Follow:
+		return Outcome{}, i.Follow(ctx, s.Upstream)
+	case Detach:
+		return positioned(i.Detach(ctx, s.Epoch))
+	}
+	return Outcome{}, i.doRest(ctx, s)
+}
+
+// doRest has the steps with nothing to report.
+func (i *Instance) doRest(ctx context.Context, s Step) error {
+	switch s.Kind {
+	case Configure:
+		return i.SetSync(ctx, s.Sync)
+	case Slots:
+		return i.SetSlots(ctx, s.Slots)
+	case Settle:
+		return i.Settle(ctx)
+	case Mark:
+		return i.Mark(ctx)
+	case Evict:
+		return i.Evict(ctx, s.PIDs)
+	case Stop:
+		if s.Stop == StopFast {
+			return i.StopFast(ctx, FastStopBox)
+		}
+		return i.Kill(ctx)
+	}
+	return fmt.Errorf("carry out %q: there is no such step", s.Kind)
+}
+
+func positioned(p Position, err error) (Outcome, error) {
+	if errors.Is(err, ErrRebuilding) {
+		return Outcome{}, nil
+	}
+	if err != nil {
+		return Outcome{}, err
+	}
+	return Outcome{Position: &p}, nil
+}

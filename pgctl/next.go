@@ -1,0 +1,370 @@
+package pgctl
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/quorate/quorate/internal/pg"
+	"github.com/quorate/quorate/pgctl/rejoin"
+)
+
+// Role is what the node's Postgres shall be.
+type Role string
+
+// The roles.
+const (
+	RoleNone    Role = "none"    // leave it as it is: nothing is known yet
+	RolePrimary Role = "primary" // of Want.Epoch
+	RoleStandby Role = "standby"
+	RoleStopped Role = "stopped" // not running
+)
+
+// StopMode says how to stop.
+type StopMode string
+
+// The stop modes.
+const (
+	StopFast StopMode = "fast" // clients are sent away, a shutdown checkpoint is written
+	StopKill StopMode = "kill" // the guard's kill, verified empty
+)
+
+// Want is the node's goal, made from replicated state by the node.
+type Want struct {
+	Role      Role
+	Epoch     uint64 // of the replicated state
+	LeaseLive bool   // primary: the lease for Epoch is held at this moment
+	MayInit   bool   // this node may make the cluster's first data directory
+
+	SystemID pg.SystemID // of the cluster, 0 when it has no data yet
+	// Target is the timeline of Epoch with its ancestry. With Final it is what the primary reported, else what the
+	// appointment predicted.
+	Target rejoin.Branch
+	Final  bool
+
+	Upstream Upstream // standby: Epoch's primary; its Epoch is Want.Epoch. Empty while there is none to follow
+	Sync     Sync     // what this node's Postgres shall enforce as primary, set on standbys too
+	Slots    []string // primary: names of the members for whom slots are kept
+	Sealed   uint64   // highest epoch that this node has sealed
+	Stop     StopMode // for RoleStopped
+}
+
+// StepKind names an action.
+type StepKind string
+
+// The steps. Each is one method of Instance.
+const (
+	Nothing     StepKind = "nothing"      // as it shall be, or something is under way
+	Hold        StepKind = "hold"         // can't go on; Because says what it waits for
+	Init        StepKind = "init"         // Init
+	Clone       StepKind = "clone"        // StartClone
+	CancelClone StepKind = "cancel-clone" // CancelClone
+	Examine     StepKind = "examine"      // Examine
+	StartReader StepKind = "start-reader" // Start read-only
+	StartWriter StepKind = "start-writer" // Start as primary
+	Promote     StepKind = "promote"      // Promote
+	Follow      StepKind = "follow"       // Follow
+	Detach      StepKind = "detach"       // Detach
+	Configure   StepKind = "configure"    // SetSync
+	Slots       StepKind = "slots"        // SetSlots
+	Settle      StepKind = "settle"       // Settle: the rebuilt log has caught up
+	Mark        StepKind = "mark"         // Mark: standby.signal back beside a running primary
+	Evict       StepKind = "evict"        // Evict
+	Stop        StepKind = "stop"         // StopFast or Kill
+)
+
+// Step is the one next action, with what it needs and why.
+type Step struct {
+	Kind     StepKind
+	Because  string
+	Epoch    uint64      // Detach: the epoch to leave; Start and Promote: the one to serve or stand by in
+	Timeline pg.Timeline // Promote: the predicted one
+	Upstream Upstream    // Clone, Follow
+	Sync     Sync        // Configure
+	Slots    []string    // Promote, Slots
+	Stop     StopMode
+	PIDs     []int // Evict
+}
+
+// renudge is how long a standby may be without a stream before it is told again to follow.
+const renudge = time.Second
+
+// Next returns the one action that brings have nearer to want. It is pure, and it assumes nothing of earlier steps:
+// whatever they left behind is in have.
+func Next(want Want, have Status) Step {
+	if have.Run == pg.RunStopping && have.Died != "" {
+		// Backends outlive their postmaster, and one that is busy goes on committing.
+		return Step{Kind: Stop, Stop: StopKill, Because: "the postmaster ended by " + have.Died}
+	}
+	switch want.Role {
+	case RolePrimary:
+		return nextPrimary(want, have)
+	case RoleStandby:
+		return nextStandby(want, have)
+	case RoleStopped:
+		return nextStopped(want, have)
+	}
+	return Step{Kind: Nothing, Because: "no orders yet"}
+}
+
+// enforces reports whether rule is proved to be in force.
+func (s Status) enforces(rule Sync) bool {
+	return s.ForeignSSN == "" && s.SyncInForce && s.Sync.Equal(rule)
+}
+
+// pids lists the processes of senders.
+func pids(senders []Sender) []int {
+	out := make([]int, len(senders))
+	for n, s := range senders {
+		out[n] = s.PID
+	}
+	return out
+}
+
+func hold(format string, args ...any) Step {
+	return Step{Kind: Hold, Because: fmt.Sprintf(format, args...)}
+}
+
+func wait(because string) Step { return Step{Kind: Nothing, Because: because} }
+
+func nextStopped(want Want, have Status) Step {
+	switch {
+	case have.Run == pg.RunAbsent, have.Run == pg.RunStopped:
+		return wait("stopped, as ordered")
+	case have.Run == pg.RunStopping && want.Stop == StopFast:
+		return wait("shutting down")
+	case have.Run == pg.RunFrozen:
+		// A frozen server can't shut down in good order, and thawing it for that would let it commit.
+		return Step{Kind: Stop, Stop: StopKill, Because: "ordered to stop while frozen"}
+	}
+	return Step{Kind: Stop, Stop: want.Stop, Because: "ordered to stop"}
+}
+
+func nextPrimary(want Want, have Status) Step {
+	switch have.Run {
+	case pg.RunAbsent:
+		return initPrimary(want, have)
+	case pg.RunStopped:
+		return startPrimary(want, have)
+	case pg.RunStandby:
+		return promote(want, have)
+	case pg.RunPrimary:
+		return keepPrimary(want, have)
+	}
+	return wait("Postgres is " + string(have.Run))
+}
+
+func initPrimary(want Want, have Status) Step {
+	switch {
+	case have.Clone != nil:
+		return hold("appointed while a clone of its own data is unfinished")
+	case !want.MayInit || want.SystemID != 0:
+		return hold("appointed primary and has no data directory")
+	}
+	return Step{Kind: Init, Epoch: want.Epoch, Because: "the cluster has no data yet"}
+}
+
+// startPrimary starts a directory that was this timeline's primary for writing, and any other read-only first.
+func startPrimary(want Want, have Status) Step {
+	if s, bad := wrongData(want, have); bad {
+		return s
+	}
+	if have.Clone != nil || have.Rebuilding {
+		return hold("appointed while its log is being rebuilt")
+	}
+	own := have.Dir.Control.CheckpointTimeline
+	if have.Position != nil {
+		own = have.Position.Timeline
+	} else if have.Dir.Control.State != pg.ControlShutDown {
+		return Step{Kind: Examine, Because: "find the end of the log"}
+	}
+	switch {
+	case want.Target.Timeline > own:
+		return Step{Kind: StartReader, Epoch: want.Epoch, Because: fmt.Sprintf("is on timeline %d, to be promoted to %d", own, want.Target.Timeline)}
+	case want.Target.Timeline < own:
+		return hold("its log is on timeline %d, the epoch it was appointed for is on %d", own, want.Target.Timeline)
+	case !wasPrimary(have.Dir.Control.State):
+		return hold("it was a standby on timeline %d; opening it needs a new timeline", own)
+	case !want.LeaseLive:
+		return wait("waiting for a lease")
+	}
+	return Step{Kind: StartWriter, Epoch: want.Epoch, Because: fmt.Sprintf("primary of timeline %d", own)}
+}
+
+// wasPrimary says whether the directory was last run as a primary. Without standby.signal any other would open on its
+// old timeline, which another node may have continued.
+func wasPrimary(s pg.ControlState) bool {
+	switch s {
+	case pg.ControlShutDown, pg.ControlShuttingDown, pg.ControlInCrashRecovery, pg.ControlInProduction:
+		return true
+	}
+	return false
+}
+
+func promote(want Want, have Status) Step {
+	switch {
+	case have.Rebuilding:
+		return hold("appointed while its log is being rebuilt")
+	case have.Upstream.Name != "" || have.Receiver != "" || have.Position == nil:
+		return Step{Kind: Detach, Epoch: max(want.Epoch, 1) - 1, Because: "it is appointed itself"}
+	case want.Target.Timeline <= have.Position.Timeline:
+		return hold("its log is on timeline %d and can't be promoted to %d", have.Position.Timeline, want.Target.Timeline)
+	case !have.enforces(want.Sync):
+		// Before it opens: a primary without the rule would acknowledge alone.
+		return Step{Kind: Configure, Sync: want.Sync, Because: "the rule must be in force before it opens"}
+	case !want.LeaseLive:
+		return wait("waiting for a lease")
+	}
+	return Step{Kind: Promote, Epoch: want.Epoch, Timeline: want.Target.Timeline, Slots: want.Slots, Because: fmt.Sprintf("appointed primary of epoch %d", want.Epoch)}
+}
+
+func keepPrimary(want Want, have Status) Step {
+	switch {
+	case want.SystemID != 0 && have.SystemID != want.SystemID:
+		return Step{Kind: Stop, Stop: StopKill, Because: fmt.Sprintf("it runs system %s, the cluster is system %s", have.SystemID, want.SystemID)}
+	case have.Timeline < want.Target.Timeline:
+		return Step{Kind: Stop, Stop: StopKill, Because: fmt.Sprintf("it writes timeline %d, the epoch is on %d", have.Timeline, want.Target.Timeline)}
+	case !have.Dir.StandbySignal || have.Upstream.Name != "":
+		return Step{Kind: Mark, Because: "any other start must come up read-only"}
+	case len(have.Impostors) > 0:
+		return Step{Kind: Evict, Because: fmt.Sprintf("a walsender says that it is %s and is not", have.Impostors[0].Name), PIDs: pids(have.Impostors)}
+	case !have.enforces(want.Sync):
+		return Step{Kind: Configure, Sync: want.Sync, Because: "the rule to enforce has changed"}
+	case !sameNames(have.Slots, slotNames(want.Slots)):
+		return Step{Kind: Slots, Slots: want.Slots, Because: "the members have changed"}
+	}
+	return wait("serving")
+}
+
+// wrongData holds whatever does not belong to this cluster or can't be read.
+func wrongData(want Want, have Status) (Step, bool) {
+	switch {
+	case have.Dir.Mismatch != "":
+		return hold("%s", have.Dir.Mismatch), true
+	case have.Dir.Problem != "":
+		return hold("the data directory can't be read: %s", have.Dir.Problem), true
+	case want.SystemID != 0 && have.Dir.Control.SystemID != want.SystemID:
+		return hold("the data directory belongs to system %s, the cluster is system %s", have.Dir.Control.SystemID, want.SystemID), true
+	}
+	return Step{}, false
+}
+
+func nextStandby(want Want, have Status) Step {
+	switch have.Run {
+	case pg.RunPrimary, pg.RunFrozen:
+		return Step{Kind: Stop, Stop: StopKill, Because: fmt.Sprintf("another node is primary in epoch %d", want.Epoch)}
+	case pg.RunAbsent, pg.RunStopped:
+		return startStandby(want, have)
+	case pg.RunStandby:
+		return keepStandby(want, have)
+	}
+	return wait("Postgres is " + string(have.Run))
+}
+
+func startStandby(want Want, have Status) Step {
+	if c := have.Clone; c != nil && c.Running {
+		if want.Upstream.Name != "" && !c.Source.same(want.Upstream) {
+			return Step{Kind: CancelClone, Because: "its source " + c.Source.Name + " is no longer the primary"}
+		}
+		return wait("cloning from " + c.Source.Name)
+	}
+	whole := have.Run == pg.RunStopped && have.Clone == nil
+	if whole {
+		if s, bad := wrongData(want, have); bad {
+			return s
+		}
+		if have.Position == nil {
+			return Step{Kind: Examine, Because: "find the end of the log"}
+		}
+	}
+	if want.Upstream.Name == "" {
+		if whole && !wasPrimary(have.Dir.Control.State) {
+			return Step{Kind: StartReader, Epoch: want.Epoch, Because: "there is no primary to follow"}
+		}
+		return wait("there is no primary to follow")
+	}
+	v := rejoin.Decide(facts(want, have))
+	switch v.Way {
+	case rejoin.Plain:
+		return Step{Kind: StartReader, Epoch: want.Epoch, Because: v.Because}
+	case rejoin.Clone:
+		return Step{Kind: Clone, Upstream: want.Upstream, Because: v.Because}
+	}
+	return hold("%s", v.Because)
+}
+
+// facts puts together what the rejoin table reads.
+func facts(want Want, have Status) rejoin.Facts {
+	f := rejoin.Facts{
+		Empty: have.Run == pg.RunAbsent, Damaged: have.Dir.Problem, Unmatched: have.Dir.Mismatch, Cloning: have.Clone != nil,
+		SystemID: have.Dir.Control.SystemID, WantSystemID: want.SystemID,
+		Target: want.Target, Final: want.Final, WALGone: have.WALGone,
+	}
+	if have.SystemID != 0 {
+		f.SystemID = have.SystemID
+	}
+	if p := have.Position; p != nil {
+		f.Local, f.End = p.Branch(), max(p.LSN, have.Dir.Control.MinRecoveryPoint)
+	}
+	return f
+}
+
+func keepStandby(want Want, have Status) Step {
+	up := want.Upstream
+	switch {
+	case have.Upstream.Name != "" && have.Upstream.Epoch <= want.Sealed && have.Detached < want.Sealed:
+		return Step{Kind: Detach, Epoch: want.Sealed, Because: fmt.Sprintf("epoch %d is sealed here", want.Sealed)}
+	case up.Name == "" || want.Epoch <= max(want.Sealed, have.Detached):
+		return wait("nobody to follow yet")
+	case have.Upstream.same(up) && have.Upstream.Epoch == want.Epoch:
+		return keepFollowing(want, have)
+	case have.Upstream.same(up):
+		// The same node was appointed again: the stream is as good as it was.
+		return Step{Kind: Follow, Upstream: up, Because: fmt.Sprintf("%s is primary of epoch %d too", up.Name, want.Epoch)}
+	case have.Upstream.Name != "" || have.Position == nil:
+		// Leaving in good order gives the exact end of the log, without which nobody knows whether it diverged.
+		return Step{Kind: Detach, Epoch: want.Epoch - 1, Because: fmt.Sprintf("%s is primary of epoch %d", up.Name, want.Epoch)}
+	}
+	switch v := rejoin.Decide(facts(want, have)); v.Way {
+	case rejoin.Plain:
+		return Step{Kind: Follow, Upstream: up, Because: v.Because}
+	case rejoin.Clone:
+		return Step{Kind: Stop, Stop: StopFast, Because: v.Because}
+	default:
+		return hold("%s", v.Because)
+	}
+}
+
+// keepFollowing looks after a standby that follows the right primary.
+func keepFollowing(want Want, have Status) Step {
+	switch {
+	case have.WALGone:
+		return Step{Kind: Stop, Stop: StopFast, Because: "the primary no longer has the log it needs"}
+	case !have.Configured || have.Unstreamed >= renudge:
+		return Step{Kind: Follow, Upstream: want.Upstream, Because: fmt.Sprintf("not streaming from %s for %s", want.Upstream.Name, have.Unstreamed.Round(100*time.Millisecond))}
+	case have.Rebuilding && have.CaughtUp:
+		return Step{Kind: Settle, Because: "the rebuilt log has caught up"}
+	case !have.enforces(want.Sync):
+		return Step{Kind: Configure, Sync: want.Sync, Because: "the rule to enforce after a promotion has changed"}
+	case len(have.Slots) > 0:
+		return Step{Kind: Slots, Because: "slots left from its time as primary keep log for nobody"}
+	}
+	return wait("following " + want.Upstream.Name)
+}
+
+// slotNames are the slots of the named nodes.
+func slotNames(nodes []string) []string {
+	out := make([]string, len(nodes))
+	for n, name := range nodes {
+		out[n] = SlotName(name)
+	}
+	return out
+}
+
+// sameNames compares two sets.
+func sameNames(a, b []string) bool {
+	a, b = slices.Clone(a), slices.Clone(b)
+	slices.Sort(a)
+	slices.Sort(b)
+	return slices.Equal(a, b)
+}

@@ -1,0 +1,184 @@
+package pgctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/quorate/quorate/internal/pg"
+	"github.com/quorate/quorate/internal/pg/wal"
+)
+
+// placeholderReason marks the history files that Promote makes to skip timeline numbers.
+const placeholderReason = "quorate placeholder"
+
+func (i *Instance) walDir() string { return filepath.Join(i.cfg.DataDir, "pg_wal") }
+
+// segments reads pg_wal for the end-of-log reader. A segment that is in use is closed by its user.
+type segments struct {
+	dir  string
+	size uint64
+}
+
+// Open implements wal.Segments.
+func (s segments) Open(tli pg.Timeline, start pg.LSN) (io.ReaderAt, bool, error) {
+	f, err := os.Open(filepath.Join(s.dir, pg.SegmentName(tli, start, s.size)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	return f, true, nil
+}
+
+// Examine finds the exact end of the log of a stopped directory, which Status shows from then on as Position. It returns
+// ErrRunning while anything runs, ErrRebuilding or ErrNoData when there is no position to report.
+func (i *Instance) Examine(ctx context.Context) (Position, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return Position{}, fmt.Errorf("examine the log: %w", err)
+	}
+	if i.running() {
+		return Position{}, fmt.Errorf("examine the log: %w", ErrRunning)
+	}
+	p, err := i.stoppedPosition()
+	if err != nil {
+		return Position{}, err
+	}
+	return p, i.reportable()
+}
+
+// reportable returns ErrRebuilding while this node's log must not be reported.
+func (i *Instance) reportable() error {
+	i.facts.Lock()
+	defer i.facts.Unlock()
+	if i.clone != nil || i.marks.plan != nil || i.marks.rebuild {
+		return fmt.Errorf("report a position: %w", ErrRebuilding)
+	}
+	return nil
+}
+
+// stoppedPosition scans a directory that nothing runs on and keeps the result. The caller holds i.mu.
+func (i *Instance) stoppedPosition() (Position, error) {
+	if i.dirEmpty() {
+		return Position{}, fmt.Errorf("find the end of the log: %w", ErrNoData)
+	}
+	_, _, seen := i.snapshot()
+	p, err := i.scan(seen.lsn, seen.replayed)
+	if err != nil {
+		return Position{}, err
+	}
+	i.note(func() { i.cached = &p })
+	return p, nil
+}
+
+// scan walks the log from a position that is known to be in it, or from pg_control's redo when from is 0. A flush
+// position may lie within a record; when nothing begins there the walk starts again from redo, unless from was replayed.
+func (i *Instance) scan(from pg.LSN, replayed bool) (Position, error) {
+	control, err := i.readControl()
+	if err != nil {
+		return Position{}, err
+	}
+	branches, err := i.histories()
+	if err != nil {
+		return Position{}, err
+	}
+	log := wal.Log{
+		Segments: segments{dir: i.walDir(), size: control.WalSegmentSize}, SegmentSize: control.WalSegmentSize,
+		BlockSize: control.WalBlockSize, SystemID: control.SystemID,
+	}
+	base := max(control.CheckpointTimeline, control.MinRecoveryTimeline, 1)
+	log.Timeline = newest(base, branches)
+	history, known := branches[log.Timeline]
+	if log.Timeline > 1 && !known {
+		return Position{}, fmt.Errorf("find the end of the log: %s is missing in %s", pg.HistoryFileName(log.Timeline), i.walDir())
+	}
+	log.History = history
+	end, err := wal.End{}, error(nil)
+	if from > 0 {
+		end, err = log.FindEnd(from)
+	}
+	if err == nil && (from == 0 || end.LastRecord == 0 && !replayed) {
+		end, err = log.FindEnd(control.Redo)
+		if err == nil && end.LastRecord == 0 {
+			return Position{}, fmt.Errorf("find the end of the log: there is no valid record at the redo position %s: %s", control.Redo, end.Detail)
+		}
+	}
+	if err != nil {
+		return Position{}, fmt.Errorf("find the end of the log: %w", err)
+	}
+	return Position{Timeline: end.Timeline, LSN: end.LSN, History: ancestry(end.Timeline, log.Timeline, history)}, nil
+}
+
+// newest picks the timeline that Postgres would recover to: the highest that descends from base.
+func newest(base pg.Timeline, branches map[pg.Timeline]pg.History) pg.Timeline {
+	out := base
+	for tli, h := range branches {
+		if _, ok := h.SwitchPoint(base); ok && tli > out {
+			out = tli
+		}
+	}
+	return out
+}
+
+// ancestry cuts the history of top down to that of its ancestor tli.
+func ancestry(tli, top pg.Timeline, history pg.History) pg.History {
+	if tli == top {
+		return history
+	}
+	for n, e := range history {
+		if e.Timeline == tli {
+			return history[:n]
+		}
+	}
+	return nil
+}
+
+// histories reads the history files in pg_wal, those that skip a number left out.
+func (i *Instance) histories() (map[pg.Timeline]pg.History, error) {
+	out := map[pg.Timeline]pg.History{}
+	err := i.eachHistory(func(tli pg.Timeline, h pg.History, placeholder bool) error {
+		if !placeholder {
+			out[tli] = h
+		}
+		return nil
+	})
+	return out, err
+}
+
+// eachHistory calls visit for every history file.
+func (i *Instance) eachHistory(visit func(tli pg.Timeline, h pg.History, placeholder bool) error) error {
+	entries, err := os.ReadDir(i.walDir())
+	if err != nil {
+		return fmt.Errorf("list the log: %w", err)
+	}
+	for _, e := range entries {
+		var tli uint32
+		if len(e.Name()) != len("00000001.history") || !strings.HasSuffix(e.Name(), ".history") {
+			continue
+		}
+		if _, err := fmt.Sscanf(e.Name(), "%08X.history", &tli); err != nil || tli == 0 {
+			continue
+		}
+		content, err := os.ReadFile(filepath.Join(i.walDir(), e.Name()))
+		if err != nil {
+			return fmt.Errorf("read a timeline history: %w", err)
+		}
+		h, err := pg.ParseHistory(content, pg.Timeline(tli))
+		if err != nil {
+			return fmt.Errorf("read %s: %w", e.Name(), err)
+		}
+		skipped := len(h) > 0 && strings.HasPrefix(h[len(h)-1].Reason, placeholderReason)
+		if err := visit(pg.Timeline(tli), h, skipped); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,288 @@
+package pgctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/quorate/quorate/internal/pg"
+	"github.com/quorate/quorate/pgctl/guard"
+)
+
+// pollEvery is how often a state of the local server is looked at while a step waits for it.
+const pollEvery = 2 * time.Millisecond
+
+// StartReadOnly forks Postgres as a standby and returns at once; Status says when it answers. It follows the recorded
+// upstream only if that is the primary of epoch (and was not detached from), else nobody.
+func (i *Instance) StartReadOnly(ctx context.Context, epoch uint64) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if err := i.startable(); err != nil {
+		return err
+	}
+	l, m, _ := i.snapshot()
+	if l.Upstream.Epoch != epoch {
+		l.Upstream = Upstream{}
+	}
+	if err := errors.Join(i.prepare(l), i.dropPlaceholders(), i.putSignal()); err != nil {
+		return err
+	}
+	return i.start(ctx, l.upstream(m.detached), guard.VerdictStandby, epoch, 0)
+}
+
+// StartPrimary forks Postgres for writing on its own timeline. It needs the lease of epoch (ErrNoLease) and a directory
+// that was last run as a primary. standby.signal is away until Mark, which Next asks for as soon as it answers.
+func (i *Instance) StartPrimary(ctx context.Context, epoch uint64) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if err := i.startable(); err != nil {
+		return err
+	}
+	control, err := i.readControl()
+	if err != nil {
+		return err
+	}
+	if !wasPrimary(control.State) {
+		return fmt.Errorf("open a directory that is %q for writing: it needs a promotion: %w", control.State, ErrServing)
+	}
+	l, _, _ := i.snapshot()
+	l.Upstream = Upstream{}
+	if err := i.prepare(l); err != nil {
+		return err
+	}
+	deadline, err := i.lease(epoch)
+	if err != nil {
+		return err
+	}
+	if err := i.takeSignal(); err != nil {
+		return errors.Join(err, i.putSignal())
+	}
+	if err := i.start(ctx, Upstream{}, guard.VerdictServe, epoch, deadline); err != nil {
+		return errors.Join(err, i.putSignal())
+	}
+	return nil
+}
+
+// lease returns the deadline until which epoch may serve.
+func (i *Instance) lease(epoch uint64) (time.Duration, error) {
+	held, deadline := i.deps.Lease()
+	if left := deadline - guard.Now(); held != epoch || left <= 0 {
+		return 0, fmt.Errorf("serve epoch %d: %w: it is for epoch %d and has %s left", epoch, ErrNoLease, held, left)
+	}
+	return deadline, nil
+}
+
+// startable refuses to start over something that runs, that is not there or that is being replaced.
+func (i *Instance) startable() error {
+	_, m, _ := i.snapshot()
+	var cloning bool
+	i.note(func() { cloning = i.clone != nil })
+	switch {
+	case i.running():
+		return fmt.Errorf("start: %w", ErrRunning)
+	case cloning || m.plan != nil:
+		return fmt.Errorf("start: %w", ErrRebuilding)
+	case i.dirEmpty():
+		return fmt.Errorf("start: %w", ErrNoData)
+	}
+	return nil
+}
+
+// prepare writes every file that the start reads.
+func (i *Instance) prepare(l live) error {
+	if err := i.setLive(l); err != nil {
+		return err
+	}
+	if err := i.writeServerFiles(); err != nil {
+		return err
+	}
+	_, m, _ := i.snapshot()
+	return i.writeAutoConf(i.autoConf(), l.settings(i.cfg, m.detached))
+}
+
+// start forks. The caller has prepared the files and holds i.mu.
+func (i *Instance) start(ctx context.Context, up Upstream, v guard.Verdict, epoch uint64, deadline time.Duration) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	i.ctl.close()
+	i.ctl = nil
+	i.note(func() { i.cached = nil })
+	run, pid, err := i.deps.Guard.Start(guard.StartRequest{
+		Argv: i.commandLine(i.major), Env: []string{"LC_ALL=C.UTF-8", "PATH=" + i.cfg.BinDir + ":/usr/bin:/bin"},
+		Dir: i.cfg.DataDir, Credential: i.cred, LogFile: i.cfg.LogFile(),
+		L: i.cfg.leaseLength(), KillAfter: i.cfg.killAfter(), Margin: i.cfg.margin(),
+		Verdict: v, Epoch: epoch, Deadline: deadline,
+	})
+	if err != nil {
+		return fmt.Errorf("start the postmaster: %w", err)
+	}
+	i.note(func() {
+		// What the checkpointer and the walsenders start with is in force.
+		i.seen = seen{run: run, followed: time.Now(), applied: up, configured: true, proved: i.live.Sync.SSN(), isProved: true}
+	})
+	i.log.Info("started", "pid", pid, "run", run, "verdict", v.String(), "epoch", epoch, "upstream", up.Name)
+	return nil
+}
+
+// StopFast asks for a fast shutdown and waits until nothing of it runs. When box is over it returns ErrStopTimeout; the
+// shutdown can't be taken back, so Kill is what is left.
+func (i *Instance) StopFast(ctx context.Context, box time.Duration) error {
+	if err := i.askToStop(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, box, ErrStopTimeout)
+	defer cancel()
+	if err := i.deps.Guard.WaitEmpty(ctx); err != nil {
+		return fmt.Errorf("shut down within %s: %w", box, errors.Join(context.Cause(ctx), err))
+	}
+	i.log.Info("stopped")
+	return nil
+}
+
+// askToStop holds i.mu for the signal only.
+func (i *Instance) askToStop() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.ctl.close()
+	i.ctl = nil
+	if !i.running() {
+		return nil
+	}
+	i.note(func() { i.seen.asked = true })
+	if err := i.deps.Guard.Signal("SIGINT"); err != nil && !errors.Is(err, guard.ErrNotRunning) {
+		return fmt.Errorf("ask for a fast shutdown: %w", err)
+	}
+	return nil
+}
+
+// Kill has the guard kill everything and returns when it has proved that nothing is left.
+func (i *Instance) Kill(ctx context.Context) error {
+	// Not under i.mu: a step that hangs in a dead server must not keep the kill waiting.
+	return i.kill(ctx)
+}
+
+func (i *Instance) kill(ctx context.Context) error {
+	v := i.deps.Guard.Record()
+	if v.Gone() {
+		return nil
+	}
+	i.note(func() { i.seen.asked = true })
+	if !i.deps.Guard.Set(guard.VerdictStop, max(v.Epoch, i.leaseEpoch()), 0) && i.deps.Guard.Record().Verdict != guard.VerdictStop {
+		return fmt.Errorf("kill run %d: the guard did not take the order", v.Run)
+	}
+	if err := i.deps.Guard.WaitEmpty(ctx); err != nil {
+		return fmt.Errorf("kill run %d: %w", v.Run, err)
+	}
+	i.log.Info("killed", "run", v.Run)
+	return nil
+}
+
+// leaseEpoch is the highest epoch that the guard can have been told of; it takes no order of a lower one.
+func (i *Instance) leaseEpoch() uint64 {
+	held, _ := i.deps.Lease()
+	return held
+}
+
+// Mark is the one step after a promotion or a start for writing (DETAILS 26): no upstream is left in the settings, and
+// standby.signal is back, both durable.
+func (i *Instance) Mark(ctx context.Context) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.mark(ctx)
+}
+
+func (i *Instance) mark(ctx context.Context) error {
+	l, _, _ := i.snapshot()
+	if l.Upstream != (Upstream{}) {
+		l.Upstream = Upstream{}
+		if err := i.setLive(l); err != nil {
+			return err
+		}
+	}
+	if err := i.apply(ctx); err != nil {
+		return err
+	}
+	return i.putSignal()
+}
+
+// apply brings the settings of the running server to the durable copy: the file first, then a reload. It returns before
+// the processes have taken notice.
+func (i *Instance) apply(ctx context.Context) error {
+	l, m, _ := i.snapshot()
+	want := l.settings(i.cfg, m.detached)
+	changed, err := i.changedSettings(want)
+	if err != nil {
+		return err
+	}
+	up := l.upstream(m.detached)
+	switch {
+	case len(changed) == 0:
+	case i.major >= 17:
+		// ALTER SYSTEM is off there, so that nobody else writes the file.
+		if err := i.writeAutoConf(i.autoConf(), want); err != nil {
+			return err
+		}
+	default:
+		var sql []string
+		for _, name := range slices.Sorted(maps.Keys(changed)) {
+			sql = append(sql, "ALTER SYSTEM SET "+name+" = "+pg.QuoteLiteral(changed[name]))
+		}
+		for _, statement := range sql { // each in its own transaction: ALTER SYSTEM insists
+			if _, err := i.exec(ctx, statement); err != nil {
+				return fmt.Errorf("change %s: %w", strings.Fields(statement)[3], err)
+			}
+		}
+	}
+	if len(changed) > 0 {
+		if _, err := i.exec(ctx, "SELECT pg_reload_conf()"); err != nil {
+			return fmt.Errorf("reload the settings: %w", err)
+		}
+	}
+	i.note(func() { i.seen.applied, i.seen.configured = up, true })
+	return nil
+}
+
+// shown waits until a fresh session shows the live settings as they shall be: then every process has been signalled.
+func (i *Instance) shown(ctx context.Context, names ...string) error {
+	l, m, _ := i.snapshot()
+	want := l.settings(i.cfg, m.detached)
+	var fields []string
+	for _, name := range names {
+		fields = append(fields, fmt.Sprintf("current_setting('%s') = %s", name, pg.QuoteLiteral(want[name])))
+	}
+	question := "SELECT " + strings.Join(fields, " AND ")
+	for {
+		s, err := i.connect(ctx)
+		if err != nil {
+			return err
+		}
+		v, err := s.value(ctx, question)
+		s.close()
+		if err != nil {
+			return fmt.Errorf("read the settings in a fresh session: %w", err)
+		}
+		if v == "t" {
+			return nil
+		}
+		if err := pause(ctx, pollEvery); err != nil {
+			return fmt.Errorf("wait until a fresh session shows %s: %w", strings.Join(names, ", "), err)
+		}
+	}
+}
+
+// pause waits for d or the end of ctx.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}

@@ -1,0 +1,111 @@
+package pgctl
+
+import (
+	"time"
+
+	"github.com/quorate/quorate/internal/pg"
+	"github.com/quorate/quorate/pgctl/rejoin"
+)
+
+// Upstream is whom a standby follows, and by whose order.
+type Upstream struct {
+	Name  string `json:"name"` // node name; empty means nobody
+	Host  string `json:"host"`
+	Port  int    `json:"port"`
+	Epoch uint64 `json:"epoch"` // the epoch whose primary it is
+}
+
+// same reports whether u and o are the same server, whatever the epoch.
+func (u Upstream) same(o Upstream) bool {
+	return u.Name == o.Name && u.Host == o.Host && u.Port == o.Port
+}
+
+// Sync is what Postgres enforces: a commit waits for any K of Names. K 0 means that it waits for nobody.
+type Sync struct {
+	K     int      `json:"k"`
+	Names []string `json:"names"` // sorted
+}
+
+// Equal compares the settings, an empty rule being empty whatever its names.
+func (s Sync) Equal(o Sync) bool { return s.SSN() == o.SSN() }
+
+// SSN renders the rule as synchronous_standby_names.
+func (s Sync) SSN() string { return pg.FormatSSN(s.K, s.Names) }
+
+// Position is the exact end of the local valid log: the end of the last complete record.
+type Position struct {
+	Timeline pg.Timeline `json:"timeline"`
+	LSN      pg.LSN      `json:"lsn"`
+	History  pg.History  `json:"history"` // ancestry of Timeline
+}
+
+// Branch gives the position's place in history.
+func (p Position) Branch() rejoin.Branch {
+	return rejoin.Branch{Timeline: p.Timeline, History: p.History}
+}
+
+// Sender is one verified member that streams from here: application_name, role and address all match (DETAILS 24).
+type Sender struct {
+	Name      string
+	PID       int
+	Streaming bool // state is streaming, not catchup or backup
+	Flush     pg.LSN
+	Replay    pg.LSN
+}
+
+// Dir is what the data directory says without a server.
+type Dir struct {
+	Empty         bool // absent or nothing in it
+	Problem       string
+	Mismatch      string // why these binaries can't run it
+	Control       pg.Control
+	StandbySignal bool
+}
+
+// CloneState is a clone in progress or one that was interrupted.
+type CloneState struct {
+	Source  Upstream
+	Running bool // false: planned on disk, to be resumed
+	Bytes   int64
+	Note    string // of the last failure
+}
+
+// Status is the node's Postgres as seen now. Ages are durations, never times.
+type Status struct {
+	Run pg.RunState
+	// GuardRun names the postmaster in the guard's record, PID is the postmaster.
+	GuardRun uint64
+	PID      int
+	Dir      Dir
+
+	// While it answers SQL.
+	SystemID     pg.SystemID
+	Timeline     pg.Timeline // standby: of what it received; primary: of what it writes
+	Flush        pg.LSN      // primary: flushed; standby: received and flushed, for display
+	Insert       pg.LSN      // primary only
+	Replay       pg.LSN      // standby only
+	ReplayPaused bool
+	Sync         Sync   // as a session shows it
+	SyncInForce  bool   // it is proved that commits wait as Sync says
+	ForeignSSN   string // synchronous_standby_names when quorate didn't write it, else empty
+	Slots        []string
+	Senders      []Sender
+	Impostors    []Sender // walsenders under a member's name that are not that member
+	Receiver     string   // status of the walreceiver, empty without one
+	CaughtUp     bool     // streaming, and has flushed all that the upstream had told of
+
+	// From the durable records.
+	Upstream   Upstream // whom it follows; none when detached from that epoch
+	Configured bool     // Upstream is in the running server's settings
+	Detached   uint64   // never follows a primary of this epoch or below
+	Rebuilding bool     // its log is being rebuilt: it has no position to report (lease.md rule 20)
+	Clone      *CloneState
+
+	// Position is known while nothing can write log here: detached, or stopped and examined.
+	Position *Position
+	// Unstreamed is how long it has not been streaming since it was told to follow.
+	Unstreamed time.Duration
+	WALGone    bool // the upstream said that it no longer has the log needed next
+	// Died says that the postmaster of this run has ended without having been asked to, and how.
+	Died string
+}

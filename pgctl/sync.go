@@ -1,0 +1,206 @@
+package pgctl
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/quorate/quorate/internal/pg"
+)
+
+// SetSync makes Postgres enforce rule and returns nil only when that is in force (DETAILS 21): a fresh session shows it;
+// unless commits were already waiting, a checkpoint issued after that has returned; and every walsender of a member of
+// the old or the new rule has passed on two replies since. On a standby there are no walsenders that count. The wait is
+// outside the lock that Detach needs; on an error the rule may or may not be in force, and Status says that it isn't
+// proved, so call again.
+func (i *Instance) SetSync(ctx context.Context, rule Sync) error {
+	before, err := i.applySync(ctx, rule)
+	if err != nil {
+		return fmt.Errorf("set the synchronous standbys: %w", err)
+	}
+	s, err := i.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if rule.SSN() != "" && !(before.proved && before.ssn != "") {
+		// Sessions learn from the checkpointer that there is anything to wait for.
+		if _, err := s.rows(ctx, "CHECKPOINT"); err != nil {
+			return fmt.Errorf("checkpoint so that sessions begin to wait: %w", err)
+		}
+	}
+	if !before.recovering {
+		if err := i.repliesTwice(ctx, s, before.members); err != nil {
+			return err
+		}
+	}
+	i.note(func() {
+		if i.seen.run == before.run {
+			i.seen.proved, i.seen.isProved, i.seen.owed = rule.SSN(), true, nil
+		}
+	})
+	i.log.Info("synchronous standbys in force", "rule", rule.SSN(), "before", before.ssn)
+	return nil
+}
+
+// earlier is what held before a change of the rule.
+type earlier struct {
+	run        uint64
+	ssn        string
+	proved     bool
+	recovering bool
+	members    []string // of the new rule and of all since the last that was proved
+}
+
+// applySync changes the setting.
+func (i *Instance) applySync(ctx context.Context, rule Sync) (earlier, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.running() {
+		return earlier{}, ErrNotRunning
+	}
+	out, err := i.exec(ctx, "SELECT current_setting('synchronous_standby_names'), pg_is_in_recovery()")
+	if err != nil {
+		return earlier{}, err
+	}
+	l, _, seen := i.snapshot()
+	before := earlier{run: seen.run, ssn: out[0][0][0], recovering: out[0][0][1] == "t"}
+	before.proved = seen.isProved && seen.proved == before.ssn
+	if _, names, err := pg.ParseSSN(before.ssn); err == nil {
+		before.members = names
+	}
+	before.members = slices.Concat(before.members, rule.Names, seen.owed)
+	i.note(func() { i.seen.isProved, i.seen.owed = false, before.members })
+	l.Sync = Sync{K: rule.K, Names: slices.Sorted(slices.Values(rule.Names))}
+	if err := i.setLive(l); err != nil {
+		return earlier{}, err
+	}
+	if err := i.apply(ctx); err != nil {
+		return earlier{}, err
+	}
+	return before, i.shown(ctx, "synchronous_standby_names")
+}
+
+// repliesTwice waits until each walsender that streams to one of members has recorded two replies. A walsender takes
+// notice of a reload before it looks for replies, so the second was handled under the new rule. One that ends meanwhile
+// needs no proof: its successor starts with the new rule.
+func (i *Instance) repliesTwice(ctx context.Context, s *session, members []string) error {
+	if len(members) == 0 {
+		return nil
+	}
+	quoted := make([]string, len(members))
+	for n, m := range members {
+		quoted[n] = pg.QuoteLiteral(strings.ToLower(m))
+	}
+	question := `SELECT pg_logical_emit_message(true, 'quorate', '');
+SELECT pid, coalesce(reply_time::text, '') FROM pg_stat_replication WHERE lower(application_name) IN (` + strings.Join(quoted, ",") + `) AND state = 'streaming'`
+	type progress struct {
+		last    string
+		changes int
+	}
+	var open map[string]*progress
+	for {
+		out, err := s.rows(ctx, question)
+		if err != nil {
+			return fmt.Errorf("look at the walsenders' replies: %w", err)
+		}
+		now := map[string]string{}
+		for _, r := range out[1] {
+			now[r[0]] = r[1]
+		}
+		if open == nil {
+			open = map[string]*progress{}
+			for pid, at := range now {
+				open[pid] = &progress{last: at}
+			}
+		}
+		for pid, p := range open {
+			at, connected := now[pid]
+			if connected && at != p.last {
+				p.last, p.changes = at, p.changes+1
+			}
+			if !connected || p.changes >= 2 {
+				delete(open, pid)
+			}
+		}
+		if len(open) == 0 {
+			return nil
+		}
+		if err := pause(ctx, pollEvery); err != nil {
+			return fmt.Errorf("wait for replies to %d walsenders under the new rule: %w", len(open), err)
+		}
+	}
+}
+
+// FlushLSN is the primary's flushed position, the barrier B of lease.md rule 18b.
+func (i *Instance) FlushLSN(ctx context.Context) (pg.LSN, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	text, err := i.execValue(ctx, "SELECT pg_current_wal_flush_lsn()")
+	if err != nil {
+		return 0, fmt.Errorf("read the flush position: %w", err)
+	}
+	return lsnField(text)
+}
+
+// Checkpoint writes one, so that a shutdown or a rejoin has little left to do. It may take long and holds no lock.
+func (i *Instance) Checkpoint(ctx context.Context) error {
+	s, err := i.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if _, err := s.rows(ctx, "CHECKPOINT"); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	return nil
+}
+
+// SetSlots makes the slots of the named members and drops those that quorate made for others, unless one is in use.
+func (i *Instance) SetSlots(ctx context.Context, members []string) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if err := i.createSlots(ctx, members); err != nil {
+		return err
+	}
+	keep := []string{"''"}
+	for _, m := range members {
+		keep = append(keep, pg.QuoteLiteral(SlotName(m)))
+	}
+	_, err := i.exec(ctx, `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+ WHERE slot_type = 'physical' AND NOT active AND starts_with(slot_name, 'quorate_') AND slot_name NOT IN (`+strings.Join(keep, ",")+`)`)
+	if err != nil {
+		return fmt.Errorf("drop slots: %w", err)
+	}
+	return nil
+}
+
+// createSlots makes missing slots; they keep log from now on.
+func (i *Instance) createSlots(ctx context.Context, members []string) error {
+	if len(members) == 0 {
+		return nil
+	}
+	var sql []string
+	for _, m := range members {
+		name := pg.QuoteLiteral(SlotName(m))
+		sql = append(sql, "SELECT pg_create_physical_replication_slot("+name+", true) WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = "+name+")")
+	}
+	if _, err := i.exec(ctx, strings.Join(sql, ";")); err != nil {
+		return fmt.Errorf("make slots: %w", err)
+	}
+	return nil
+}
+
+// Evict ends walsenders, by the pids that Status gave, that are still there under a member's name.
+func (i *Instance) Evict(ctx context.Context, pids []int) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, pid := range pids {
+		if _, err := i.exec(ctx, fmt.Sprintf("SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE pid = %d", pid)); err != nil {
+			return fmt.Errorf("end an impostor's walsender: %w", err)
+		}
+		i.log.Warn("ended a walsender that used a member's name", "pid", pid)
+	}
+	return nil
+}

@@ -1,0 +1,281 @@
+package pgctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/quorate/quorate/internal/pg"
+	"github.com/quorate/quorate/pgctl/guard"
+)
+
+// Status says what is, within ctx. It waits for no step and changes nothing. It never fails: what can't be found out
+// shows as a state (unresponsive, starting) or in Dir.Problem. 8 calls per second are cheap; bound each by ctx, since a
+// server that hangs is found out by waiting.
+func (i *Instance) Status(ctx context.Context) Status {
+	i.statusMu.Lock()
+	defer i.statusMu.Unlock()
+	view := i.deps.Guard.Record()
+	i.note(func() {
+		if view.Run != i.seen.run && !view.Gone() {
+			i.seen = seen{run: view.Run, followed: time.Now()}
+		}
+	})
+	s := Status{GuardRun: view.Run, PID: view.PID}
+	s.Dir = i.readDir()
+	i.recorded(&s)
+	switch {
+	case view.Gone():
+		s.Run = pg.RunStopped
+		if s.Dir.Empty {
+			s.Run = pg.RunAbsent
+		}
+	case view.State == guard.StateFrozen:
+		s.Run = pg.RunFrozen
+	case view.State == guard.StateKilling || view.Exited:
+		s.Run = pg.RunStopping
+	default:
+		i.ask(ctx, &s)
+	}
+	_, _, seen := i.snapshot()
+	if view.Exited && !seen.asked && seen.run == view.Run {
+		s.Died = view.Exit()
+	}
+	if s.Run != pg.RunStandby && s.Run != pg.RunPrimary {
+		i.watch.close()
+		i.watch = nil
+	}
+	return s
+}
+
+// recorded fills in what the durable records say.
+func (i *Instance) recorded(s *Status) {
+	i.facts.Lock()
+	defer i.facts.Unlock()
+	s.Upstream = i.live.upstream(i.marks.detached)
+	s.Configured = i.seen.configured && i.seen.applied == s.Upstream
+	s.Detached, s.Rebuilding = i.marks.detached, i.marks.rebuild
+	s.WALGone = i.seen.walGone
+	if i.cached != nil {
+		p := *i.cached
+		s.Position = &p
+	}
+	if i.clone != nil {
+		s.Clone = i.clone.state()
+	} else if i.marks.plan != nil {
+		s.Clone = &CloneState{Source: i.marks.plan.Source, Note: i.marks.plan.Note}
+	}
+}
+
+// readDir looks at the data directory without a server.
+func (i *Instance) readDir() Dir {
+	if i.dirEmpty() {
+		return Dir{Empty: true}
+	}
+	d := Dir{}
+	_, err := os.Stat(i.signalFile())
+	d.StandbySignal = err == nil
+	if d.Control, err = i.readControl(); err != nil {
+		d.Problem = err.Error()
+		return d
+	}
+	content, err := os.ReadFile(filepath.Join(i.cfg.DataDir, "PG_VERSION"))
+	if err != nil {
+		d.Problem = fmt.Sprintf("read PG_VERSION: %v", err)
+		return d
+	}
+	if major, err := pg.ParseVersionFile(string(content)); err != nil {
+		d.Problem = err.Error()
+	} else if major != i.major {
+		d.Mismatch = fmt.Sprintf("the data directory is of PostgreSQL %d and %s has PostgreSQL %d", major, i.cfg.BinDir, i.major)
+	}
+	return d
+}
+
+// dirEmpty reports whether there is nothing in PGDATA. A directory that can't be read is not empty.
+func (i *Instance) dirEmpty() bool {
+	entries, err := os.ReadDir(i.cfg.DataDir)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0
+}
+
+// readControl reads pg_control; a server that is writing it can be caught in the middle, so damage is looked at twice.
+func (i *Instance) readControl() (pg.Control, error) {
+	path := filepath.Join(i.cfg.DataDir, "global", "pg_control")
+	var c pg.Control
+	var err error
+	for range 3 {
+		var content []byte
+		if content, err = os.ReadFile(path); err != nil {
+			return c, fmt.Errorf("read pg_control: %w", err)
+		}
+		if c, err = pg.ParseControl(content); err == nil {
+			return c, nil
+		}
+	}
+	return c, fmt.Errorf("read %s: %w", path, err)
+}
+
+// watchQuery is everything in one round trip. CASE keeps the functions of the other role from being called.
+const watchQuery = `SELECT r, system_identifier,
+ CASE WHEN r THEN greatest(c.timeline_id, m.min_recovery_end_timeline, coalesce(w.received_tli, 0))::text
+  ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int::text END,
+ CASE WHEN r THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_flush_lsn() END,
+ CASE WHEN r THEN NULL ELSE pg_current_wal_insert_lsn() END,
+ CASE WHEN r THEN pg_last_wal_replay_lsn() END,
+ CASE WHEN r THEN pg_is_wal_replay_paused() ELSE false END,
+ current_setting('synchronous_standby_names'),
+ w.status, coalesce(w.status = 'streaming' AND w.flushed_lsn >= w.latest_end_lsn, false)
+ FROM (SELECT pg_is_in_recovery() AS r) AS x, pg_control_system(), pg_control_checkpoint() AS c, pg_control_recovery() AS m
+ LEFT JOIN pg_stat_wal_receiver AS w ON true;
+SELECT slot_name FROM pg_replication_slots WHERE slot_type = 'physical' AND starts_with(slot_name, 'quorate_');
+SELECT application_name, usename, host(client_addr), pid, state, flush_lsn, replay_lsn FROM pg_stat_replication`
+
+// ask fills in what a session shows.
+func (i *Instance) ask(ctx context.Context, s *Status) {
+	_, _, before := i.snapshot()
+	out, err := i.query(ctx)
+	if err == nil {
+		err = i.fill(s, out)
+	}
+	if err == nil {
+		i.remember(s)
+		return
+	}
+	i.watch.close()
+	i.watch = nil
+	switch {
+	case before.asked:
+		s.Run = pg.RunStopping
+	case !before.answered:
+		s.Run = pg.RunStarting
+	default:
+		s.Run = pg.RunUnresponsive
+		s.Dir.Problem = err.Error()
+	}
+}
+
+func (i *Instance) query(ctx context.Context) ([][][]string, error) {
+	if i.watch == nil {
+		w, err := i.connect(ctx)
+		if err != nil {
+			return nil, err
+		}
+		i.watch = w
+	}
+	return i.watch.rows(ctx, watchQuery)
+}
+
+func (i *Instance) fill(s *Status, out [][][]string) error {
+	if len(out) != 3 || len(out[0]) != 1 {
+		return fmt.Errorf("read the server's state: %d results", len(out))
+	}
+	row := out[0][0]
+	id, e1 := intField(row[1])
+	tli, e2 := intField(row[2])
+	var e3, e4, e5 error
+	s.Flush, e3 = lsnField(row[3])
+	s.Insert, e4 = lsnField(row[4])
+	s.Replay, e5 = lsnField(row[5])
+	if err := errors.Join(e1, e2, e3, e4, e5); err != nil {
+		return fmt.Errorf("read the server's state: %w", err)
+	}
+	s.Run = pg.RunPrimary
+	if row[0] == "t" {
+		s.Run = pg.RunStandby
+	}
+	s.SystemID, s.Timeline, s.ReplayPaused = pg.SystemID(id), pg.Timeline(tli), row[6] == "t"
+	if k, names, err := pg.ParseSSN(row[7]); err != nil {
+		s.ForeignSSN = row[7]
+	} else {
+		s.Sync = Sync{K: k, Names: names}
+	}
+	s.Receiver, s.CaughtUp = row[8], row[9] == "t"
+	for _, r := range out[1] {
+		s.Slots = append(s.Slots, r[0])
+	}
+	return i.fillSenders(s, out[2])
+}
+
+// fillSenders sorts the walsenders into members and those that only say they are.
+func (i *Instance) fillSenders(s *Status, rows [][]string) error {
+	i.facts.Lock()
+	defer i.facts.Unlock()
+	for _, r := range rows {
+		name := strings.ToLower(r[0]) // synchronous_standby_names ignores case
+		addrs, member := i.names[name]
+		if !member {
+			continue
+		}
+		pid, e1 := intField(r[3])
+		flush, e2 := lsnField(r[5])
+		replay, e3 := lsnField(r[6])
+		if err := errors.Join(e1, e2, e3); err != nil {
+			return fmt.Errorf("read the walsenders: %w", err)
+		}
+		sender := Sender{Name: name, PID: int(pid), Streaming: r[4] == "streaming", Flush: flush, Replay: replay}
+		if r[1] != i.cfg.Replication.Name || !slices.Contains(addrs, r[2]) {
+			s.Impostors = append(s.Impostors, sender)
+			continue
+		}
+		s.Senders = append(s.Senders, sender)
+	}
+	return nil
+}
+
+// remember keeps what later steps need of this look.
+func (i *Instance) remember(s *Status) {
+	now := time.Now()
+	i.facts.Lock()
+	defer i.facts.Unlock()
+	if i.seen.run != s.GuardRun {
+		return
+	}
+	i.seen.answered = true
+	s.SyncInForce = i.seen.isProved && i.seen.proved == s.Sync.SSN() && s.ForeignSSN == ""
+	// What is flushed or replayed on this node is certainly in its files. The receive position of a standby is not:
+	// after a restart it reads as the beginning of a segment.
+	if s.Run == pg.RunPrimary {
+		i.seen.lsn, i.seen.replayed = s.Flush, false
+	} else {
+		i.seen.lsn, i.seen.replayed = s.Replay, true
+	}
+	if s.Receiver == "streaming" || s.Upstream.Name == "" || s.Run == pg.RunPrimary {
+		i.seen.followed = now
+	}
+	s.Unstreamed = now.Sub(i.seen.followed)
+}
+
+// SetMembers tells who the other nodes are: they may replicate from here, and only their walsenders count as theirs.
+// Names are looked up here; a host that can't be resolved keeps what was known of it and is an error.
+func (i *Instance) SetMembers(ctx context.Context, members []Member) error {
+	names := map[string][]string{}
+	var failed error
+	for _, m := range members {
+		addrs, err := resolve(m.Host)
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("member %s: %w", m.Name, err))
+			i.note(func() { addrs = i.names[m.Name] })
+		}
+		names[m.Name] = addrs
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	before := i.hba()
+	i.note(func() { i.names = names })
+	if i.hba() == before {
+		return failed
+	}
+	if err := i.writeServerFiles(); err != nil {
+		return errors.Join(failed, err)
+	}
+	if !i.running() {
+		return failed
+	}
+	return errors.Join(failed, i.deps.Guard.Signal("SIGHUP"))
+}
