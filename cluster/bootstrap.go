@@ -46,7 +46,11 @@ type helloAnswer struct {
 
 func (c *Cluster) hello() helloAnswer {
 	id := c.identity.get()
-	return helloAnswer{NodeID: id.NodeID, Member: c.template(), Peers: c.peers(), Data: c.deps.DataFacts(), Founding: id.Founding}
+	answer := helloAnswer{NodeID: id.NodeID, Member: c.template(), Peers: c.peers(), Founding: id.Founding}
+	if id.Founding == nil {
+		answer.Data = c.deps.DataFacts()
+	}
+	return answer
 }
 
 // template is this node as a member.

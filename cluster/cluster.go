@@ -95,7 +95,7 @@ func Open(cfg Config, deps Deps) (*Cluster, error) {
 	if c.identity, err = openIdentity(cfg.Dir); err != nil {
 		return nil, err
 	}
-	if c.published, err = openPublisher(cfg.Dir); err != nil {
+	if c.published, err = openPublisher(cfg.Dir, c.identity.get().Formed); err != nil {
 		return nil, err
 	}
 	c.machine = &machine{applied: c.applied, halt: deps.Exit}
@@ -192,6 +192,7 @@ func (c *Cluster) run(ctx context.Context) error {
 		return err
 	}
 	c.beat.Store(beats)
+	c.warm()
 	notify, closer, err := c.startRaft()
 	if err != nil {
 		return err
@@ -220,7 +221,13 @@ func (c *Cluster) stopRaft(closer io.Closer) error {
 	return closer.Close()
 }
 
+// newBeats opens voter.bin. A node that took part before must have one: it is made before Raft is begun.
 func (c *Cluster) newBeats() (*beat.Service, error) {
+	if c.identity.get().Formed {
+		if _, err := os.Stat(filepath.Join(c.cfg.Dir, voterFile)); err != nil {
+			return nil, fmt.Errorf("%w: what this node promised is unknown: %w", ErrStateLost, err)
+		}
+	}
 	return beat.New(beat.Config{
 		Self: c.Self(), ClusterID: c.identity.clusterID(), VoterFile: filepath.Join(c.cfg.Dir, voterFile),
 	}, beat.Deps{
@@ -230,11 +237,17 @@ func (c *Cluster) newBeats() (*beat.Service, error) {
 	})
 }
 
-// applied is told of every state by the machine, in log order.
+// applied is told of every state by the machine, in log order. What the log says at state.bin's index must be what
+// state.bin says: else one of the two is not this node's own.
 func (c *Cluster) applied(index uint64, s fsm.State) {
-	c.published.offer(index, s)
-	if newestIndex, _ := c.published.current(); index > newestIndex {
+	shownIndex, shown := c.published.current()
+	switch {
+	case index > shownIndex:
+		c.published.offer(index, s)
 		c.loop.Observe(s)
+	case index == shownIndex && (s.Rev != shown.Rev || s.Version != shown.Version || s.ClusterID != shown.ClusterID):
+		c.deps.Exit(fmt.Sprintf("at log index %d %s has revision %d of cluster %q and the log revision %d of cluster %q: cluster.data_dir was mixed up",
+			index, stateFile, shown.Rev, shown.ClusterID, s.Rev, s.ClusterID))
 	}
 }
 

@@ -22,6 +22,8 @@ const (
 	minRaftTimeout = 250 * time.Millisecond
 	maxRaftTimeout = time.Second
 	commitTimeout  = 25 * time.Millisecond
+	// minDial is what a TLS handshake may take on a busy host.
+	minDial = 250 * time.Millisecond
 
 	snapshotThreshold = 2048
 	snapshotInterval  = 120 * time.Second
@@ -135,7 +137,7 @@ func (c *Cluster) leadsIn(term uint64) bool {
 type quickDial struct{ raft.StreamLayer }
 
 func (q quickDial) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return q.StreamLayer.Dial(address, timeout/2)
+	return q.StreamLayer.Dial(address, max(timeout/2, minDial))
 }
 
 // watchLeadership runs the leader's loop while this node leads. It never waits for anything but Raft's notices, because
@@ -261,9 +263,13 @@ func (c *Cluster) Transfer(ctx context.Context, to fsm.NodeID) error {
 		return fmt.Errorf("hand leadership to %s: %w", to, errNotRunning)
 	}
 	limit := c.transferLimit()
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := wait(ctx, r.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(m.Addr)))
+	err := wait(limited, r.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(m.Addr)))
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		// Raft bounds a transfer by one election timeout. This one is stuck, and blocks all commands of the term.
+		c.deps.Exit(fmt.Sprintf("a transfer of the leadership to %s has not ended after %s", m.Name, limit))
+	}
 	if err != nil {
 		return fmt.Errorf("hand leadership to %s: %w", m.Name, err)
 	}

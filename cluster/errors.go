@@ -21,9 +21,14 @@ var (
 	// ErrRaftLost says that the raft directory is empty though this node took part in Raft: its votes and its log are
 	// gone, and a node without memory of its votes may never vote again.
 	ErrRaftLost = errors.New("the raft directory was lost")
+	// ErrStateLost says that a file of cluster.data_dir is gone that this node certainly had: what it promised or knew is
+	// lost with it, and it must come back as a new member.
+	ErrStateLost = errors.New("a part of this node's state was lost")
 
 	// errNotLeader: this node does not lead and did nothing.
 	errNotLeader = errors.New("this node does not lead")
+	// errHalted: an entry of the log could not be applied here, so no later one is.
+	errHalted = errors.New("this node has stopped applying the log")
 	// errNotRunning: Raft is not running here, and nothing was done.
 	errNotRunning = errors.New("raft is not running on this node")
 )

@@ -3,6 +3,8 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"sync"
 
@@ -58,6 +60,9 @@ func openIdentity(dir string) (*identityStore, error) {
 	id, err := durable.Load[identity](s.path, identityVersion)
 	switch {
 	case errors.Is(err, durable.ErrAbsent):
+		if err := nothingOf(dir, voterFile, stateFile, raftDir); err != nil {
+			return nil, err
+		}
 		random, err := uuid.NewRandom()
 		if err != nil {
 			return nil, fmt.Errorf("draw node id: %w", err)
@@ -74,6 +79,20 @@ func openIdentity(dir string) (*identityStore, error) {
 		close(s.learned)
 	}
 	return s, nil
+}
+
+// nothingOf refuses a directory that has lost its identity: what else is in it was promised under an id that nobody knows.
+func nothingOf(dir string, names ...string) error {
+	for _, name := range names {
+		_, err := os.Stat(filepath.Join(dir, name))
+		if err == nil {
+			return fmt.Errorf("%w: %s has %s and no %s; restore it from this node's own disk, or wipe the directory and join the node as a new member", ErrStateLost, dir, name, identityFile)
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("look into cluster.data_dir: %w", err)
+		}
+	}
+	return nil
 }
 
 func (s *identityStore) get() identity {

@@ -21,6 +21,8 @@ type machine struct {
 	applied func(index uint64, s fsm.State) // called under no lock, in log order
 	halt    func(reason string)
 
+	halted bool // touched by raft's goroutine only
+
 	mu    sync.Mutex
 	index uint64
 	state fsm.State
@@ -28,12 +30,17 @@ type machine struct {
 
 // Apply computes the next state. Its result, nil or the command's error, is what Submit returns on the leader.
 func (m *machine) Apply(entry *raft.Log) any {
+	if m.halted {
+		return errHalted
+	}
 	env, err := fsm.DecodeCommand(entry.Data)
 	if unknown := (*fsm.UnknownCommandError)(nil); errors.As(err, &unknown) && unknown.Optional {
 		return err
 	}
 	if err != nil {
-		// Another release wrote what this one can't apply. Skipping it would make this node's state another one.
+		// Another release wrote what this one can't apply. Skipping it would make this node's state another one, so
+		// nothing after it is applied either, should the process take a moment to end.
+		m.halted = true
 		m.halt(fmt.Sprintf("log entry %d can't be applied: %v; run a release that knows it", entry.Index, err))
 		return err
 	}

@@ -43,12 +43,16 @@ type pendingState struct {
 }
 
 // openPublisher shows what state.bin holds: from the first moment that is the applied state, before Raft has replayed
-// anything. Without the file it shows the zero State.
-func openPublisher(dir string) (*publisher, error) {
+// anything. formed says that this node took part in Raft, and so must have the file; a new node gets one with the zero
+// State.
+func openPublisher(dir string, formed bool) (*publisher, error) {
 	p := &publisher{path: filepath.Join(dir, stateFile), wake: make(chan struct{}, 1), changed: make(chan struct{})}
 	rec, err := durable.Load[stateRecord](p.path, stateVersion)
 	if errors.Is(err, durable.ErrAbsent) {
-		return p, nil
+		if formed {
+			return nil, fmt.Errorf("%w: what was applied here is unknown without %s", ErrStateLost, p.path)
+		}
+		return p, p.save(0, fsm.State{})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read applied state: %w", err)
@@ -99,11 +103,7 @@ func (p *publisher) flush() (shown bool, err error) {
 	if next == nil {
 		return false, nil
 	}
-	raw, err := fsm.EncodeState(next.state)
-	if err != nil {
-		return false, fmt.Errorf("encode state: %w", err)
-	}
-	if err := durable.Save(p.path, stateVersion, stateRecord{Rev: next.state.Rev, Index: next.index, State: raw}); err != nil {
+	if err := p.save(next.index, next.state); err != nil {
 		return false, err
 	}
 	p.mu.Lock()
@@ -112,4 +112,12 @@ func (p *publisher) flush() (shown bool, err error) {
 	close(p.changed)
 	p.changed = make(chan struct{})
 	return true, nil
+}
+
+func (p *publisher) save(index uint64, s fsm.State) error {
+	raw, err := fsm.EncodeState(s)
+	if err != nil {
+		return fmt.Errorf("encode state: %w", err)
+	}
+	return durable.Save(p.path, stateVersion, stateRecord{Rev: s.Rev, Index: index, State: raw})
 }
