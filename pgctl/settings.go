@@ -277,7 +277,10 @@ func (i *Instance) writeAutoConf(path string, want map[string]string) error {
 
 // resolve returns the addresses of a host, which may be one itself.
 func resolve(host string) ([]string, error) {
-	if ip := net.ParseIP(host); ip != nil {
+	if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() && ip.String() != "127.0.0.1" {
+		// The kernel gives connections within the machine the source 127.0.0.1, whatever loopback address they go to.
+		return []string{ip.String(), "127.0.0.1"}, nil
+	} else if ip != nil {
 		return []string{ip.String()}, nil
 	}
 	addrs, err := net.LookupHost(host)

@@ -1,0 +1,95 @@
+package node
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/quorate/quorate/failover"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/pg"
+	"github.com/quorate/quorate/pgctl"
+)
+
+// own is what a report is made of besides Postgres' status.
+type own struct {
+	self      fsm.NodeID
+	state     fsm.State
+	leaseLive bool
+	released  *fsm.Release
+	promise   *fsm.Promise
+	held      string // why the agent can't go on, empty if it can
+}
+
+// report turns the local Postgres into what the node says of itself in its beats.
+func report(have pgctl.Status, o own) failover.Report {
+	r := failover.Report{
+		Node: o.self, Epoch: o.state.Epoch, Rev: o.state.Rev, Run: run(have), Timeline: have.Timeline,
+		Flush: have.Flush, Replay: have.Replay, InRecovery: have.Run == pg.RunStandby,
+		Released: o.released, Promise: o.promise, Problem: o.held,
+	}
+	if have.Position != nil {
+		r.Timeline, r.Flush = have.Position.Timeline, max(have.Position.LSN, have.Flush)
+	}
+	if have.Clone != nil {
+		r.Progress = fmt.Sprintf("cloning from %s: %d MiB", have.Clone.Source.Name, have.Clone.Bytes>>20)
+		if have.Clone.Note != "" {
+			r.Problem = "the clone failed and is tried again: " + have.Clone.Note
+		}
+	}
+	ids := byName(o.state)
+	if have.Receiver != "" {
+		r.Upstream = ids[have.Upstream.Name]
+	}
+	if have.Run == pg.RunPrimary && o.leaseLive && o.state.Primary == o.self && (o.released == nil || o.released.Epoch < o.state.Epoch) {
+		r.Serving = o.state.Epoch
+		r.Streaming = streaming(have, ids)
+	}
+	released := o.released != nil && o.released.Epoch >= o.state.Epoch
+	r.Restartable = released && have.Run == pg.RunStopped && have.Dir.Problem == "" && have.Dir.Mismatch == "" && have.Clone == nil
+	r.Healthy = o.held == "" && r.Run == failover.RunRunning
+	return r
+}
+
+func byName(s fsm.State) map[string]fsm.NodeID {
+	ids := make(map[string]fsm.NodeID, len(s.Members))
+	for id, m := range s.Members {
+		ids[strings.ToLower(m.Name)] = id
+	}
+	return ids
+}
+
+func streaming(have pgctl.Status, ids map[string]fsm.NodeID) []failover.StreamingMember {
+	var out []failover.StreamingMember
+	for _, s := range have.Senders {
+		if id, ok := ids[s.Name]; ok && s.Streaming {
+			out = append(out, failover.StreamingMember{Node: id, Flush: s.Flush})
+		}
+	}
+	return out
+}
+
+// run names the state of Postgres in the words of the rules. A log that is being rebuilt is no log to count on, whatever
+// runs on it.
+func run(have pgctl.Status) failover.Run {
+	if have.Clone != nil || have.Rebuilding {
+		return failover.RunCloning
+	}
+	switch have.Run {
+	case pg.RunAbsent:
+		return failover.RunNone
+	case pg.RunStopped:
+		return failover.RunStopped
+	case pg.RunFrozen:
+		return failover.RunFrozen
+	case pg.RunStandby, pg.RunPrimary:
+		return failover.RunRunning
+	}
+	return failover.RunStarting
+}
+
+// changed says whether a report differs from the one before in what others decide by, so that it is worth a beat at once.
+func changed(a, b failover.Report) bool {
+	return a.Run != b.Run || a.Serving != b.Serving || a.Epoch != b.Epoch || a.Rev != b.Rev || a.Problem != b.Problem ||
+		(a.Released == nil) != (b.Released == nil) || a.Released != nil && a.Released.Epoch != b.Released.Epoch ||
+		(a.Promise == nil) != (b.Promise == nil) || len(a.Streaming) != len(b.Streaming)
+}

@@ -1,0 +1,60 @@
+package node
+
+import (
+	"context"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/pgctl"
+)
+
+// Boxes of what waits for Postgres.
+const (
+	fastStopBox = 10 * time.Second
+	stepBox     = 30 * time.Second
+	statusBox   = time.Second
+)
+
+// do carries out one step. Before anything opens for writing it is durable that this epoch was served: a Postgres that
+// is found down in it has crashed.
+func (a *agent) do(ctx context.Context, s pgctl.Step) error {
+	ctx, cancel := context.WithTimeout(ctx, stepBox)
+	defer cancel()
+	if s.Kind == pgctl.StartWriter || s.Kind == pgctl.Promote {
+		if err := a.records.Serve(fsm.Epoch(s.Epoch)); err != nil {
+			return err
+		}
+	}
+	_, err := a.postgres.Do(ctx, s)
+	if err != nil && s.Kind == pgctl.Stop && s.Stop == pgctl.StopFast {
+		a.log.Warn("fast shutdown did not end, killing", "error", err)
+		return a.postgres.Kill(ctx)
+	}
+	return err
+}
+
+// reportPromotion corrects the predicted timeline of the present epoch by the real one.
+func (a *agent) reportPromotion(ctx context.Context, last fsm.Lineage) error {
+	p, err := a.postgres.Origin(ctx)
+	if err != nil {
+		return err
+	}
+	return a.cluster.Submit(ctx, fsm.Promoted{
+		Epoch: last.Epoch, Node: a.cluster.Self(), Timeline: p.Timeline, SwitchLSN: p.Switch, SystemID: p.SystemID,
+	}, 0, "promotion")
+}
+
+// replicas are the other data nodes as Postgres needs them.
+func replicas(state fsm.State, self fsm.NodeID) []pgctl.Member {
+	var out []pgctl.Member
+	for id, m := range state.Members {
+		if host, _, err := net.SplitHostPort(m.Postgres); err == nil && id != self && m.Role == fsm.RoleData {
+			out = append(out, pgctl.Member{Name: m.Name, Host: host})
+		}
+	}
+	slices.SortFunc(out, func(x, y pgctl.Member) int { return strings.Compare(x.Name, y.Name) })
+	return out
+}

@@ -1,0 +1,119 @@
+package node
+
+import (
+	"net"
+	"sort"
+	"strconv"
+	"time"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/pg"
+	"github.com/quorate/quorate/pgctl"
+	"github.com/quorate/quorate/pgctl/rejoin"
+)
+
+// situation is what the node's goal follows from: agreed truth, its own promises and its lease.
+type situation struct {
+	self      fsm.NodeID
+	state     fsm.State
+	leaseLive bool      // for state.Epoch, a margin before its end
+	sealed    fsm.Epoch // highest epoch that this node has sealed
+	released  fsm.Epoch // highest epoch that this node has released
+	giveUp    bool      // it was appointed and makes no progress: stop, so that it can release
+	sync      pgctl.Sync
+}
+
+// want turns the situation into the goal for Postgres. It is the one place where agreement becomes an order to Postgres.
+func want(s situation) pgctl.Want {
+	w := pgctl.Want{
+		Role: pgctl.RoleNone, Epoch: uint64(s.state.Epoch), SystemID: s.state.SystemID,
+		LeaseLive: s.leaseLive, Sealed: uint64(s.sealed), Sync: s.sync,
+	}
+	me, member := s.state.Members[s.self]
+	if !member || me.Role != fsm.RoleData || s.state.Epoch == 0 {
+		return w
+	}
+	w.Target, w.Final = target(s.state)
+	if s.state.Primary != s.self {
+		w.Role = pgctl.RoleStandby
+		if s.sealed < s.state.Epoch {
+			w.Upstream = upstream(s.state)
+		}
+		return w
+	}
+	switch {
+	case s.released >= s.state.Epoch || s.giveUp:
+		w.Role, w.Stop = pgctl.RoleStopped, pgctl.StopKill
+	case handingOver(s.state, s.self):
+		w.Role, w.Stop = pgctl.RoleStopped, pgctl.StopFast
+	default:
+		w.Role = pgctl.RolePrimary
+		w.MayInit = s.state.Epoch == 1 && s.state.SystemID == 0
+		w.Slots = slots(s.state, s.self)
+	}
+	return w
+}
+
+// handingOver says that the leader approved a switchover away from this node in the present epoch.
+func handingOver(s fsm.State, self fsm.NodeID) bool {
+	return s.Wish != nil && s.Wish.Approved && s.Wish.Epoch == s.Epoch && s.Primary == self
+}
+
+// target is the timeline of the present epoch with its ancestry, and whether the primary has reported it.
+func target(s fsm.State) (rejoin.Branch, bool) {
+	if len(s.Lineage) == 0 {
+		return rejoin.Branch{}, false
+	}
+	last := s.Lineage[len(s.Lineage)-1]
+	history, _ := s.LineageHistory(last.Timeline)
+	return rejoin.Branch{Timeline: last.Timeline, History: history}, last.Promoted
+}
+
+func upstream(s fsm.State) pgctl.Upstream {
+	p := s.Members[s.Primary]
+	host, port, err := net.SplitHostPort(p.Postgres)
+	if err != nil {
+		return pgctl.Upstream{}
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return pgctl.Upstream{}
+	}
+	return pgctl.Upstream{Name: p.Name, Host: host, Port: n, Epoch: uint64(s.Epoch)}
+}
+
+// slots names the members for whom the primary keeps log.
+func slots(s fsm.State, self fsm.NodeID) []string {
+	var out []string
+	for id, m := range s.Members {
+		if id != self && m.Role == fsm.RoleData {
+			out = append(out, m.Name)
+		}
+	}
+	sort.Strings(out)
+	return out
+}
+
+// enforced turns what rule asks of x into what its Postgres is told. A node outside D enforces nothing: it can't be
+// appointed before it enters.
+func enforced(s fsm.State, rule fsm.SyncRule, x fsm.NodeID) pgctl.Sync {
+	ids, k := fsm.EnforcedBy(rule, x)
+	in := false
+	for _, id := range rule.Members {
+		in = in || id == x
+	}
+	if !in || k <= 0 {
+		return pgctl.Sync{}
+	}
+	out := pgctl.Sync{K: k}
+	for _, id := range ids {
+		out.Names = append(out.Names, s.Members[id].Name)
+	}
+	sort.Strings(out.Names)
+	return out
+}
+
+// progressing is false when an appointed standby has held a lease for patience without getting out of recovery.
+func progressing(run pg.RunState, held, patience time.Duration) bool {
+	return run != pg.RunStandby || held <= patience
+}
