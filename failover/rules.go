@@ -192,7 +192,7 @@ func positionsPending(f *facts) bool {
 		s, heard := f.Seen[id]
 		_, has := f.positions[id]
 		_, failed := f.Failed[id]
-		if m.Role == fsm.RoleData && id != f.State.Primary && heard && f.fresh(s) && s.Report.Run == RunRunning && !has && !failed {
+		if m.Role == fsm.RoleData && id != f.State.Primary && heard && f.fresh(s) && electableRun(s.Report.Run) && !has && !failed {
 			return true
 		}
 	}

@@ -256,6 +256,9 @@ func renderDo(v View, do Do) string {
 		if a, ok := x.Command.(fsm.Appoint); ok {
 			return fmt.Sprintf("appoint %s epoch=%d tl=%d at %s with %d seals, %d positions", a.Node, a.IfEpoch+1, a.Timeline, a.SwitchLSN, len(a.Evidence.Seals), len(a.Evidence.Positions))
 		}
+		if r, ok := x.Command.(fsm.SetSync); ok {
+			return fmt.Sprintf("set sync rule %d of %v, promised: %v", r.Rule.Copies, r.Rule.Members, r.Promise != nil)
+		}
 		return fmt.Sprintf("propose %s %+v", x.Command.Kind(), x.Command)
 	}
 	return "nothing"

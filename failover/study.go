@@ -167,7 +167,7 @@ func (f *facts) qualify(q fsm.NodeID) *candidate {
 	if !async && !member(f.State.Sync.Members, q) {
 		return nil
 	}
-	if s, ok := f.Seen[q]; !ok || !f.fresh(s) || s.Report.Run != RunRunning {
+	if s, ok := f.Seen[q]; !ok || !f.fresh(s) || !electableRun(s.Report.Run) {
 		return nil
 	}
 	pos := f.positions[q]
@@ -191,6 +191,10 @@ func (f *facts) qualify(q fsm.NodeID) *candidate {
 	return c
 }
 
+// electableRun says whether a node with a known position can be promoted: it runs, or it was killed because it did not
+// let go of its old primary in time and is about to start read-only.
+func electableRun(r Run) bool { return r == RunRunning || r == RunStarting || r == RunStopped }
+
 // beyond says whether a is further than b: history first, then LSN. A timeline off the lineage is beyond everything.
 func (f *facts) beyond(a, b fsm.Position) bool {
 	ra, okA := f.State.RankOf(a.Timeline)
@@ -204,8 +208,8 @@ func (f *facts) beyond(a, b fsm.Position) bool {
 	return a.LSN > b.LSN
 }
 
-// better orders two qualified candidates: the wished one, then position, priority, not the Raft leader's node (it saves
-// moving the leadership), then id.
+// better orders two qualified candidates: the wished one, then position, one that runs, priority, not the Raft leader's
+// node (it saves moving the leadership), then id.
 func (f *facts) better(a, b *candidate) bool {
 	if w := f.State.Wish; w != nil && w.Approved && w.To != "" {
 		if (a.node == w.To) != (b.node == w.To) {
@@ -214,6 +218,10 @@ func (f *facts) better(a, b *candidate) bool {
 	}
 	if f.beyond(a.position, b.position) || f.beyond(b.position, a.position) {
 		return f.beyond(a.position, b.position)
+	}
+	ra, rb := f.Seen[a.node].Report.Run == RunRunning, f.Seen[b.node].Report.Run == RunRunning
+	if ra != rb {
+		return ra
 	}
 	pa, pb := f.State.Members[a.node].Priority, f.State.Members[b.node].Priority
 	if pa != pb {
