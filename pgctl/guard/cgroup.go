@@ -68,7 +68,7 @@ func newCgroupFence(path string) (*cgroupFence, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("create the cgroup: %w", err)
 	}
-	c := &cgroupFence{dir: dir}
+	c := &cgroupFence{dir: dir, dirFD: -1, freezeFD: -1, killFD: -1, eventsFD: -1}
 	return c, c.open()
 }
 
@@ -102,8 +102,9 @@ func (c *cgroupFence) prepare(bool) (into, events int, err error) {
 	if err := removeGroup(c.dir); err != nil {
 		return -1, -1, err
 	}
-	for _, fd := range []int{c.dirFD, c.freezeFD, c.killFD, c.eventsFD} {
-		_ = unix.Close(fd)
+	for _, fd := range []*int{&c.dirFD, &c.freezeFD, &c.killFD, &c.eventsFD} {
+		_ = unix.Close(*fd)
+		*fd = -1 // if the group can't be made again, the number may soon be another file's
 	}
 	if err := os.Mkdir(c.dir, 0o755); err != nil {
 		return -1, -1, fmt.Errorf("replace the cgroup: %w", err)
@@ -138,6 +139,8 @@ func (c *cgroupFence) freeze(int) error {
 	}
 	return nil
 }
+
+func (c *cgroupFence) hold() error { return c.freeze(0) }
 
 func (c *cgroupFence) thaw(int) error {
 	if _, err := unix.Pwrite(c.freezeFD, []byte("0"), 0); err != nil {

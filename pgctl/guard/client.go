@@ -275,7 +275,11 @@ func attachOn(o Options, conn *net.UnixConn) (*Client, error) {
 		opts: o, conn: conn, rec: rec, wake: fds[1], guard: id,
 		change: make(chan Status, changesKept), lost: make(chan struct{}),
 	}
-	v, _ := rec.view()
+	v, ok := rec.view()
+	if !ok {
+		_, _ = unix.Close(fds[1]), rec.close()
+		return nil, fmt.Errorf("read the record of a guard that stopped in a write: %w", ErrGuardLost)
+	}
 	c.known.Store(&v)
 	c.run.Store(v.Run)
 	// What the agent before us ordered, or began the run with, stays a floor.

@@ -14,9 +14,10 @@ type fence interface {
 	// to fork into and that of its events, -1 without one, and fails with
 	// ErrNotEmpty over the rest of an earlier run.
 	prepare(childless bool) (into, events int, err error)
-	// freeze returns when no process of the run will execute user code any more. It
-	// is repeated while the run is frozen.
+	// freeze returns when no process of the run will execute user code any more.
 	freeze(postmaster int) error
+	// hold undoes what somebody else thawed.
+	hold() error
 	thaw(postmaster int) error
 	// kill is called again and again until empty says true.
 	kill(postmaster int) error
@@ -63,18 +64,27 @@ func (s signalFence) freeze(postmaster int) error {
 	return nil
 }
 
+func (s signalFence) hold() error {
+	_, err := s.stopPass(map[int]bool{})
+	return err
+}
+
+// stopPass stops what isn't yet, and counts what stopped doesn't hold.
 func (s signalFence) stopPass(stopped map[int]bool) (fresh int, err error) {
 	all, err := processes()
 	if err != nil {
 		return 0, err
 	}
 	for _, p := range descendants(all, s.guard) {
-		if p.dead() || (stopped[p.pid] && p.state == 'T') {
+		if p.dead() {
 			continue
 		}
 		if !stopped[p.pid] {
 			fresh++
 			stopped[p.pid] = true
+		}
+		if p.state == 'T' {
+			continue
 		}
 		if err := sendSignal(p.pid, unix.SIGSTOP); err != nil {
 			return fresh, fmt.Errorf("stop process %d: %w", p.pid, err)

@@ -63,6 +63,14 @@ func TestStartRefused(t *testing.T) {
 		if _, _, err := r.Start(bad); !errors.Is(err, ErrBadRequest) {
 			t.Errorf("a relative program: %v", err)
 		}
+		linked := r.request(shell, "-c", "true")
+		linked.LogFile = filepath.Join(r.opts.Dir, "linked.log")
+		if err := os.Symlink(filepath.Join(r.opts.Dir, "elsewhere"), linked.LogFile); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := r.Start(linked); err == nil {
+			t.Error("a log file behind a link was accepted")
+		}
 		if err := r.Signal("SIGHUP"); !errors.Is(err, ErrNotRunning) {
 			t.Errorf("a signal to nobody: %v", err)
 		}
@@ -128,6 +136,16 @@ func TestFrozenProcessesDoNotRun(t *testing.T) {
 		})
 		before := size(out)
 		since := Now()
+		if r.mode == "signals" {
+			// Somebody else's SIGCONT: the guard stops it again.
+			pid := descendants(mustProcesses(t), v.PID)[0].pid
+			if err := unix.Kill(pid, unix.SIGCONT); err != nil {
+				t.Fatal(err)
+			}
+			r.waitFor("the thaw", func() bool { p, _ := readProc(pid); return p.state != 'T' || size(out) > before })
+			r.waitFor("the second stop", func() bool { p, _ := readProc(pid); return p.state == 'T' })
+			before = size(out)
+		}
 		r.waitFor("a while", func() bool { return Now()-since > 200*time.Millisecond })
 		if after := size(out); after != before {
 			t.Errorf("%d bytes were written while frozen", after-before)
@@ -304,6 +322,15 @@ func TestLoopSleeps(t *testing.T) {
 			t.Errorf("%d loops in half a second, want about 20", len(ticks))
 		}
 	})
+}
+
+func mustProcesses(t *testing.T) []proc {
+	t.Helper()
+	all, err := processes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 func size(path string) int64 {

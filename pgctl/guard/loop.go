@@ -13,6 +13,8 @@ import (
 const (
 	tickEvery    = 25 * time.Millisecond
 	killingEvery = 2 * time.Millisecond // while waiting for the last process to go
+	killingSoon  = 200 * time.Millisecond
+	holdEvery    = 100 * time.Millisecond
 )
 
 // loop is the deadline thread. Nothing in it may wait for a disk, a socket or
@@ -32,6 +34,7 @@ type loop struct {
 	req       StartRequest // of the current run
 	seen      order        // last order read, whatever its run
 	leaseEnd  time.Duration
+	held      time.Duration // when a frozen run was last frozen again
 	entitled  time.Duration // until when the run had the right to go on; lateness counts from it
 	pidfd     int           // of the postmaster, -1 without one
 	childless bool
@@ -97,8 +100,8 @@ func (l *loop) run() error {
 // wait sleeps until the deadline, an event or the next tick.
 func (l *loop) wait() error {
 	every := tickEvery
-	if l.status.State == StateKilling {
-		every = killingEvery
+	if l.status.State == StateKilling && Now()-l.status.Since < killingSoon {
+		every = killingEvery // later it is something that hangs, and no use to spin for
 	}
 	var events [8]unix.EpollEvent
 	n, err := unix.EpollWait(l.epoll, events[:], int(every/time.Millisecond))
@@ -133,7 +136,7 @@ func (l *loop) reap() {
 		case pid == 0:
 			l.childless = false
 			return
-		case pid == l.status.PID && l.pidfd >= 0:
+		case pid == l.status.PID && !l.status.Exited:
 			_ = unix.Close(l.pidfd) // leaves the epoll by itself
 			l.pidfd = -1
 			l.status.Exited, l.status.WaitStatus = true, uint32(ws)
@@ -161,10 +164,8 @@ func (l *loop) advance() {
 		case actKill:
 			l.kill()
 		default:
-			if l.status.State == StateFrozen {
-				l.hold()
-			}
 			l.arm(next)
+			l.hold()
 			return
 		}
 	}
@@ -238,9 +239,14 @@ func (l *loop) freezeNow() error {
 	return signalFence{guard: l.status.GuardPID}.freeze(l.status.PID)
 }
 
-// hold freezes again at each tick: somebody may have sent a SIGCONT.
+// hold freezes again now and then: somebody may have sent a SIGCONT.
 func (l *loop) hold() {
-	if err := l.freezeNow(); err != nil {
+	now := Now()
+	if l.status.State != StateFrozen || now-l.held < holdEvery {
+		return
+	}
+	l.held = now
+	if err := l.fence.hold(); err != nil {
 		l.note(err)
 		l.kill()
 	}
@@ -329,7 +335,7 @@ func (l *loop) handle(r request) error {
 		return nil
 	case r.start != nil:
 		return l.start(r.start)
-	case l.pidfd < 0 || (r.run != 0 && r.run != l.status.Run):
+	case l.status.PID == 0 || l.status.Exited || (r.run != 0 && r.run != l.status.Run):
 		return fmt.Errorf("send %s to run %d: %w", unix.SignalName(r.signal), r.run, ErrNotRunning)
 	default:
 		// Not reaped yet, so the pid can't have been reused.

@@ -6,6 +6,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -58,6 +59,7 @@ func Run(o RunOptions) error {
 	}
 	// The deadline thread must not queue for a processor behind the goroutines.
 	runtime.GOMAXPROCS(max(4, runtime.NumCPU()))
+	debug.SetGCPercent(gcPercent)
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become the subreaper: %w", err)
 	}

@@ -3,6 +3,7 @@ package guard
 import (
 	"fmt"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -10,11 +11,20 @@ import (
 const (
 	fifoPriority = 10
 	niceLevel    = -10
+	// gcPercent makes collections rare: the heap is a few hundred kilobytes, and a
+	// scan of the process table shouldn't start one.
+	gcPercent = 800
 )
 
-// raisePriority favours the calling thread only, and not what it forks:
-// RESET_ON_FORK keeps Postgres at the normal priority.
+// raisePriority favours the calling thread, and not what it forks: RESET_ON_FORK
+// keeps Postgres at the normal priority. The other threads get the nice level
+// where that is permitted, because the garbage collector stops the calling thread
+// until each of them has run as far as its next safe point; the threads that they
+// make inherit it, and a locked thread makes none.
 func raisePriority() string {
+	for _, tid := range threads() {
+		_ = unix.Setpriority(unix.PRIO_PROCESS, tid, niceLevel)
+	}
 	fifo := &unix.SchedAttr{
 		Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO,
 		Flags: unix.SCHED_FLAG_RESET_ON_FORK, Priority: fifoPriority,
@@ -30,6 +40,16 @@ func raisePriority() string {
 		return "nice"
 	}
 	return "normal"
+}
+
+func threads() (tids []int) {
+	entries, _ := os.ReadDir("/proc/self/task")
+	for _, e := range entries {
+		if tid, err := strconv.Atoi(e.Name()); err == nil {
+			tids = append(tids, tid)
+		}
+	}
+	return tids
 }
 
 // lockMemory keeps what has been touched in memory. Without ONFAULT the whole

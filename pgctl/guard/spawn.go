@@ -1,7 +1,9 @@
 package guard
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,20 +46,44 @@ func openStart(r StartRequest) (*startFiles, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the standard input: %w", err)
 	}
-	// O_NONBLOCK would reach Postgres through the shared description: os.OpenFile
-	// doesn't set it on regular files.
-	log, err := os.OpenFile(r.LogFile, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	log, err := openLog(r)
 	if err != nil {
 		_ = null.Close()
-		return nil, fmt.Errorf("open the Postgres log: %w", err)
-	}
-	if c := r.Credential; c != nil {
-		if err := log.Chown(int(c.UID), int(c.GID)); err != nil {
-			_, _ = null.Close(), log.Close()
-			return nil, fmt.Errorf("give the Postgres log to uid %d: %w", c.UID, err)
-		}
+		return nil, err
 	}
 	return &startFiles{req: r, null: null, log: log}, nil
+}
+
+// openLog may run as root in a directory where the user of Postgres may write:
+// through a link that user could have any file appended to, or given to him.
+func openLog(r StartRequest) (*os.File, error) {
+	const how = os.O_WRONLY | os.O_APPEND | unix.O_NOFOLLOW
+	f, err := os.OpenFile(r.LogFile, how|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		if c := r.Credential; c != nil {
+			err = f.Chown(int(c.UID), int(c.GID))
+		}
+	} else if errors.Is(err, fs.ErrExist) {
+		if f, err = os.OpenFile(r.LogFile, how, 0); err == nil {
+			err = soleFile(f)
+		}
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("open the Postgres log: %w", err)
+	}
+	return f, nil
+}
+
+func soleFile(f *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return fmt.Errorf("stat %s: %w", f.Name(), err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 {
+		return fmt.Errorf("%s must be a regular file with one name: %w", f.Name(), ErrBadRequest)
+	}
+	return nil
 }
 
 func (s *startFiles) close() { _, _ = s.null.Close(), s.log.Close() }
