@@ -90,7 +90,7 @@ func (d dice) command(s State) Command {
 // middle, or got them over the wire; refused ones change nothing; and what the other parts rely on holds after each.
 func TestRandomStreams(t *testing.T) {
 	applied := map[string]int{}
-	for seed := range int64(40) {
+	for seed := range int64(15) {
 		d := dice{rand.New(rand.NewSource(seed))}
 		var a, b State
 		for i := range 250 {
