@@ -69,6 +69,7 @@ type Service struct {
 	Config
 	Deps
 	incarnation uint64
+	born        time.Duration // when this process began to listen
 	voter       *voter
 	seen        *sightings
 	kick        chan struct{}
@@ -105,6 +106,7 @@ func New(c Config, d Deps) (*Service, error) {
 		Config:      c,
 		Deps:        d,
 		incarnation: incarnation,
+		born:        d.Boot(),
 		voter:       v,
 		seen:        newSightings(),
 		kick:        make(chan struct{}, 1),

@@ -125,14 +125,22 @@ func (s *Service) Sightings() map[fsm.NodeID]failover.Sighting {
 }
 
 // report is this node's report with the ages of its sightings, rounded down: a primary must not look more silent than it
-// is.
+// is. A member never heard of has been silent for as long as this process listens; without that, a primary that does not
+// come back when the whole cluster was restarted would never be missed.
 func (s *Service) report() failover.Report {
 	r := s.Report()
 	r.Node = s.Self
-	seen := s.seen.all(s.Boot(), s.State().Members)
-	r.Sightings = make([]failover.Age, 0, len(seen))
-	for _, id := range slices.Sorted(maps.Keys(seen)) {
-		r.Sightings = append(r.Sightings, failover.Age{Node: id, MS: seen[id].Age.Milliseconds()})
+	now, members := s.Boot(), s.State().Members
+	seen := s.seen.all(now, members)
+	r.Sightings = make([]failover.Age, 0, len(members))
+	for _, id := range slices.Sorted(maps.Keys(members)) {
+		age := now - s.born
+		if heard, ok := seen[id]; ok {
+			age = heard.Age
+		}
+		if id != s.Self {
+			r.Sightings = append(r.Sightings, failover.Age{Node: id, MS: age.Milliseconds()})
+		}
 	}
 	return r
 }
