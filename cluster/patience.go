@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"io"
 	"sync"
 	"time"
 
@@ -39,6 +40,16 @@ func (p *patient) AppendEntries(id raft.ServerID, target raft.ServerAddress, arg
 	}
 	err := p.NetworkTransport.AppendEntries(id, target, args, resp)
 	p.noted(id, err == nil)
+	return err
+}
+
+// InstallSnapshot waits like replication, whose back-off it shares.
+func (p *patient) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	p.await(id, args.Term)
+	err := p.NetworkTransport.InstallSnapshot(id, target, args, resp, data)
+	if err != nil {
+		p.noted(id, false)
+	}
 	return err
 }
 

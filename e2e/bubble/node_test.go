@@ -24,6 +24,8 @@ type node struct {
 	name  string
 	dir   string
 	peers []string
+	// rate is how many seconds the node's clock counts in a second; set before the node runs. 0 counts as 1.
+	rate float64
 
 	mu       sync.Mutex
 	cluster  *cluster.Cluster
@@ -52,6 +54,22 @@ func (n *node) id() fsm.NodeID {
 	return ""
 }
 
+// boot is the node's own clock.
+func (n *node) boot() time.Duration {
+	if n.rate == 0 {
+		return n.w.boot()
+	}
+	return time.Duration(float64(n.w.boot()) * n.rate)
+}
+
+// truly converts an instant of the node's clock into the true time.
+func (n *node) truly(at time.Duration) time.Duration {
+	if n.rate == 0 {
+		return at
+	}
+	return time.Duration(float64(at) / n.rate)
+}
+
 // run starts the node's process.
 func (n *node) run() {
 	n.w.t.Helper()
@@ -60,7 +78,7 @@ func (n *node) run() {
 		Member:   fsm.Member{Name: n.name, Role: fsm.RoleData, Addr: n.name + ":7400", Postgres: n.name + ":5432"},
 		Settings: fsm.Settings{FailoverAfterMS: failoverAfter.Milliseconds(), Durability: fsm.DurabilityQuorum},
 	}, cluster.Deps{
-		Boot:      n.w.boot,
+		Boot:      n.boot,
 		Logger:    hclog.New(&hclog.LoggerOptions{Name: n.name, Level: hclog.Info, Output: &n.w.logs}),
 		Network:   n.w.net.Host(n.name),
 		DataFacts: func() cluster.DataFacts { return cluster.DataFacts{Empty: true} },
@@ -117,14 +135,14 @@ func (n *node) onLease(epoch fsm.Epoch, until time.Duration) {
 	n.mu.Unlock()
 	n.w.mu.Lock()
 	defer n.w.mu.Unlock()
-	n.w.leases = append(n.w.leases, held{n.name, epoch, n.w.boot(), until})
+	n.w.leases = append(n.w.leases, held{n.name, epoch, n.w.boot(), n.truly(until)})
 }
 
 // serving is the epoch as whose primary Postgres accepts writes now.
 func (n *node) serving() fsm.Epoch {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.opened == 0 || n.leased != n.opened || n.w.boot() >= n.until-margin {
+	if n.opened == 0 || n.leased != n.opened || n.boot() >= n.until-margin {
 		return 0
 	}
 	return n.opened
@@ -176,7 +194,7 @@ func (n *node) lead(ctx context.Context, c *cluster.Cluster, s fsm.State) {
 	n.mu.Lock()
 	opened, timeline := n.opened, n.timeline
 	n.mu.Unlock()
-	if epoch != s.Epoch || n.w.boot() >= until-margin {
+	if epoch != s.Epoch || n.boot() >= until-margin {
 		return
 	}
 	if opened != s.Epoch {

@@ -56,6 +56,12 @@ func (b *syncBuffer) Write(p []byte) (int, error) {
 	return b.buf.Write(p)
 }
 
+func (b *syncBuffer) has(text string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return bytes.Contains(b.buf.Bytes(), []byte(text))
+}
+
 func (b *syncBuffer) tail(lines int) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -104,7 +110,7 @@ func (w *world) stop() {
 	}
 }
 
-// boot is the one clock of all nodes.
+// boot is the true time. A node's own clock may run at another rate.
 func (w *world) boot() time.Duration { return time.Since(w.start) + time.Hour }
 
 // wait polls until ok holds, in virtual time.
@@ -247,4 +253,3 @@ func (w *world) epoch() fsm.Epoch {
 	}
 	return e
 }
-
