@@ -118,10 +118,11 @@ func (i *Instance) detachRunning(ctx context.Context, postmaster int) (Position,
 	if recovering != "t" {
 		return Position{}, ErrServing
 	}
-	if err := i.apply(ctx); err != nil {
+	cut := []string{"primary_conninfo", "restore_command"}
+	if err := i.apply(ctx, cut...); err != nil {
 		return Position{}, err
 	}
-	if err := i.shown(ctx, "primary_conninfo", "restore_command"); err != nil {
+	if err := i.shown(ctx, cut...); err != nil {
 		return Position{}, err
 	}
 	if err := i.endReceiver(ctx, postmaster); err != nil {

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/pgctl/guard"
 )
 
@@ -77,16 +80,69 @@ func (i *Instance) follow(ctx context.Context, u Upstream) error {
 	return nil
 }
 
-// Settle ends the rebuilding of the log: it has caught up with the primary, so its positions count again.
+// settleLimit bounds one attempt of Settle; a log far behind needs many.
+const settleLimit = 2 * time.Second
+
+// Settle ends the rebuilding of the log once all that its upstream has flushed by now is here too; from then on positions
+// count again. It waits up to 2 s for that and is to be called again after an error.
 func (i *Instance) Settle(ctx context.Context) error {
-	s := i.Status(ctx)
-	if !s.Rebuilding {
+	ctx, cancel := context.WithTimeout(ctx, settleLimit)
+	defer cancel()
+	l, m, _ := i.snapshot()
+	up := l.upstream(m.detached)
+	if !m.rebuild {
 		return nil
 	}
-	if !s.CaughtUp {
-		return errors.New("end the rebuilding of the log: it has not caught up with its primary")
+	there, err := i.identify(ctx, up)
+	if err != nil {
+		return fmt.Errorf("ask %s how far its log is: %w", up.Name, err)
+	}
+	s, err := i.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	question := fmt.Sprintf("SELECT coalesce(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) >= %s, false)", pg.QuoteLiteral(there.String()))
+	for {
+		v, err := s.value(ctx, question)
+		if err != nil {
+			return fmt.Errorf("compare the log with that of %s: %w", up.Name, err)
+		}
+		if v == "t" {
+			break
+		}
+		if err := pause(ctx, 10*pollEvery); err != nil {
+			return fmt.Errorf("wait for the log of %s up to %s: %w", up.Name, there, err)
+		}
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if l, m, _ := i.snapshot(); !l.upstream(m.detached).same(up) {
+		return fmt.Errorf("end the rebuilding of the log: it no longer follows %s", up.Name)
+	}
 	return i.setRebuild(false, "")
+}
+
+// identify asks a server over the replication protocol how far its log is flushed.
+func (i *Instance) identify(ctx context.Context, u Upstream) (pg.LSN, error) {
+	cfg, err := pgconn.ParseConfig(fmt.Sprintf("host=%s port=%d user=%s dbname=replication sslmode=prefer", pg.QuoteConninfo(u.Host), u.Port, pg.QuoteConninfo(i.cfg.Replication.Name)))
+	if err != nil {
+		return 0, fmt.Errorf("describe the connection: %w", err)
+	}
+	cfg.Password = i.cfg.Replication.Password
+	cfg.RuntimeParams = map[string]string{"application_name": i.cfg.Name + "-probe", "replication": "true"}
+	conn, err := pgconn.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return 0, fmt.Errorf("connect: %w", err)
+	}
+	s := &session{conn: conn}
+	defer s.close()
+	out, err := s.rows(ctx, "IDENTIFY_SYSTEM")
+	if err != nil {
+		return 0, err
+	}
+	if len(out) != 1 || len(out[0]) != 1 || len(out[0][0]) < 3 {
+		return 0, errors.New("the answer to IDENTIFY_SYSTEM has another form")
+	}
+	return pg.ParseLSN(out[0][0][2])
 }

@@ -44,7 +44,7 @@ type Want struct {
 
 	Upstream Upstream // standby: Epoch's primary; its Epoch is Want.Epoch. Empty while there is none to follow
 	Sync     Sync     // what this node's Postgres shall enforce as primary, set on standbys too
-	Slots    []string // primary: names of the members for whom slots are kept
+	Slots    []string // names of the other members: for them a primary, and a standby that may become it, keeps slots
 	Sealed   uint64   // highest epoch that this node has sealed
 	Stop     StopMode // for RoleStopped
 }
@@ -315,6 +315,10 @@ func keepStandby(want Want, have Status) Step {
 	case have.Upstream.Name != "" && have.Upstream.Epoch <= want.Sealed && have.Detached < want.Sealed:
 		return Step{Kind: Detach, Epoch: want.Sealed, Because: fmt.Sprintf("epoch %d is sealed here", want.Sealed)}
 	case up.Name == "" || want.Epoch <= max(want.Sealed, have.Detached):
+		if have.Position != nil && !have.Rebuilding && !sameNames(have.Slots, slotNames(want.Slots)) {
+			// It may be the next primary, and then these cost time that clients wait.
+			return Step{Kind: Slots, Slots: want.Slots, Because: "it may be appointed"}
+		}
 		return wait("nobody to follow yet")
 	case have.Upstream.same(up) && have.Upstream.Epoch == want.Epoch:
 		return keepFollowing(want, have)
@@ -342,8 +346,8 @@ func keepFollowing(want Want, have Status) Step {
 		return Step{Kind: Stop, Stop: StopFast, Because: "the primary no longer has the log it needs"}
 	case !have.Configured || have.Unstreamed >= renudge:
 		return Step{Kind: Follow, Upstream: want.Upstream, Because: fmt.Sprintf("not streaming from %s for %s", want.Upstream.Name, have.Unstreamed.Round(100*time.Millisecond))}
-	case have.Rebuilding && have.CaughtUp:
-		return Step{Kind: Settle, Because: "the rebuilt log has caught up"}
+	case have.Rebuilding && have.Receiver == "streaming":
+		return Step{Kind: Settle, Because: "the log is rebuilt when it has caught up"}
 	case !have.enforces(want.Sync):
 		return Step{Kind: Configure, Sync: want.Sync, Because: "the rule to enforce after a promotion has changed"}
 	case len(have.Slots) > 0:

@@ -111,7 +111,10 @@ func (i *Instance) start(ctx context.Context, up Upstream, v guard.Verdict, epoc
 	}
 	i.ctl.close()
 	i.ctl = nil
-	i.note(func() { i.cached = nil })
+	if up.Name != "" || v != guard.VerdictStandby {
+		// With nobody to follow a standby replays what is there and writes nothing.
+		i.note(func() { i.cached = nil })
+	}
 	run, pid, err := i.deps.Guard.Start(guard.StartRequest{
 		Argv: i.commandLine(i.major), Env: []string{"LC_ALL=C.UTF-8", "PATH=" + i.cfg.BinDir + ":/usr/bin:/bin"},
 		Dir: i.cfg.DataDir, Credential: i.cred, LogFile: i.cfg.LogFile(),
@@ -210,14 +213,17 @@ func (i *Instance) mark(ctx context.Context) error {
 	return i.putSignal()
 }
 
-// apply brings the settings of the running server to the durable copy: the file first, then a reload. It returns before
-// the processes have taken notice.
-func (i *Instance) apply(ctx context.Context) error {
+// apply brings the settings of the running server to the durable copy, or only those named: the file first, then a
+// reload. It returns before the processes have taken notice. Each change costs three fsyncs.
+func (i *Instance) apply(ctx context.Context, only ...string) error {
 	l, m, _ := i.snapshot()
 	want := l.settings(i.cfg, m.detached)
 	changed, err := i.changedSettings(want)
 	if err != nil {
 		return err
+	}
+	if len(only) > 0 {
+		maps.DeleteFunc(changed, func(name, _ string) bool { return !slices.Contains(only, name) })
 	}
 	up := l.upstream(m.detached)
 	switch {

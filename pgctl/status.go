@@ -92,7 +92,6 @@ type Status struct {
 	Senders      []Sender
 	Impostors    []Sender // walsenders under a member's name that are not that member
 	Receiver     string   // status of the walreceiver, empty without one
-	CaughtUp     bool     // streaming, and has flushed all that the upstream had told of
 
 	// From the durable records.
 	Upstream   Upstream // whom it follows; none when detached from that epoch

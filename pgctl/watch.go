@@ -130,7 +130,7 @@ const watchQuery = `SELECT r, system_identifier,
  CASE WHEN r THEN pg_last_wal_replay_lsn() END,
  CASE WHEN r THEN pg_is_wal_replay_paused() ELSE false END,
  current_setting('synchronous_standby_names'),
- w.status, coalesce(w.status = 'streaming' AND w.flushed_lsn >= w.latest_end_lsn, false)
+ w.status
  FROM (SELECT pg_is_in_recovery() AS r) AS x, pg_control_system(), pg_control_checkpoint() AS c, pg_control_recovery() AS m
  LEFT JOIN pg_stat_wal_receiver AS w ON true;
 SELECT slot_name FROM pg_replication_slots WHERE slot_type = 'physical' AND starts_with(slot_name, 'quorate_');
@@ -195,7 +195,7 @@ func (i *Instance) fill(s *Status, out [][][]string) error {
 	} else {
 		s.Sync = Sync{K: k, Names: names}
 	}
-	s.Receiver, s.CaughtUp = row[8], row[9] == "t"
+	s.Receiver = row[8]
 	for _, r := range out[1] {
 		s.Slots = append(s.Slots, r[0])
 	}

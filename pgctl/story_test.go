@@ -1,0 +1,220 @@
+package pgctl
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/internal/pg"
+	"github.com/quorate/quorate/pgctl/rejoin"
+)
+
+func TestFirstPrimaryAndClone(t *testing.T) {
+	c := boot(t, "n1", "n2")
+	n1, n2 := c.members[0], c.members[1]
+	if got, want := n1.took(), "init start-writer mark slots"; got != want {
+		t.Errorf("n1 took %q, want %q", got, want)
+	}
+	if got, want := n2.took(), "clone examine start-reader follow settle"; got != want {
+		t.Errorf("n2 took %q, want %q", got, want)
+	}
+	if !exists(n1.signalFile()) {
+		t.Error("standby.signal is not back on the primary")
+	}
+	n1.sql("CREATE TABLE t (id int); INSERT INTO t VALUES (1)")
+	eventually(t, "the row on n2", func() bool { v, err := n2.trySQL(t.Context(), "SELECT id FROM t"); return err == nil && v == "1" })
+	s := n1.Status(t.Context())
+	if s.Run != pg.RunPrimary || len(s.Senders) != 1 || s.Senders[0].Name != "n2" || !s.Senders[0].Streaming || s.Timeline != 1 {
+		t.Errorf("n1: %+v", s)
+	}
+}
+
+// acked writes a row under the sync rule and returns the position that was acknowledged.
+func acked(n *node) pg.LSN {
+	n.t.Helper()
+	n.sql("CREATE TABLE IF NOT EXISTS t (id int); INSERT INTO t VALUES (1)")
+	lsn, err := pg.ParseLSN(n.sql("SELECT pg_current_wal_flush_lsn()"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return lsn
+}
+
+// rule makes each node's own ANY 1 of the others.
+func (c *cluster) rule(t *testing.T) {
+	t.Helper()
+	for _, n := range c.members {
+		rule := Sync{K: 1}
+		for _, o := range c.members {
+			if o != n {
+				rule.Names = append(rule.Names, o.name)
+			}
+		}
+		c.sync[n.name] = rule
+		n.drive(c.want(n), "its rule in force", func(s Status) bool { return s.enforces(rule) })
+	}
+}
+
+// detach cuts a standby off and checks what it reports against what it has acknowledged.
+func detach(t *testing.T, n *node, epoch uint64, atLeast pg.LSN) Position {
+	t.Helper()
+	began := time.Now()
+	p, err := n.Detach(t.Context(), epoch)
+	took := time.Since(began)
+	if err != nil {
+		t.Fatalf("%s: %v", n.name, err)
+	}
+	t.Logf("measured: %s detached in %s", n.name, took.Round(100*time.Microsecond))
+	if p.LSN < atLeast {
+		t.Errorf("%s reports %s and has acknowledged %s", n.name, p.LSN, atLeast)
+	}
+	if n.client.Record().Gone() {
+		t.Logf("measured: %s had to be killed for it", n.name)
+	} else if pids, unsure, err := receivers(n.client.Record().PID, n.cfg.clusterName()); err != nil || unsure || len(pids) > 0 {
+		t.Errorf("%s: walreceivers %v, unsure %t, error %v", n.name, pids, unsure, err)
+	}
+	return p
+}
+
+func TestFailoverFollowsThrough(t *testing.T) {
+	c := boot(t, "n1", "n2", "n3")
+	n1, n2, n3 := c.members[0], c.members[1], c.members[2]
+	c.rule(t)
+	lsn := acked(n1)
+
+	n1.hold(0)
+	if err := n1.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p1, err := n1.Examine(t.Context())
+	if err != nil || p1.LSN < lsn {
+		t.Errorf("the stopped primary's log ends at %s, it had flushed %s: %v", p1.LSN, lsn, err)
+	}
+	var best *node
+	var at, other Position
+	best, at, other = n2, detach(t, n2, 1, 0), detach(t, n3, 1, 0)
+	if other.LSN > at.LSN {
+		best, at, other = n3, other, at
+	}
+	if at.LSN < lsn {
+		t.Errorf("the best position is %s, %s was acknowledged", at.LSN, lsn)
+	}
+	waiting := n2
+	if best == n2 {
+		waiting = n3
+	}
+
+	for _, n := range []*node{n2, n3} {
+		want := Want{Role: RoleStandby, Epoch: 1, Sealed: 1, SystemID: c.system, Slots: []string{"n1", "n2", "n3"}}
+		want.Slots = slices.DeleteFunc(want.Slots, func(name string) bool { return name == n.name })
+		n.drive(want, "slots in case it is appointed", func(s Status) bool { return len(s.Slots) == 2 })
+	}
+
+	// Timeline 2 was given to an appointment that never came to be, so this one is 3.
+	c.epoch, c.primary, c.final = 2, best, false
+	c.target = rejoin.Branch{Timeline: 3, History: pg.History{{Timeline: 1, End: at.LSN}}}
+	waiting.drive(c.want(waiting), "to follow the candidate", streaming)
+	pid := waiting.client.Record().PID
+	best.hold(2)
+	best.took()
+	began := time.Now()
+	s := best.drive(c.want(best), "the promotion", isRun(pg.RunPrimary))
+	t.Logf("measured: promoted in %s with all steps", time.Since(began).Round(100*time.Microsecond))
+	if s.Timeline != 3 {
+		t.Errorf("%s is on timeline %d, 3 was predicted", best.name, s.Timeline)
+	}
+	if got, want := best.took(), "promote slots"; got != "promote" && got != want {
+		t.Errorf("%s took %q, want %q", best.name, got, want)
+	}
+	if !exists(best.signalFile()) {
+		t.Error("standby.signal is not back")
+	}
+	began = time.Now()
+	best.sql("INSERT INTO t VALUES (2)")
+	t.Logf("measured: first synchronous commit %s after", time.Since(began).Round(100*time.Microsecond))
+	eventually(t, "the row on the other standby", func() bool {
+		v, err := waiting.trySQL(t.Context(), "SELECT count(*) FROM t")
+		return err == nil && v == "2"
+	})
+	if waiting.client.Record().PID != pid {
+		t.Error("the other standby was restarted")
+	}
+	if s := waiting.Status(t.Context()); s.Timeline != 3 {
+		t.Errorf("the other standby is on timeline %d", s.Timeline)
+	}
+
+	// The old primary's log ends where the new timeline begins, or its unacknowledged end was lost.
+	c.final = true
+	c.target.History = pg.History{{Timeline: 1, End: switchOf(t, best, 3)}}
+	n1.took()
+	n1.drive(c.want(n1), "to rejoin", streaming)
+	t.Logf("the old primary ended at %s, timeline 3 began at %s: %s", p1.LSN, c.target.History[0].End, n1.took())
+	eventually(t, "the row on the old primary", func() bool {
+		v, err := n1.trySQL(t.Context(), "SELECT count(*) FROM t")
+		return err == nil && v == "2"
+	})
+}
+
+// switchOf reads where a node's timeline began.
+func switchOf(t *testing.T, n *node, tli pg.Timeline) pg.LSN {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(n.walDir(), pg.HistoryFileName(tli)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := pg.ParseHistory(content, tli)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h[len(h)-1].End
+}
+
+// K3: with replay paused the walreceiver outlives a reload and goes on acknowledging. K4: the position is the end of the
+// log, which replay has not reached.
+func TestDetachWhileReplayIsPaused(t *testing.T) {
+	c := boot(t, "n1", "n2")
+	n1, n2 := c.members[0], c.members[1]
+	c.rule(t)
+	acked(n1)
+	n2.sql("SELECT pg_wal_replay_pause()")
+	eventually(t, "replay to pause", func() bool { return n2.sql("SELECT pg_get_wal_replay_pause_state()") == "paused" })
+	lsn := acked(n1)
+	replay, err := pg.ParseLSN(n2.sql("SELECT pg_last_wal_replay_lsn()"))
+	if err != nil || replay >= lsn {
+		t.Fatalf("replay is at %s, not behind %s: %v", replay, lsn, err)
+	}
+	p := detach(t, n2, 1, lsn)
+	if again, err := n2.Detach(t.Context(), 1); err != nil || again.LSN != p.LSN {
+		t.Errorf("again: %+v, %v", again, err)
+	}
+
+	// Nobody acknowledges any more: a commit waits until its client gives up.
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := n1.trySQL(ctx, "INSERT INTO t VALUES (3)"); err == nil {
+		t.Error("a commit was acknowledged after the detach")
+	}
+	if err := n2.Follow(t.Context(), n1.upstream(1)); err == nil {
+		t.Error("it follows an epoch that it has detached from")
+	}
+
+	// The promise outlives Postgres and the agent, and so does the position.
+	if err := n2.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n2.stopAgent()
+	n2.startAgent()
+	if err := n2.StartReadOnly(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "n2 to answer", func() bool { return n2.Status(t.Context()).Run == pg.RunStandby })
+	if v := n2.sql("SHOW primary_conninfo"); v != "" {
+		t.Errorf("after a restart primary_conninfo is %q", v)
+	}
+	if again := detach(t, n2, 1, lsn); again.LSN != p.LSN || again.Timeline != 1 {
+		t.Errorf("after a restart the position is %+v, it was %+v", again, p)
+	}
+}
