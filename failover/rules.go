@@ -205,7 +205,21 @@ func standbyQualifies(f *facts) bool {
 
 func thenAppoint(f *facts) Decision {
 	q := f.best
-	ev := fsm.Evidence{Positions: q.evidence, Release: f.released}
+	ev := fsm.Evidence{Release: f.released}
+	counted := false
+	for _, p := range q.evidence {
+		if p.Node == f.State.Primary {
+			counted = true // Its release carries it.
+			continue
+		}
+		ev.Positions = append(ev.Positions, p)
+	}
+	if f.released != nil && !counted {
+		// Its log goes beyond the candidate's, but not with anything acknowledged: the release counts, its position does not.
+		bare := *f.released
+		bare.FinalLSN = 0
+		ev.Release = &bare
+	}
 	for _, id := range f.sealed {
 		s := f.Seals[id]
 		ev.Seals = append(ev.Seals, fsm.Seal{Node: id, Epoch: s.Epoch, LeftMS: ceilMS(s.Left), WaitedMS: s.Age.Milliseconds()})

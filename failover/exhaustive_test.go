@@ -1,0 +1,274 @@
+package failover
+
+import (
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/pg"
+)
+
+// The exhaustive test puts every combination of what a leader can know of three nodes before Decide. n1 is primary of
+// epoch 7; n2 and n3 are standbys; n2 leads.
+
+// standbyCase is one way in which a standby may look.
+type standbyCase struct {
+	age, heard time.Duration // of its report; of the primary's last beat in it
+	answer     time.Duration // VouchedAgo of a fresh answer; negative: none
+	seal       *Sealed
+	position   *fsm.Position
+	run        Run
+	failed     bool
+}
+
+const never = time.Duration(-1)
+
+func standbyCases(id fsm.NodeID) []standbyCase {
+	var out []standbyCase
+	positions := []*fsm.Position{nil}
+	for _, at := range []fsm.Position{{Timeline: 3, LSN: 0x5000}, {Timeline: 3, LSN: 0x6000}, {Timeline: 2, LSN: 0x9000}, {Timeline: 9, LSN: 0x9000}} {
+		at.Node, at.Detached = id, 7
+		positions = append(positions, &at)
+	}
+	seals := []*Sealed{nil, {Epoch: 7, Left: 100 * time.Millisecond, Age: 50 * time.Millisecond}, {Epoch: 7, Left: 100 * time.Millisecond, Age: 100 * time.Millisecond}}
+	type hearing struct{ heard, answer time.Duration }
+	hearings := []hearing{
+		{10 * time.Millisecond, never}, {1100 * time.Millisecond, never},
+		{1100 * time.Millisecond, 10 * time.Millisecond}, {1100 * time.Millisecond, 1100 * time.Millisecond},
+	}
+	for _, h := range hearings {
+		for _, seal := range seals {
+			for _, p := range positions {
+				out = append(out, standbyCase{heard: h.heard, answer: h.answer, seal: seal, position: p, run: RunRunning})
+			}
+			out = append(out, standbyCase{heard: h.heard, answer: h.answer, seal: seal, run: RunCloning, failed: seal != nil})
+		}
+	}
+	for _, p := range positions {
+		out = append(out, standbyCase{age: time.Second, heard: 1100 * time.Millisecond, answer: never, position: p, run: RunRunning})
+	}
+	return out
+}
+
+// primaryCase is one way in which the primary may look to the leader.
+type primaryCase struct {
+	age         time.Duration
+	run         Run
+	released    pg.LSN
+	restartable bool
+	rev         uint64
+}
+
+func primaryCases() []primaryCase {
+	return []primaryCase{
+		{age: 50 * time.Millisecond, run: RunRunning, rev: 9},
+		{age: 1100 * time.Millisecond, run: RunRunning, rev: 9},
+		{age: 50 * time.Millisecond, run: RunFrozen, rev: 9},
+		{age: 50 * time.Millisecond, run: RunStopped, released: 0x5000, restartable: true, rev: 9},
+		{age: 50 * time.Millisecond, run: RunStopped, released: 0x7000, restartable: true, rev: 9},
+		{age: 2 * time.Second, run: RunStopped, released: 0x7000, rev: 9},
+		{age: 1100 * time.Millisecond, run: RunRunning, rev: 8},
+	}
+}
+
+func syncCases() []fsm.SyncRule {
+	return []fsm.SyncRule{
+		{Members: []fsm.NodeID{"n1", "n2", "n3"}, Copies: 2},
+		{Members: []fsm.NodeID{"n1", "n2"}, Copies: 2},
+		{Members: []fsm.NodeID{"n1", "n3"}, Copies: 1},
+		{Members: []fsm.NodeID{"n1"}, Copies: 1},
+		{Members: []fsm.NodeID{}, Copies: 0},
+	}
+}
+
+func exhaustiveState() fsm.State {
+	s := baseView().State
+	s.Lineage = []fsm.Lineage{
+		{Epoch: 5, Node: "n3", Timeline: 2, Parent: 1, SwitchLSN: 0x2000, Promoted: true},
+		{Epoch: 7, Node: "n1", Timeline: 3, Parent: 2, SwitchLSN: 0x3000, Promoted: true},
+	}
+	s.Version, s.Scope, s.SystemID = 9, "demo", 1
+	for _, id := range []fsm.NodeID{"n1", "n2", "n3"} {
+		s.Members[id] = fsm.Member{ID: id, Name: string(id), Role: fsm.RoleData}
+	}
+	s.Electorate = fsm.Electorate{Voters: []fsm.NodeID{"n1", "n2", "n3"}, Version: 1}
+	return s
+}
+
+func compose(s fsm.State, p primaryCase, standbys map[fsm.NodeID]standbyCase) View {
+	v := baseView()
+	v.State = s
+	v.SealingFor = 300 * time.Millisecond
+	r := Report{Node: "n1", Epoch: 7, Rev: p.rev, Run: p.run, Timeline: 3, Flush: 0x5000, Restartable: p.restartable}
+	if p.released != 0 {
+		r.Released = &fsm.Release{Epoch: 7, Node: "n1", Timeline: 3, FinalLSN: p.released}
+	} else if p.run == RunRunning {
+		r.Serving = 7
+	}
+	v.Seen["n1"] = Sighting{Age: p.age, Report: r}
+	for id, c := range standbys {
+		sr := Report{Node: id, Epoch: 7, Rev: 9, Run: c.run, Timeline: 3, Sightings: []Age{{Node: "n1", MS: c.heard.Milliseconds()}}}
+		v.Seen[id] = Sighting{Age: c.age, Report: sr}
+		if c.answer != never {
+			v.Answers[id] = Answer{VouchedAgo: c.answer}
+		}
+		if c.seal != nil {
+			v.Seals[id] = *c.seal
+		}
+		if c.position != nil {
+			v.Positions[id] = *c.position
+		}
+		if c.failed {
+			v.Failed[id] = "cloning"
+		}
+	}
+	return v
+}
+
+// TestEveryView holds, for every view in bounds: some rule of the table decides; another node is appointed only when the
+// old lease has certainly ended and the appointee holds every acknowledged commit of the sync rule, which is what the
+// state machine itself accepts; nothing is sealed before the primary released or a majority has not vouched for
+// failover_after; a paused cluster and one whose resume the primary has not shown are left alone.
+func TestEveryView(t *testing.T) {
+	fired := map[string]int{}
+	views := 0
+	base := exhaustiveState()
+	left, right := standbyCases("n2"), standbyCases("n3")
+	for _, rule := range syncCases() {
+		base.Sync = rule
+		base.Config.Settings.Durability = fsm.DurabilityQuorum
+		if len(rule.Members) == 0 {
+			base.Config.Settings.Durability = fsm.DurabilityAsync
+		}
+		for _, resumed := range []uint64{0, 9} {
+			base.PauseRev = resumed
+			for _, p := range primaryCases() {
+				for i := range left {
+					for j := range right {
+						v := compose(base, p, map[fsm.NodeID]standbyCase{"n2": left[i], "n3": right[j]})
+						d := Decide(v)
+						views++
+						fired[d.Rule]++
+						if why := unsafe(v, d); why != "" {
+							t.Fatalf("%s\nrule %s %v\nprimary %+v\nn2 %+v\nn3 %+v\nsync %+v", why, d.Rule, d.Because, p, left[i], right[j], rule)
+						}
+					}
+				}
+			}
+		}
+	}
+	t.Logf("%d views, rules fired: %v", views, fired)
+	for _, name := range []string{"ask-first", "still-vouched", "re-appoint", "primary-released", "primary-silent", "wait-lease", "best-standby", "restart-in-place", "nobody-qualifies", "resume-unseen"} {
+		if fired[name] == 0 {
+			t.Errorf("rule %s never fired", name)
+		}
+	}
+}
+
+// unsafe says what is wrong with a decision, empty if nothing is.
+func unsafe(v View, d Decision) string {
+	if d.Rule == "none" || d.Do == nil {
+		return "no rule of the table matched"
+	}
+	p := v.Seen["n1"].Report
+	if v.State.PauseRev > 0 && p.Rev < v.State.PauseRev && p.Released == nil {
+		if _, idle := d.Do.(Nothing); !idle && d.Rule != "resume-unseen" && replacing(study(v)) {
+			return "acts against a primary that has not shown the resume"
+		}
+	}
+	switch do := d.Do.(type) {
+	case SealNow:
+		return unsafeSeal(v)
+	case Propose:
+		if a, ok := do.Command.(fsm.Appoint); ok {
+			return unsafeAppoint(v, a, do.IfRev)
+		}
+	}
+	return ""
+}
+
+func unsafeSeal(v View) string {
+	if v.Seen["n1"].Report.Released != nil || len(v.Seals) > 0 {
+		return ""
+	}
+	quiet := 0
+	for _, a := range v.Answers {
+		if a.VouchedAgo > time.Second {
+			quiet++
+		}
+	}
+	if quiet < 2 {
+		return "seals although no majority answered that it has not vouched for failover_after"
+	}
+	return ""
+}
+
+func unsafeAppoint(v View, a fsm.Appoint, rev uint64) string {
+	if a.Node == "n1" {
+		return ""
+	}
+	ended := 0
+	for _, s := range v.Seals {
+		if s.Age >= s.Left {
+			ended++
+		}
+	}
+	if v.Seen["n1"].Report.Released == nil && ended < 2 {
+		return "appoints another node while the old lease may run"
+	}
+	if _, err := v.State.Apply(fsm.Envelope{ID: "x", IfRev: rev, By: "test", Change: a}); err != nil {
+		return "proposes what the state machine refuses: " + err.Error()
+	}
+	return ""
+}
+
+// TestRenaming: exchanging the names of the two standbys exchanges the answer; nothing depends on the order of a map or
+// on who is called what, but for the last tie break.
+func TestRenaming(t *testing.T) {
+	base := exhaustiveState()
+	base.Sync = syncCases()[0]
+	swap := map[fsm.NodeID]fsm.NodeID{"n1": "n1", "n2": "n3", "n3": "n2"}
+	cases, others := standbyCases("n2"), standbyCases("n3")
+	for _, p := range primaryCases() {
+		for i := range cases {
+			for j := range others {
+				if i == j {
+					continue // Equal standbys: the tie break by name is what decides.
+				}
+				v := compose(base, p, map[fsm.NodeID]standbyCase{"n2": cases[i], "n3": others[j]})
+				w := compose(base, p, map[fsm.NodeID]standbyCase{"n3": others[i], "n2": cases[j]})
+				v.Self, w.Self = "n2", "n3"
+				d, e := Decide(v), Decide(w)
+				if d.Rule != e.Rule {
+					t.Fatalf("rule %s becomes %s when n2 and n3 are exchanged: %+v %+v", d.Rule, e.Rule, cases[i], others[j])
+				}
+				if x, y := appointee(d), appointee(e); x != "" && swap[x] != y && cases[i].position.LSN != others[j].position.LSN {
+					t.Fatalf("appoints %s, and %s when n2 and n3 are exchanged", x, y)
+				}
+			}
+		}
+	}
+}
+
+func appointee(d Decision) fsm.NodeID {
+	if p, ok := d.Do.(Propose); ok {
+		if a, ok := p.Command.(fsm.Appoint); ok {
+			return a.Node
+		}
+	}
+	return ""
+}
+
+// TestEveryRuleHasAName: names are unique, comments are sentences, and the last row matches everything.
+func TestEveryRuleHasAName(t *testing.T) {
+	seen := map[string]bool{}
+	for _, r := range Rules() {
+		if r.Name == "" || seen[r.Name] || len(r.Comment) < 20 || r.Comment[len(r.Comment)-1] != '.' {
+			t.Errorf("rule %q: its name must be unique and its comment a sentence", r.Name)
+		}
+		seen[r.Name] = true
+	}
+	if rules := Rules(); !rules[len(rules)-1].when(nil) {
+		t.Error("the last rule must match every view")
+	}
+}
