@@ -99,15 +99,15 @@ func (s *server) client(c *net.UnixConn) {
 func (s *server) run(cmd command) (Status, error) {
 	switch cmd.Cmd {
 	case "status":
-		return s.ask(request{}, true)
+		return s.current(), nil
 	case "quit":
-		return s.ask(request{quit: true}, false)
+		return s.ask(request{quit: true})
 	case "signal":
 		sig, err := allowedSignal(cmd.Signal)
 		if err != nil {
 			return s.current(), err
 		}
-		return s.ask(request{signal: sig, run: cmd.Run}, false)
+		return s.ask(request{signal: sig, run: cmd.Run})
 	case "start":
 		if cmd.Start == nil {
 			return s.current(), fmt.Errorf("start without a description: %w", ErrBadRequest)
@@ -117,7 +117,7 @@ func (s *server) run(cmd command) (Status, error) {
 			return s.current(), err
 		}
 		defer files.close()
-		st, err := s.ask(request{start: files}, false)
+		st, err := s.ask(request{start: files})
 		if err == nil {
 			s.ran(*cmd.Start, st)
 		}
@@ -127,12 +127,8 @@ func (s *server) run(cmd command) (Status, error) {
 	}
 }
 
-// ask hands a request to the deadline thread and waits for its answer. A status
-// needs no hand-over.
-func (s *server) ask(r request, statusOnly bool) (Status, error) {
-	if statusOnly {
-		return s.current(), nil
-	}
+// ask hands a request to the deadline thread and waits for its answer.
+func (s *server) ask(r request) (Status, error) {
 	ch := make(chan reply, 1)
 	r.reply = ch
 	s.reqs <- r
