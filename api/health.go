@@ -1,0 +1,172 @@
+package api
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/quorate/quorate/failover"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/pg"
+)
+
+const (
+	// aliveWithin is how old the last look at Postgres may be before a supervisor should restart the daemon.
+	aliveWithin = 30 * time.Second
+	// readyLag is the lag up to which a standby is ready if the caller names none: Patroni's default.
+	readyLag = 1 << 20
+)
+
+// facts are what a health rule looks at: one instant of the node.
+type facts struct {
+	state fsm.State
+	self  fsm.NodeID
+	local Local
+	seen  map[fsm.NodeID]failover.Sighting
+	tags  map[string]any
+}
+
+// query are the parameters of a health check.
+type query struct{ url.Values }
+
+// rule says whether a health check is 200.
+type rule func(facts, query) bool
+
+// healthPaths are Patroni's health checks. tagged wraps those to which tag_KEY=VALUE applies.
+func healthPaths() map[string]rule {
+	return map[string]rule{
+		"/":           serving,
+		"/primary":    serving,
+		"/master":     serving,
+		"/read-write": serving,
+		"/leader":     leased,
+		"/replica":    tagged(replica),
+		"/read-only":  tagged(func(f facts, q query) bool { return serving(f, q) || replica(f, q) }),
+		"/health":     tagged(func(f facts, _ query) bool { return f.running() }),
+		"/liveness":   func(f facts, _ query) bool { return f.state.Paused || f.local.Age <= aliveWithin },
+		"/readiness":  func(f facts, q query) bool { return leased(f, q) || caughtUp(f, q) },
+	}
+}
+
+func (s *Server) facts() facts {
+	return facts{state: s.node.State(), self: s.node.Self(), local: s.node.Local(), seen: s.node.Sightings(), tags: s.opts.Tags}
+}
+
+// health answers a health check: the status says all, the body is for people.
+func (s *Server) health(ok rule) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		f, status := s.facts(), http.StatusServiceUnavailable
+		if ok(f, query{r.URL.Query()}) {
+			status = http.StatusOK
+		}
+		answer(w, status, s.document(f))
+	}
+}
+
+func serving(f facts, _ query) bool { return f.local.Serving }
+
+func leased(f facts, _ query) bool { return f.local.LeaseLeft > 0 && f.state.Primary == f.self }
+
+// replica is a standby that reads may go to.
+func replica(f facts, q query) bool {
+	wanted := q.Get("replication_state")
+	return !f.tagSet("noloadbalance") && f.running() && f.local.Report.InRecovery &&
+		f.lag(f.local.Report.Replay) <= q.maxLag(math.MaxInt64) && (wanted == "" || wanted == f.replicationState())
+}
+
+// caughtUp is a standby that streams and is not far behind.
+func caughtUp(f facts, q query) bool {
+	at := f.local.Report.Replay
+	if q.Get("mode") == "write" {
+		at = f.local.Report.Flush
+	}
+	return f.running() && f.local.Report.InRecovery && f.local.Streaming && f.lag(at) <= q.maxLag(readyLag)
+}
+
+// tagged also wants every tag_KEY=VALUE of the query.
+func tagged(ok rule) rule {
+	return func(f facts, q query) bool {
+		if !ok(f, q) {
+			return false
+		}
+		for key, want := range q.Values {
+			name, is := strings.CutPrefix(key, "tag_")
+			if !is {
+				continue
+			}
+			have, known := f.tags[name]
+			if !known || tagText(have) != want[0] {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+// tagText is how Patroni compares a tag's value: strings as they are, all else in lower case.
+func tagText(v any) string {
+	if text, ok := v.(string); ok {
+		return text
+	}
+	return strings.ToLower(fmt.Sprint(v))
+}
+
+func (f facts) tagSet(name string) bool { return tagText(f.tags[name]) == "true" }
+
+func (f facts) running() bool { return f.local.Report.Run == failover.RunRunning }
+
+func (f facts) replicationState() string {
+	if f.local.Report.InRecovery && f.local.Streaming {
+		return "streaming"
+	}
+	return ""
+}
+
+// end is how far the primary's log went when last heard of; 0: not known.
+func (f facts) end() pg.LSN {
+	if f.state.Primary == f.self {
+		return f.local.Report.Flush
+	}
+	if s, ok := f.seen[f.state.Primary]; ok && !s.Report.InRecovery {
+		return s.Report.Flush
+	}
+	return 0
+}
+
+// lag is how many bytes at is behind the primary; 0 if the primary's position is not known.
+func (f facts) lag(at pg.LSN) int64 {
+	end := f.end()
+	if end <= at {
+		return 0
+	}
+	return int64(min(uint64(end-at), math.MaxInt64))
+}
+
+// maxLag reads lag=: bytes, or a number with kB, MB, GB or TB. What can't be read is no limit, as with Patroni; without
+// the parameter it is otherwise.
+func (q query) maxLag(otherwise int64) int64 {
+	if !q.Has("lag") {
+		return otherwise
+	}
+	text := strings.TrimSpace(q.Get("lag"))
+	for shift, unit := range []string{"B", "kB", "MB", "GB", "TB"} {
+		number, ok := strings.CutSuffix(text, unit)
+		if !ok || unit == "B" && strings.HasSuffix(text, "kB") || unit == "B" && number != strings.TrimRight(number, "MGT") {
+			continue
+		}
+		return bytesOf(strings.TrimSpace(number), int64(1)<<(10*shift))
+	}
+	return bytesOf(text, 1)
+}
+
+func bytesOf(number string, unit int64) int64 {
+	n, err := strconv.ParseFloat(number, 64)
+	if err != nil || math.IsNaN(n) || n*float64(unit) >= math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return int64(n * float64(unit))
+}
