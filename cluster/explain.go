@@ -52,6 +52,14 @@ func (c *Cluster) LeaderExplain(ctx context.Context) (Explanation, error) {
 	return e, nil
 }
 
+// ExplainHere is this node's own explanation, as an observer unless it leads.
+func (c *Cluster) ExplainHere() (Explanation, error) {
+	if c.beat.Load() == nil {
+		return Explanation{}, ErrNotMember
+	}
+	return c.explainHere(), nil
+}
+
 func (c *Cluster) explainHere() Explanation {
 	v, d := c.loop.Explain()
 	return Explanation{

@@ -72,7 +72,7 @@ func (a *agent) say() {
 		self: a.cluster.Self(), state: state, leaseLive: live, held: held,
 		released: a.records.Released(), promise: a.records.Promised(state.Rev),
 	})
-	before := a.last.set(a.have, r)
+	before := a.last.set(a.have, r, a.seenAt)
 	a.cluster.SetReport(r)
 	if changed(before, r) {
 		a.cluster.Kick()

@@ -36,7 +36,8 @@ func (f *fence) Lease(epoch fsm.Epoch, until time.Duration) {
 	}
 	f.epoch, f.deadline = epoch, until-f.margin
 	v := f.guard.Record()
-	if v.Verdict == guard.VerdictServe && sameTenure(f.state(), fsm.Epoch(v.Epoch), epoch, f.self) {
+	alive := v.State == guard.StateRunning || v.State == guard.StateFrozen
+	if alive && v.Verdict == guard.VerdictServe && sameTenure(f.state(), fsm.Epoch(v.Epoch), epoch, f.self) {
 		f.guard.Set(guard.VerdictServe, uint64(epoch), f.deadline)
 	}
 }

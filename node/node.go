@@ -51,8 +51,11 @@ type Node struct {
 	fence    *fence
 	records  *records
 	last     observation
-	members  []pgctl.Member
+	members  []pgctl.Member // as Postgres was told, by the agent alone
 	wake     chan struct{}
+	stop     chan struct{} // closed by the API's stop request
+	// fenceKind says how the guard fences, cgroup or signals, for people.
+	fenceKind string
 }
 
 // observation is the newest look at Postgres, for the API.
@@ -60,13 +63,14 @@ type observation struct {
 	mu     sync.Mutex
 	status pgctl.Status
 	rep    failover.Report
+	at     time.Duration // of the look, on the guard's clock
 }
 
-func (o *observation) set(s pgctl.Status, r failover.Report) (before failover.Report) {
+func (o *observation) set(s pgctl.Status, r failover.Report, at time.Duration) (before failover.Report) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	before = o.rep
-	o.status, o.rep = s, r
+	o.status, o.rep, o.at = s, r, at
 	return before
 }
 
@@ -76,17 +80,17 @@ func (o *observation) report() failover.Report {
 	return o.rep
 }
 
-func (o *observation) get() (pgctl.Status, failover.Report) {
+func (o *observation) get() (pgctl.Status, failover.Report, time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.status, o.rep
+	return o.status, o.rep, o.at
 }
 
 // Run runs the node until ctx ends (Postgres then stays under the guard) or Options.Stop asked for an orderly end. The
 // error says what to mend before starting again.
 func Run(ctx context.Context, cfg config.Config, o Options) error {
 	n := &Node{
-		cfg: cfg, opts: o, log: o.Logger, wake: make(chan struct{}, 1),
+		cfg: cfg, opts: o, log: o.Logger, wake: make(chan struct{}, 1), stop: make(chan struct{}),
 		timing: config.TimingOf(time.Duration(cfg.Bootstrap.DCS.FailoverAfter)),
 	}
 	if err := os.MkdirAll(cfg.Cluster.DataDir, 0o755); err != nil {
@@ -147,6 +151,9 @@ func (n *Node) openPostgres(secrets []transport.Secret) error {
 	n.guard, err = guard.Ensure(n.guardOptions(dir))
 	if err != nil {
 		return fmt.Errorf("adopt or start the guard: %w", err)
+	}
+	if s, err := n.guard.Status(); err == nil {
+		n.fenceKind = s.Fence
 	}
 	n.fence = &fence{guard: n.guard, margin: n.timing.Margin, state: func() fsm.State { return n.cluster.State() }}
 	n.postgres, err = pgctl.Open(pc, pgctl.Deps{Guard: n.guard, Lease: n.fence.Held, Logger: n.log})

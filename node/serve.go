@@ -54,6 +54,7 @@ func (n *Node) stopWhenAsked(ctx context.Context, cancel context.CancelCauseFunc
 	case <-ctx.Done():
 		return
 	case <-n.opts.Stop:
+	case <-n.stop:
 	}
 	n.log.Info("stopping in order: hand over if primary, then shut down")
 	if err := n.handOver(ctx); err != nil {
@@ -126,6 +127,7 @@ func (n *Node) witness(ctx context.Context) {
 		s := n.cluster.State()
 		r := report(witnessStatus(), own{self: n.cluster.Self(), state: s})
 		r.Healthy = true
+		n.last.set(witnessStatus(), r, guard.Now())
 		n.cluster.SetReport(r)
 		select {
 		case <-ctx.Done():

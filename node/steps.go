@@ -14,14 +14,19 @@ import (
 // Boxes of what waits for Postgres.
 const (
 	fastStopBox = 10 * time.Second
-	stepBox     = 30 * time.Second
+	stepBox     = 10 * time.Second
+	initBox     = 5 * time.Minute
 	statusBox   = time.Second
 )
 
 // do carries out one step. Before anything opens for writing it is durable that this epoch was served: a Postgres that
 // is found down in it has crashed.
 func (a *agent) do(ctx context.Context, s pgctl.Step) error {
-	ctx, cancel := context.WithTimeout(ctx, stepBox)
+	box := stepBox
+	if s.Kind == pgctl.Init {
+		box = initBox
+	}
+	ctx, cancel := context.WithTimeout(ctx, box)
 	defer cancel()
 	if s.Kind == pgctl.StartWriter || s.Kind == pgctl.Promote {
 		if err := a.records.Serve(fsm.Epoch(s.Epoch)); err != nil {

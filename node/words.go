@@ -18,7 +18,8 @@ func (n *Node) guardOptions(dir string) guard.Options {
 	if cg != "" {
 		argv = append(argv, "--cgroup", cg)
 	}
-	return guard.Options{Dir: dir, Cgroup: cg, Argv: argv}
+	// A minimal environment: the agent's may hold secrets, and what the guard starts would inherit them.
+	return guard.Options{Dir: dir, Cgroup: cg, Argv: argv, Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}}
 }
 
 // witnessStatus is the status of a node without Postgres.

@@ -48,9 +48,15 @@ func (p Position) Branch() rejoin.Branch {
 type Sender struct {
 	Name      string
 	PID       int
-	Streaming bool // state is streaming, not catchup or backup
+	User      string
+	Addr      string
+	State     string
+	Streaming bool // State is streaming, not catchup or backup
 	Flush     pg.LSN
 	Replay    pg.LSN
+
+	SyncState    string // as Postgres shows it
+	SyncPriority int
 }
 
 // Dir is what the data directory says without a server.
@@ -79,19 +85,23 @@ type Status struct {
 	Dir      Dir
 
 	// While it answers SQL.
-	SystemID     pg.SystemID
-	Timeline     pg.Timeline // standby: of what it received; primary: of what it writes
-	Flush        pg.LSN      // primary: flushed; standby: received and flushed, for display
-	Insert       pg.LSN      // primary only
-	Replay       pg.LSN      // standby only
-	ReplayPaused bool
-	Sync         Sync   // as a session shows it
-	SyncInForce  bool   // it is proved that commits wait as Sync says
-	ForeignSSN   string // synchronous_standby_names when quorate didn't write it, else empty
-	Slots        []string
-	Senders      []Sender
-	Impostors    []Sender // walsenders under a member's name that are not that member
-	Receiver     string   // status of the walreceiver, empty without one
+	SystemID pg.SystemID
+	Timeline pg.Timeline // standby: of what it received; primary: of what it writes
+	Flush    pg.LSN      // primary: flushed; standby: received and flushed, for display
+	Insert   pg.LSN      // primary only
+
+	ServerVersion int       // server_version_num
+	Started       time.Time // of the postmaster, for display
+	ReplayedAt    time.Time // commit time of the last replayed transaction, zero if none; for display
+	Replay        pg.LSN    // standby only
+	ReplayPaused  bool
+	Sync          Sync   // as a session shows it
+	SyncInForce   bool   // it is proved that commits wait as Sync says
+	ForeignSSN    string // synchronous_standby_names when quorate didn't write it, else empty
+	Slots         []string
+	Senders       []Sender
+	Impostors     []Sender // walsenders under a member's name that are not that member
+	Receiver      string   // status of the walreceiver, empty without one
 
 	// From the durable records.
 	Upstream   Upstream // whom it follows; none when detached from that epoch

@@ -130,11 +130,13 @@ const watchQuery = `SELECT r, system_identifier,
  CASE WHEN r THEN pg_last_wal_replay_lsn() END,
  CASE WHEN r THEN pg_is_wal_replay_paused() ELSE false END,
  current_setting('synchronous_standby_names'),
- w.status
+ w.status, current_setting('server_version_num'),
+ (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint,
+ (extract(epoch FROM CASE WHEN r THEN pg_last_xact_replay_timestamp() END) * 1000000)::bigint
  FROM (SELECT pg_is_in_recovery() AS r) AS x, pg_control_system(), pg_control_checkpoint() AS c, pg_control_recovery() AS m
  LEFT JOIN pg_stat_wal_receiver AS w ON true;
 SELECT slot_name FROM pg_replication_slots WHERE slot_type = 'physical' AND starts_with(slot_name, 'quorate_');
-SELECT application_name, usename, host(client_addr), pid, state, flush_lsn, replay_lsn FROM pg_stat_replication`
+SELECT application_name, usename, host(client_addr), pid, state, flush_lsn, replay_lsn, sync_state, sync_priority FROM pg_stat_replication`
 
 // ask fills in what a session shows.
 func (i *Instance) ask(ctx context.Context, s *Status) {
@@ -196,6 +198,19 @@ func (i *Instance) fill(s *Status, out [][][]string) error {
 		s.Sync = Sync{K: k, Names: names}
 	}
 	s.Receiver = row[8]
+	version, e1 := intField(row[9])
+	started, e2 := intField(row[10])
+	if err := errors.Join(e1, e2); err != nil {
+		return fmt.Errorf("read the server's version and start: %w", err)
+	}
+	s.ServerVersion, s.Started = int(version), time.UnixMicro(int64(started))
+	if row[11] != "" {
+		replayed, err := intField(row[11])
+		if err != nil {
+			return fmt.Errorf("read the time of the last replayed transaction: %w", err)
+		}
+		s.ReplayedAt = time.UnixMicro(int64(replayed))
+	}
 	for _, r := range out[1] {
 		s.Slots = append(s.Slots, r[0])
 	}
@@ -218,7 +233,14 @@ func (i *Instance) fillSenders(s *Status, rows [][]string) error {
 		if err := errors.Join(e1, e2, e3); err != nil {
 			return fmt.Errorf("read the walsenders: %w", err)
 		}
-		sender := Sender{Name: name, PID: int(pid), Streaming: r[4] == "streaming", Flush: flush, Replay: replay}
+		priority, err := intField(r[8])
+		if err != nil {
+			return fmt.Errorf("read the walsenders: %w", err)
+		}
+		sender := Sender{
+			Name: name, PID: int(pid), User: r[1], Addr: r[2], State: r[4], Streaming: r[4] == "streaming", Flush: flush, Replay: replay,
+			SyncState: r[7], SyncPriority: int(priority),
+		}
 		if r[1] != i.cfg.Replication.Name || !slices.Contains(addrs, r[2]) {
 			s.Impostors = append(s.Impostors, sender)
 			continue
