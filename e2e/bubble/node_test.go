@@ -39,6 +39,7 @@ type node struct {
 	timeline pg.Timeline
 	lsn      pg.LSN
 	promise  *fsm.Promise
+	released *fsm.Release // durable
 }
 
 func (n *node) running() *cluster.Cluster {
@@ -82,7 +83,7 @@ func (n *node) run() {
 		Logger:    hclog.New(&hclog.LoggerOptions{Name: n.name, Level: hclog.Info, Output: &n.w.logs}),
 		Network:   n.w.net.Host(n.name),
 		DataFacts: func() cluster.DataFacts { return cluster.DataFacts{Empty: true} },
-		MayHold:   func(fsm.Epoch) bool { return true },
+		MayHold:   n.mayHold,
 		Detach:    n.detach,
 		OnLease:   n.onLease,
 		OnHigher:  func(fsm.Epoch) {},
@@ -127,6 +128,27 @@ func (n *node) onExit(reason string) {
 	n.exit = reason
 	n.mu.Unlock()
 	n.w.t.Errorf("%s ended itself: %s", n.name, reason)
+}
+
+func (n *node) mayHold(epoch fsm.Epoch) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.released == nil || n.released.Epoch < epoch
+}
+
+// release is the end of Postgres here, durably said: nobody has to wait for the lease.
+func (n *node) release() {
+	c := n.running()
+	s := c.State()
+	n.mu.Lock()
+	n.released = &fsm.Release{Epoch: s.Epoch, Node: c.Self(), Timeline: n.timeline, FinalLSN: n.lsn}
+	n.opened, n.until = 0, 0
+	r := *n.released
+	n.mu.Unlock()
+	c.Released(r)
+	n.w.cutLeases(n.name)
+	c.SetReport(n.reportOf(s))
+	c.Kick()
 }
 
 func (n *node) onLease(epoch fsm.Epoch, until time.Duration) {
@@ -197,6 +219,10 @@ func (n *node) lead(ctx context.Context, c *cluster.Cluster, s fsm.State) {
 	if epoch != s.Epoch || n.boot() >= until-margin {
 		return
 	}
+	if s.Wish != nil && s.Wish.Approved {
+		n.handOver(s.Wish.To)
+		return
+	}
 	if opened != s.Epoch {
 		last := s.Lineage[len(s.Lineage)-1]
 		if timeline != last.Timeline {
@@ -228,6 +254,21 @@ func (n *node) lead(ctx context.Context, c *cluster.Cluster, s fsm.State) {
 	if to, needs, ok := fsm.NextSync(s.Sync, caughtUp, s.Primary); ok && needs {
 		n.promise = &fsm.Promise{Node: c.Self(), Rev: s.Rev, Rule: to}
 	}
+}
+
+// handOver stops writing, lets the candidate have everything, and releases.
+func (n *node) handOver(to fsm.NodeID) {
+	n.mu.Lock()
+	final, timeline := n.lsn, n.timeline
+	n.mu.Unlock()
+	o := n.w.byID(to)
+	if o == nil || !n.w.reaches(n, o) {
+		return
+	}
+	o.mu.Lock()
+	o.lsn, o.timeline = final, timeline
+	o.mu.Unlock()
+	n.release()
 }
 
 // streaming lists the standbys that hold a connection to this primary.
@@ -292,6 +333,7 @@ func (n *node) reportOf(s fsm.State) failover.Report {
 		r.Run = failover.RunRunning
 	}
 	r.InRecovery = n.opened == 0
+	r.Released = n.released
 	if serving == 0 && n.opened != 0 {
 		r.Run = failover.RunFrozen
 	}

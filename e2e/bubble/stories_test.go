@@ -172,3 +172,34 @@ func TestFollowersLearnOfACommitAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// A primary whose Postgres is gone and that says so is replaced without any wait.
+func TestAReleaseNeedsNoWait(t *testing.T) {
+	inBubble(t, 3, func(w *world) {
+		old, _ := w.settle()
+		old.release()
+		took := w.wait("another primary serves", func() bool { p := w.primary(); return p != nil && p != old })
+		t.Logf("served again after %s", took)
+		if took > 100*time.Millisecond {
+			t.Errorf("a write gap of %s, want the 10 ms of a detach and the 20 ms of a promotion and little else", took)
+		}
+		w.settle()
+	})
+}
+
+func TestSwitchover(t *testing.T) {
+	inBubble(t, 3, func(w *world) {
+		old, leader := w.settle()
+		to := w.other(old, leader)
+		if err := old.running().Submit(w.t.Context(), fsm.AskSwitchover{ID: "w1", To: to.id()}, 0, "test"); err != nil {
+			t.Fatal(err)
+		}
+		w.wait("the primary stops", func() bool { return old.serving() == 0 })
+		took := w.wait("the candidate serves", func() bool { return to.serving() == 2 })
+		t.Logf("served again after %s", took)
+		if took > 100*time.Millisecond {
+			t.Errorf("a write gap of %s", took)
+		}
+		w.settle()
+	})
+}

@@ -156,6 +156,17 @@ func (w *world) checkOneWriter() {
 	}
 }
 
+// cutLeases notes that a node has given up its leases now.
+func (w *world) cutLeases(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, l := range w.leases {
+		if l.node == name {
+			w.leases[i].until = min(l.until, w.boot())
+		}
+	}
+}
+
 func (w *world) byID(id fsm.NodeID) *node {
 	for _, n := range w.nodes {
 		if c := n.running(); c != nil && c.Self() == id {
