@@ -60,7 +60,7 @@ func (c *Cluster) raftConfig(notify chan<- bool) *raft.Config {
 	conf.ShutdownOnRemove = false
 	conf.NoLegacyTelemetry = true
 	conf.NotifyCh = notify
-	conf.Logger = c.log.Named("raft")
+	conf.Logger = quiet{c.log.Named("raft")}
 	return conf
 }
 
@@ -220,7 +220,7 @@ func (c *Cluster) Barrier(ctx context.Context) error {
 	if r == nil {
 		return errNotRunning
 	}
-	return wait(ctx, r.Barrier(0))
+	return wait(ctx, r.Barrier(enqueueLimit))
 }
 
 // wait ends with the future or with ctx.
