@@ -1,0 +1,119 @@
+package history_test
+
+import (
+	"testing"
+
+	"github.com/quorate/quorate/lab/history"
+)
+
+const fault = int64(100_000_000_000)
+
+// at makes a write that was sent 2 ms before it was answered, so many milliseconds after the fault.
+func at(id int64, node string, tli uint32, msAfter int64, o history.Outcome) history.Write {
+	end := fault + msAfter*1_000_000
+	return history.Write{ID: id, Node: node, Timeline: tli, Start: end - 2_000_000, End: end, Outcome: o}
+}
+
+// steady writes every 100 ms from one time to another, first to last id.
+func steady(id int64, node string, tli uint32, from, to int64) (all []history.Write) {
+	for t := from; t <= to; t += 100 {
+		all = append(all, at(id, node, tli, t, history.OK))
+		id++
+	}
+	return all
+}
+
+func probe(w history.Write) history.Write {
+	w.Prober = true
+	return w
+}
+
+func TestCompute(t *testing.T) {
+	// A usual failover: n1 until the fault, n2 from 500 ms on.
+	usual := func() []history.Write {
+		return append(steady(1, "n1", 1, -1500, 0), steady(100, "n2", 2, 500, 10_000)...)
+	}
+	num := func(f float64) *float64 { return &f }
+	for _, c := range []struct {
+		name   string
+		writes []history.Write
+		lose   []int64
+		want   history.Figures
+	}{
+		{"usual", usual(), nil, history.Figures{WriteGap: 500, FirstAckNew: num(500), OldAck: num(0), Acks: 112}},
+		{"an acknowledgement that is lost ends no gap", append(usual(), at(50, "n1", 1, 30, history.OK)), []int64{50},
+			history.Figures{WriteGap: 500, FirstAckNew: num(500), OldAck: num(30), Lost: 1, Acks: 113}},
+		{"lost before the fault makes the gap longer", usual(), []int64{16},
+			history.Figures{WriteGap: 600, FirstAckNew: num(500), OldAck: num(0), Lost: 1, Acks: 112}},
+		{"unknown is neither lost nor acknowledged", append(usual(), at(50, "n1", 1, 30, history.Unknown), at(51, "n1", 1, 40, history.Failed)), []int64{50, 51},
+			history.Figures{WriteGap: 500, FirstAckNew: num(500), OldAck: num(0), Unknown: 1, Acks: 112}},
+		{"the prober's writes are not the load's", append(usual(), probe(at(50, "n1", 1, 300, history.OK))), []int64{50},
+			history.Figures{WriteGap: 500, FirstAckNew: num(500), OldAck: num(0), Acks: 112}},
+		{"two writers, seen by the prober", append(usual(), probe(at(50, "n1", 1, 530, history.OK))), []int64{50},
+			history.Figures{WriteGap: 500, FirstAckNew: num(500), OldAck: num(0), Overlap: 32, Acks: 112}},
+		{"the new one counts from when its first was sent, also the prober's", append(usual(), probe(at(51, "n3", 2, 490, history.OK)), at(50, "n1", 1, 489, history.OK)), []int64{51},
+			history.Figures{WriteGap: 489, FirstAckNew: num(500), OldAck: num(489), Overlap: 1, Acks: 113}},
+		{"a refused write on the old one is none", append(usual(), probe(at(50, "n1", 1, 530, history.Failed))), nil,
+			history.Figures{WriteGap: 500, FirstAckNew: num(500), OldAck: num(0), Acks: 112}},
+		{"the old one comes back on a timeline of its own", append(usual(), at(50, "n1", 3, 9000, history.OK)), nil,
+			history.Figures{WriteGap: 500, FirstAckNew: num(500), OldAck: num(9000), Acks: 113}},
+		{"nobody takes over", steady(1, "n1", 1, -1500, 0), nil,
+			history.Figures{WriteGap: 10_000, OldAck: num(0), Acks: 16}},
+		{"the same node goes on", append(steady(1, "n1", 1, -1500, 0), steady(100, "n1", 1, 200, 10_000)...), nil,
+			history.Figures{WriteGap: 200, OldAck: num(10_000), Acks: 115}},
+		{"a gap before the window does not count", append(steady(1, "n1", 1, -9000, -5000), usual()[6:]...), nil,
+			history.Figures{WriteGap: 500, FirstAckNew: num(500), OldAck: num(0), Acks: 41 + 106}},
+		{"nothing at all", nil, nil, history.Figures{WriteGap: 11_000}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			survived := map[int64]bool{}
+			for _, w := range c.writes {
+				survived[w.ID] = !w.Prober
+			}
+			for _, id := range c.lose {
+				survived[id] = false
+			}
+			got := history.Compute(history.Run{Fault: fault, Old: "n1", Writes: c.writes, Survived: survived})
+			same := func(what string, got, want *float64) {
+				if (got == nil) != (want == nil) || got != nil && *got != *want {
+					t.Errorf("%s: %v, want %v", what, show(got), show(want))
+				}
+			}
+			same("first ack on the new one", got.FirstAckNew, c.want.FirstAckNew)
+			same("last ack on the old one", got.OldAck, c.want.OldAck)
+			got.FirstAckNew, got.OldAck, c.want.FirstAckNew, c.want.OldAck = nil, nil, nil, nil
+			if got != c.want {
+				t.Errorf("got %+v, want %+v", got, c.want)
+			}
+		})
+	}
+}
+
+func show(f *float64) any {
+	if f == nil {
+		return "none"
+	}
+	return *f
+}
+
+func TestSpreadOf(t *testing.T) {
+	twenty := make([]float64, 20)
+	for i := range twenty {
+		twenty[i] = float64(20 - i)
+	}
+	for _, c := range []struct {
+		name string
+		in   []float64
+		want history.Spread
+	}{
+		{"none", nil, history.Spread{}},
+		{"one", []float64{7}, history.Spread{Min: 7, Median: 7, P95: 7, Max: 7}},
+		{"two", []float64{9, 5}, history.Spread{Min: 5, Median: 7, P95: 9, Max: 9}},
+		{"three", []float64{3, 1, 2}, history.Spread{Min: 1, Median: 2, P95: 3, Max: 3}},
+		{"twenty", twenty, history.Spread{Min: 1, Median: 10.5, P95: 19, Max: 20}},
+	} {
+		if got := history.SpreadOf(c.in); got != c.want {
+			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,209 @@
+// Package load writes into a lab's Postgres like an application does, and beside that like nobody should, and keeps what
+// it was told of every write. It runs as a process of its own, so that its network is the clients'.
+//
+// It must never send a cancel request: cancelling a commit that waits for a standby acknowledges it. It must never count
+// as acknowledged what the server answered with a warning, nor as failed what it did not answer.
+package load
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/quorate/quorate/lab/history"
+)
+
+// The timing of the clients, which is part of what a figure means.
+const (
+	WriteEvery  = 20 * time.Millisecond  // per writer
+	ProbeEvery  = 20 * time.Millisecond  // per node, each with a new connection
+	dialLimit   = 250 * time.Millisecond // connection and startup of one host
+	writeLimit  = 500 * time.Millisecond // answer to one statement
+	retryAfter  = 20 * time.Millisecond
+	outstanding = 8 // probes of one node that may wait at once
+	reportEvery = 100 * time.Millisecond
+)
+
+// Spec says what to write where. It is the first line of the process's standard input.
+type Spec struct {
+	Hosts    []Host  `json:"hosts"`   // what writers have in their list
+	Writers  int     `json:"writers"` // each with a connection of its own
+	Sockets  []Host  `json:"sockets"` // what is probed: Addr is the directory of the unix socket
+	Database string  `json:"database"`
+	Load     Account `json:"load"`
+	Prober   Account `json:"prober"`
+	Events   string  `json:"events"` // file for the history, JSON lines of history.Write
+}
+
+// Host is one server.
+type Host struct {
+	Node string `json:"node"`
+	Addr string `json:"addr"`
+	Port string `json:"port"`
+}
+
+// Account is a role and what it writes into.
+type Account struct {
+	User     string `json:"user"`
+	Password string `json:"password"`
+	Table    string `json:"table"`
+}
+
+// Progress is what the process prints about ten times per second, as JSON lines.
+type Progress struct {
+	Acks int64 `json:"acks"` // of the load, so far
+}
+
+// Now is the time on the clock of all histories: nanoseconds since boot, the same in every namespace.
+func Now() int64 {
+	var ts unix.Timespec
+	// It fails only for a clock that does not exist.
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
+	return ts.Nano()
+}
+
+// Main reads a Spec from in and writes until in ends, which it also does when who gave it dies, or until ctx ends.
+func Main(ctx context.Context, in io.Reader, out io.Writer) error {
+	r := bufio.NewReader(in)
+	line, err := r.ReadBytes('\n')
+	if err != nil {
+		return fmt.Errorf("read what to do: %w", err)
+	}
+	var spec Spec
+	if err := json.Unmarshal(line, &spec); err != nil {
+		return fmt.Errorf("read what to do: %w", err)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		_, _ = io.Copy(io.Discard, r)
+		stop()
+	}()
+	return Run(ctx, spec, out)
+}
+
+// Run writes until ctx ends and returns when the history is complete in its file.
+func Run(ctx context.Context, spec Spec, out io.Writer) error {
+	rec, err := newRecorder(spec.Events)
+	if err != nil {
+		return err
+	}
+	ids := &atomic.Int64{}
+	ids.Store(time.Now().UnixMicro()) // far fewer than a million per second: no two runs share an id
+	var wg sync.WaitGroup
+	for range spec.Writers {
+		w, err := newWriter(spec, ids, rec)
+		if err != nil {
+			return errors.Join(err, rec.close())
+		}
+		wg.Go(func() { w.run(ctx) })
+	}
+	for _, h := range spec.Sockets {
+		p, err := newProber(h, spec, ids, rec)
+		if err != nil {
+			return errors.Join(err, rec.close())
+		}
+		wg.Go(func() { p.run(ctx) })
+	}
+	wg.Go(func() { report(ctx, rec, out) })
+	wg.Wait()
+	return rec.close()
+}
+
+func report(ctx context.Context, rec *recorder, out io.Writer) {
+	tick := time.NewTicker(reportEvery)
+	defer tick.Stop()
+	enc := json.NewEncoder(out)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if enc.Encode(Progress{Acks: rec.acks.Load()}) != nil {
+				return
+			}
+		}
+	}
+}
+
+// recorder appends to the history.
+type recorder struct {
+	mu   sync.Mutex
+	file *os.File
+	buf  *bufio.Writer
+	enc  *json.Encoder
+	err  error
+	acks atomic.Int64
+}
+
+func newRecorder(file string) (*recorder, error) {
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, fmt.Errorf("make the history: %w", err)
+	}
+	r := &recorder{file: f, buf: bufio.NewWriterSize(f, 1<<16)}
+	r.enc = json.NewEncoder(r.buf)
+	return r, nil
+}
+
+func (r *recorder) add(w history.Write) {
+	if w.Outcome == history.OK && !w.Prober {
+		r.acks.Add(1)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.enc.Encode(w); err != nil && r.err == nil {
+		r.err = err
+	}
+}
+
+func (r *recorder) close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := errors.Join(r.err, r.buf.Flush(), r.file.Close()); err != nil {
+		return fmt.Errorf("write the history: %w", err)
+	}
+	return nil
+}
+
+// Read reads a history.
+func Read(file string) ([]history.Write, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the history: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	var all []history.Write
+	for dec := json.NewDecoder(f); ; {
+		var w history.Write
+		err := dec.Decode(&w)
+		if errors.Is(err, io.EOF) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the history %s: %w", file, err)
+		}
+		all = append(all, w)
+	}
+}
+
+// wait waits, shorter if ctx ends; false then.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

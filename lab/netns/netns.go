@@ -1,0 +1,208 @@
+// Package netns makes the network of a lab: a hub namespace with a bridge, one namespace per host on it, each host with
+// one address. It also starts processes inside and cuts hosts off, by link or by packet filter.
+//
+// It must never leave anything in the namespace of the machine itself, not even one end of a cable, and must never touch
+// a namespace that it was not told the name of.
+package netns
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// dir is where iproute2 keeps the named namespaces.
+const dir = "/run/netns"
+
+// table is the name of the packet filter table that Cut makes.
+const table = "quorate_lab"
+
+// Host is one namespace on the bridge.
+type Host struct {
+	Name string // namespace
+	Port string // name of its end of the cable in the hub, at most 15 bytes
+	Addr string // IPv4 address; the network is its /24
+}
+
+// Check says which of the programs and rights that this package needs are missing.
+func Check() error {
+	if os.Getuid() != 0 {
+		return errors.New("network namespaces need root")
+	}
+	for _, p := range []struct{ program, from string }{{"ip", "iproute2"}, {"nft", "nftables"}} {
+		if _, err := exec.LookPath(p.program); err != nil {
+			return fmt.Errorf("the program %s is missing: apt-get install %s", p.program, p.from)
+		}
+	}
+	return nil
+}
+
+// MakeHub makes the namespace hub with a bridge in it.
+func MakeHub(ctx context.Context, hub string) error {
+	if err := ip(ctx, "", "netns add "+hub); err != nil {
+		return fmt.Errorf("make namespace %s: %w", hub, err)
+	}
+	err := ip(ctx, hub, "link set lo up", "link add br0 type bridge forward_delay 0 stp_state 0", "link set br0 up")
+	if err != nil {
+		return fmt.Errorf("make the bridge in %s: %w", hub, err)
+	}
+	return nil
+}
+
+// MakeHost makes a namespace and plugs it into hub's bridge. Both ends of the cable are born inside namespaces.
+func MakeHost(ctx context.Context, hub string, h Host) error {
+	if err := ip(ctx, "", "netns add "+h.Name); err != nil {
+		return fmt.Errorf("make namespace %s: %w", h.Name, err)
+	}
+	err := ip(ctx, h.Name, "link set lo up", "link add eth0 type veth peer name "+h.Port+" netns "+hub,
+		"addr add "+h.Addr+"/24 dev eth0", "link set eth0 up")
+	if err != nil {
+		return fmt.Errorf("give %s its address: %w", h.Name, err)
+	}
+	if err := ip(ctx, hub, "link set dev "+h.Port+" master br0 up"); err != nil {
+		return fmt.Errorf("plug %s in: %w", h.Name, err)
+	}
+	return nil
+}
+
+// Unplug takes the carrier from the hosts with these ports, all in one go; Plug gives it back.
+func Unplug(ctx context.Context, hub string, ports ...string) error {
+	return link(ctx, hub, "down", ports)
+}
+
+// Plug undoes Unplug. Plugging in what is plugged in changes nothing.
+func Plug(ctx context.Context, hub string, ports ...string) error {
+	return link(ctx, hub, "up", ports)
+}
+
+func link(ctx context.Context, hub, state string, ports []string) error {
+	var lines []string
+	for _, p := range ports {
+		lines = append(lines, "link set dev "+p+" "+state)
+	}
+	if err := ip(ctx, hub, lines...); err != nil {
+		return fmt.Errorf("set %v %s: %w", ports, state, err)
+	}
+	return nil
+}
+
+// Cut drops all packets between the namespace and peers, in both directions and on established connections too.
+func Cut(ctx context.Context, name string, peers []string) error {
+	set := "{ " + strings.Join(peers, ", ") + " }"
+	rules := "table inet " + table + " {\n" +
+		"chain in { type filter hook input priority -300; ip saddr " + set + " drop; }\n" +
+		"chain out { type filter hook output priority -300; ip daddr " + set + " drop; }\n}\n"
+	if err := run(ctx, rules, "ip", "netns", "exec", name, "nft", "-f", "-"); err != nil {
+		return fmt.Errorf("cut %s off from %v: %w", name, peers, err)
+	}
+	return nil
+}
+
+// Mend undoes Cut. Mending what is not cut changes nothing.
+func Mend(ctx context.Context, name string) error {
+	// Adding the table first makes deleting it succeed in any case.
+	rules := "table inet " + table + "\ndelete table inet " + table + "\n"
+	if err := run(ctx, rules, "ip", "netns", "exec", name, "nft", "-f", "-"); err != nil {
+		return fmt.Errorf("mend %s: %w", name, err)
+	}
+	return nil
+}
+
+// Remove removes a namespace and the cable in it. One that is not there is removed already.
+func Remove(ctx context.Context, name string) error {
+	if _, err := os.Lstat(filepath.Join(dir, name)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := ip(ctx, "", "netns del "+name); err != nil {
+		return fmt.Errorf("remove namespace %s: %w", name, err)
+	}
+	return nil
+}
+
+// List returns the named namespaces that begin with prefix, sorted.
+func List(prefix string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list namespaces: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), prefix) {
+			names = append(names, e.Name())
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// Start starts cmd with the network of the namespace and with everything else as it is here: `ip netns exec` would give
+// it a /sys without the cgroups.
+func Start(name string, cmd *exec.Cmd) error {
+	done := make(chan error, 1)
+	go func() { done <- startOnThread(name, cmd) }()
+	return <-done
+}
+
+// startOnThread forks from a thread that is in the namespace for as long as that takes. A thread that can't get back is
+// left locked, so that it ends with its goroutine and runs nothing else.
+func startOnThread(name string, cmd *exec.Cmd) error {
+	runtime.LockOSThread()
+	here, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("open the present namespace: %w", err)
+	}
+	defer func() { _ = here.Close() }()
+	there, err := os.Open(filepath.Join(dir, name))
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("open namespace %s: %w", name, err)
+	}
+	defer func() { _ = there.Close() }()
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("enter namespace %s: %w", name, err)
+	}
+	started := cmd.Start()
+	if err := unix.Setns(int(here.Fd()), unix.CLONE_NEWNET); err == nil {
+		runtime.UnlockOSThread()
+	}
+	if started != nil {
+		return fmt.Errorf("start %s in namespace %s: %w", cmd.Path, name, started)
+	}
+	return nil
+}
+
+// ip runs the lines as one batch of the ip program, in the namespace, or on the machine if that is "".
+func ip(ctx context.Context, name string, lines ...string) error {
+	args := []string{"-batch", "-"}
+	if name != "" {
+		args = append([]string{"-n", name}, args...)
+	}
+	return run(ctx, strings.Join(lines, "\n")+"\n", "ip", args...)
+}
+
+// run runs a program; its error has what the program said and what it was told.
+func run(ctx context.Context, input, program string, args ...string) error {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Stdin = strings.NewReader(input)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s %s: %w: %s (given: %s)", program, strings.Join(args, " "), err,
+			bytes.TrimSpace(out), strings.ReplaceAll(strings.TrimSpace(input), "\n", "; "))
+	}
+	return nil
+}

@@ -1,0 +1,132 @@
+package netns_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/lab/netns"
+)
+
+// network makes two hosts on one bridge and removes them.
+func network(t *testing.T) (hub string, a, b netns.Host) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Fatal("network namespaces need root")
+	}
+	prefix := fmt.Sprintf("qt%d-", os.Getpid())
+	hub, a, b = prefix+"hub", netns.Host{Name: prefix + "a", Port: "a", Addr: "10.254.7.11"}, netns.Host{Name: prefix + "b", Port: "b", Addr: "10.254.7.12"}
+	remove := func() {
+		names, err := netns.List(prefix)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, n := range names {
+			if err := netns.Remove(context.Background(), n); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	t.Cleanup(remove)
+	before := links(t)
+	ctx := t.Context()
+	if err := netns.MakeHub(ctx, hub); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range []netns.Host{a, b} {
+		if err := netns.MakeHost(ctx, hub, h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := links(t); after != before {
+		t.Fatalf("interfaces of the machine were\n%s\nand are\n%s", before, after)
+	}
+	return hub, a, b
+}
+
+func links(t *testing.T) string {
+	t.Helper()
+	all, err := net.Interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, i := range all {
+		names = append(names, i.Name)
+	}
+	return strings.Join(names, " ")
+}
+
+// reaches says whether a packet from a comes back from b.
+func reaches(t *testing.T, a, b netns.Host) bool {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "bash", "-c", "exec 3<>/dev/tcp/"+b.Addr+"/9")
+	var out strings.Builder
+	cmd.Stderr = &out
+	cmd.WaitDelay = time.Second
+	if err := netns.Start(a.Name, cmd); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(500*time.Millisecond, func() { _ = cmd.Process.Kill() })
+	defer timer.Stop()
+	_ = cmd.Wait()
+	return strings.Contains(out.String(), "refused")
+}
+
+func TestCutAndPlug(t *testing.T) {
+	hub, a, b := network(t)
+	ctx := t.Context()
+	check := func(when string, want bool) {
+		t.Helper()
+		if got := reaches(t, a, b); got != want {
+			t.Fatalf("%s: a reaches b: %v, want %v", when, got, want)
+		}
+	}
+	do := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	check("at first", true)
+	do(netns.Mend(ctx, b.Name))
+	do(netns.Cut(ctx, b.Name, []string{a.Addr}))
+	check("cut", false)
+	do(netns.Mend(ctx, b.Name))
+	check("mended", true)
+	do(netns.Cut(ctx, b.Name, []string{"10.254.7.99"}))
+	check("cut from others", true)
+	do(netns.Unplug(ctx, hub, b.Port))
+	check("unplugged", false)
+	do(netns.Plug(ctx, hub, b.Port))
+	do(netns.Plug(ctx, hub, b.Port))
+	check("plugged", true)
+}
+
+func TestStartComesBack(t *testing.T) {
+	_, a, _ := network(t)
+	before := links(t)
+	var out strings.Builder
+	cmd := exec.Command("ip", "-o", "-4", "addr")
+	cmd.Stdout = &out
+	if err := netns.Start(a.Name, cmd); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), a.Addr) {
+		t.Fatalf("the process saw %q", out.String())
+	}
+	if links(t) != before {
+		t.Fatal("this process has changed its namespace")
+	}
+	if err := netns.Start("no-such-namespace", exec.Command("true")); err == nil {
+		t.Fatal("started in a namespace that does not exist")
+	}
+}
