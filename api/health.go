@@ -152,19 +152,14 @@ func (q query) maxLag(otherwise int64) int64 {
 	if !q.Has("lag") {
 		return otherwise
 	}
-	text := strings.TrimSpace(q.Get("lag"))
-	for shift, unit := range []string{"B", "kB", "MB", "GB", "TB"} {
-		number, ok := strings.CutSuffix(text, unit)
-		if !ok || unit == "B" && strings.HasSuffix(text, "kB") || unit == "B" && number != strings.TrimRight(number, "MGT") {
-			continue
+	number, unit := strings.TrimSpace(q.Get("lag")), int64(1)
+	for shift, suffix := range []string{"kB", "MB", "GB", "TB"} {
+		if n, ok := strings.CutSuffix(number, suffix); ok {
+			number, unit = n, 1<<(10*(shift+1))
+			break
 		}
-		return bytesOf(strings.TrimSpace(number), int64(1)<<(10*shift))
 	}
-	return bytesOf(text, 1)
-}
-
-func bytesOf(number string, unit int64) int64 {
-	n, err := strconv.ParseFloat(number, 64)
+	n, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
 	if err != nil || math.IsNaN(n) || n*float64(unit) >= math.MaxInt64 {
 		return math.MaxInt64
 	}

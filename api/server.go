@@ -17,14 +17,17 @@ import (
 
 const (
 	headerTimeout = 5 * time.Second
-	readTimeout   = 10 * time.Second
 	idleTimeout   = time.Minute
-	writeTimeout  = longestWait + 15*time.Second
+	// wholeTimeout bounds a request. A shorter one for reading would also cancel those that wait.
+	wholeTimeout  = longestWait + 15*time.Second
 	maxHeader     = 16 << 10
 	maxBody       = 64 << 10
 	maxSocketPath = 107 // bytes the kernel takes
 	dialTimeout   = time.Second
 )
+
+// SocketName is the unix socket's name in cluster.data_dir.
+const SocketName = "quorate.sock"
 
 // Server answers HTTP on the listeners that it is given. All methods may be called by any goroutine.
 type Server struct {
@@ -43,7 +46,7 @@ func New(n Node, o Options) *Server {
 
 func (s *Server) limited(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: wholeTimeout, WriteTimeout: wholeTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		// Health checkers reset the connection after the status line, several times a second: no news.
 		ErrorLog: log.New(io.Discard, "", 0),

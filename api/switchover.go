@@ -29,6 +29,7 @@ const (
 	Done    = "done"    // another epoch has begun; Primary says whose
 	Dropped = "dropped" // it was given up; Because says why
 	Idle    = "idle"    // none is pending
+	Unknown = "unknown" // this node has not seen it, or it is too long ago
 )
 
 // SwitchoverRequest is the body of POST /v1/switchover. To is a node's name; empty: the best standby.
@@ -64,15 +65,19 @@ func (s *Server) askSwitchover(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	id := fmt.Sprintf("switchover-%d-%s", before.Epoch, rand.Text()[:8])
-	if err := s.node.Submit(r.Context(), fsm.AskSwitchover{ID: id, To: to}, "switchover"); err != nil {
+	// Who asked is the wish itself: so its line in the events is found again.
+	if err := s.node.Submit(r.Context(), fsm.AskSwitchover{ID: id, To: to}, id); err != nil {
 		failed(w, err)
 		return
 	}
 	ctx, stop := context.WithTimeout(r.Context(), applied)
 	defer stop()
-	state := s.await(ctx, func(now fsm.State) bool { return now.Epoch > before.Epoch || now.Wish != nil && now.Wish.ID == id })
+	state := s.await(ctx, func(now fsm.State) bool { return outcome(now, id, before.Epoch).Stage != Unknown })
 	out := outcome(state, id, before.Epoch)
 	out.From = before.Name(before.Primary)
+	if out.Stage == Unknown { // The leader has it; this node only lags.
+		out.Stage = Asked
+	}
 	answer(w, http.StatusAccepted, out)
 }
 
@@ -106,6 +111,7 @@ func (s *Server) switchover(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, outcome(state, id, fsm.Epoch(epoch)))
 }
 
+// ended says that waiting for more is vain.
 func ended(s Switchover) bool { return s.Stage == Done || s.Stage == Dropped }
 
 // await returns the first state that is so, or the newest when ctx ends.
@@ -130,29 +136,32 @@ func outcome(s fsm.State, id string, epoch fsm.Epoch) Switchover {
 	switch {
 	case s.Epoch > epoch:
 		out.Stage, out.To = Done, out.Primary
-		return out
-	case s.Wish == nil || s.Wish.ID != id:
-		out.Stage, out.Because = Dropped, whyDropped(s)
-		return out
-	case s.Wish.Approved:
-		out.Stage = Begun
-	default:
+	case s.Wish != nil && s.Wish.ID == id:
 		out.Stage = Asked
-	}
-	if s.Wish.To != "" {
-		out.To = s.Name(s.Wish.To)
+		if s.Wish.Approved {
+			out.Stage = Begun
+		}
+		if s.Wish.To != "" {
+			out.To = s.Name(s.Wish.To)
+		}
+	default:
+		out.Stage, out.Because = whatBecame(s.Events, id)
 	}
 	return out
 }
 
-// whyDropped is the newest event of the present epoch that ended a wish.
-func whyDropped(s fsm.State) string {
-	for i := len(s.Events) - 1; i >= 0 && s.Events[i].Epoch == s.Epoch; i-- {
-		if strings.HasPrefix(s.Events[i].Text, fsm.WishSwitchover+" to ") && strings.Contains(s.Events[i].Text, " dropped: ") {
-			return s.Events[i].Text
+// whatBecame looks for the wish and its end in the events.
+func whatBecame(events []fsm.Event, id string) (stage, because string) {
+	asked := slices.IndexFunc(events, func(e fsm.Event) bool { return e.By == id })
+	if asked < 0 {
+		return Unknown, ""
+	}
+	for _, e := range events[asked+1:] {
+		if strings.HasPrefix(e.Text, fsm.WishSwitchover+" to ") && strings.Contains(e.Text, " dropped: ") {
+			return Dropped, e.Text
 		}
 	}
-	return "it is not pending any more"
+	return Dropped, "it is not pending any more"
 }
 
 // byName finds a member; the empty name is nobody, which is allowed.

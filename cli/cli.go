@@ -95,6 +95,7 @@ func (a *app) verbs() []*cobra.Command {
 		a.explainVerb(),
 		a.switchoverVerb(),
 		a.versionVerb(),
+		a.labVerb(),
 		a.guardVerb(),
 	}
 }
@@ -132,17 +133,14 @@ func (a *app) daemon() (path string, err error) {
 		return a.socket, nil
 	}
 	if a.nodeFile == "" {
-		return filepath.Join(config.Default().Cluster.DataDir, socketName), nil
+		return filepath.Join(config.Default().Cluster.DataDir, client.SocketName), nil
 	}
 	cfg, err := config.Load(a.nodeFile, a.env)
 	if err != nil {
 		return "", codeError{exitUsage, err}
 	}
-	return filepath.Join(cfg.Cluster.DataDir, socketName), nil
+	return filepath.Join(cfg.Cluster.DataDir, client.SocketName), nil
 }
-
-// socketName is where the daemon listens in cluster.data_dir.
-const socketName = "quorate.sock"
 
 // ask runs f with a client of the local daemon, and says what to do when there is none.
 func (a *app) ask(f func(*client.Client) error) error {

@@ -48,6 +48,8 @@ func (a *app) switchover(ctx context.Context, c *client.Client, to string, wait 
 	switch {
 	case s.Stage == client.SwitchoverDropped:
 		return codeError{code: exitRefused}
+	case s.Stage == client.SwitchoverDone && to != "" && s.Primary != to:
+		return fmt.Errorf("%s was asked for, and %s is primary: a failover came in between", to, s.Primary)
 	case wait && s.Stage != client.SwitchoverDone:
 		return fmt.Errorf("no outcome after %s; quorate explain says what it waits for", switchoverWait)
 	}
@@ -61,6 +63,9 @@ func renderSwitchover(s client.Switchover) string {
 	}
 	switch s.Stage {
 	case client.SwitchoverDone:
+		if s.Primary == s.From {
+			return fmt.Sprintf("%s is primary again, epoch %d: it was appointed again while the switchover was pending.\n", s.Primary, s.Now)
+		}
 		return fmt.Sprintf("%s is primary now, epoch %d. It was %s.\n", s.Primary, s.Now, s.From)
 	case client.SwitchoverDropped:
 		return fmt.Sprintf("%s is still primary: %s.\n", s.Primary, s.Because)
@@ -78,13 +83,19 @@ func (a *app) stopVerb() *cobra.Command {
 	}
 }
 
+type stopped struct {
+	Stopped bool `json:"stopped"`
+}
+
 // stop asks and waits until nobody answers any more.
 func (a *app) stop(ctx context.Context, c *client.Client) error {
 	if err := c.Stop(ctx); err != nil {
 		return err
 	}
-	if err := a.print("Stopping: handing over if primary, then shutting PostgreSQL down.\n"); err != nil {
-		return err
+	if a.output == "table" {
+		if err := a.print("Stopping: handing over if primary, then shutting PostgreSQL down.\n"); err != nil {
+			return err
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, stopWait)
 	defer cancel()
@@ -92,7 +103,7 @@ func (a *app) stop(ctx context.Context, c *client.Client) error {
 	defer tick.Stop()
 	for {
 		if _, err := c.Health(ctx, "/health"); errors.Is(err, client.ErrUnreachable) {
-			return a.print("Stopped.\n")
+			return a.show(stopped{Stopped: true}, func() string { return "Stopped.\n" })
 		}
 		select {
 		case <-ctx.Done():

@@ -41,6 +41,9 @@ const (
 	CodeNoQuorum = api.CodeNoQuorum
 )
 
+// SocketName is the unix socket's name in a node's cluster.data_dir.
+const SocketName = api.SocketName
+
 // ErrUnreachable says that nobody answers at the address: the daemon does not run, or not there.
 var ErrUnreachable = errors.New("no daemon answers")
 
@@ -72,11 +75,6 @@ func TCP(addr, token string) *Client {
 	})
 	c.token = token
 	return c
-}
-
-// Dialing asks over the connections that dial makes, for instance from another network namespace.
-func Dialing(dial func(context.Context) (net.Conn, error)) *Client {
-	return dialing("http://quorate", dial)
 }
 
 func dialing(base string, dial func(context.Context) (net.Conn, error)) *Client {
