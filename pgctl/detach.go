@@ -32,6 +32,7 @@ const (
 func (i *Instance) Detach(ctx context.Context, epoch uint64) (Position, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	laps := &stopwatch{last: time.Now()}
 	if p, done := i.alreadyDetached(epoch); done {
 		return p, i.reportable()
 	}
@@ -39,22 +40,25 @@ func (i *Instance) Detach(ctx context.Context, epoch uint64) (Position, error) {
 		return Position{}, err
 	}
 	view := i.deps.Guard.Record()
-	if !view.Gone() && (view.Verdict == guard.VerdictServe || view.Verdict == guard.VerdictUnleased) {
-		return Position{}, fmt.Errorf("detach from epoch %d: %w", epoch, ErrServing)
-	}
 	if view.Gone() {
 		return i.detachStopped(epoch)
 	}
-	p, err := i.detachRunning(ctx, view.PID)
+	_, _, seen := i.snapshot()
+	if !seen.promoting.IsZero() {
+		return Position{}, fmt.Errorf("detach from epoch %d: %w", epoch, ErrServing)
+	}
+	laps.lap("mark")
+	p, err := i.detachRunning(ctx, view.PID, laps)
 	if err == nil {
 		i.note(func() { i.cached = &p })
-		i.log.Info("detached", "epoch", epoch, "timeline", uint32(p.Timeline), "lsn", p.LSN.String())
+		i.log.Info("detached", append([]any{"epoch", epoch, "timeline", uint32(p.Timeline), "lsn", p.LSN.String()}, laps.pairs...)...)
 		return p, i.reportable()
 	}
-	if errors.Is(err, ErrServing) {
+	if errors.Is(err, ErrServing) || view.Verdict != guard.VerdictStandby {
+		// What may serve is ended by whoever decides about that, not by the way.
 		return Position{}, fmt.Errorf("detach from epoch %d: %w", epoch, err)
 	}
-	i.log.Warn("postgres did not let go of its primary, killing it", "epoch", epoch, "error", err)
+	i.log.Warn("postgres did not let go of its primary, killing it", append([]any{"epoch", epoch, "error", err}, laps.pairs...)...)
 	killing, cancel := context.WithTimeout(ctx, killLimit)
 	defer cancel()
 	if err := i.kill(killing); err != nil {
@@ -108,13 +112,14 @@ func (i *Instance) detachStopped(epoch uint64) (Position, error) {
 }
 
 // detachRunning cuts a running standby off.
-func (i *Instance) detachRunning(ctx context.Context, postmaster int) (Position, error) {
+func (i *Instance) detachRunning(ctx context.Context, postmaster int, laps *stopwatch) (Position, error) {
 	ctx, cancel := context.WithTimeout(ctx, detachLimit)
 	defer cancel()
 	recovering, err := i.execValue(ctx, "SELECT pg_is_in_recovery()")
 	if err != nil {
 		return Position{}, fmt.Errorf("ask whether it is in recovery: %w", err)
 	}
+	laps.lap("asked")
 	if recovering != "t" {
 		return Position{}, ErrServing
 	}
@@ -122,12 +127,15 @@ func (i *Instance) detachRunning(ctx context.Context, postmaster int) (Position,
 	if err := i.apply(ctx, cut...); err != nil {
 		return Position{}, err
 	}
+	laps.lap("settings")
 	if err := i.shown(ctx, cut...); err != nil {
 		return Position{}, err
 	}
+	laps.lap("shown")
 	if err := i.endReceiver(ctx, postmaster); err != nil {
 		return Position{}, err
 	}
+	laps.lap("receiver")
 	text, err := i.execValue(ctx, "SELECT pg_last_wal_replay_lsn()")
 	if err != nil {
 		return Position{}, fmt.Errorf("read the replay position: %w", err)
@@ -136,7 +144,21 @@ func (i *Instance) detachRunning(ctx context.Context, postmaster int) (Position,
 	if err != nil {
 		return Position{}, err
 	}
-	return i.scan(replay, true)
+	p, err := i.scan(replay, true)
+	laps.lap("scan")
+	return p, err
+}
+
+// stopwatch collects how long the parts of a step took, for the log.
+type stopwatch struct {
+	last  time.Time
+	pairs []any
+}
+
+func (w *stopwatch) lap(name string) {
+	now := time.Now()
+	w.pairs = append(w.pairs, name, now.Sub(w.last).Round(100*time.Microsecond))
+	w.last = now
 }
 
 // endReceiver ends the walreceiver and proves that there is none: two looks 20 ms apart at the children of the

@@ -50,16 +50,20 @@ func (i *Instance) Follow(ctx context.Context, u Upstream) error {
 func (i *Instance) follow(ctx context.Context, u Upstream) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	l, m, _ := i.snapshot()
-	if u.Epoch <= m.detached {
-		return fmt.Errorf("%w: the mark is at epoch %d", ErrDetached, m.detached)
-	}
+	l, m, seen := i.snapshot()
 	view := i.deps.Guard.Record()
 	switch {
+	case u.Epoch <= m.detached:
+		return fmt.Errorf("%w: the mark is at epoch %d", ErrDetached, m.detached)
 	case view.Gone():
 		return ErrNotRunning
+	case !seen.promoting.IsZero():
+		return ErrServing
 	case view.Verdict != guard.VerdictStandby:
-		return fmt.Errorf("%w: the guard's verdict is %s", ErrServing, view.Verdict)
+		// It had a lease for a promotion that never began; a standby needs none.
+		if !i.deps.Guard.Set(guard.VerdictStandby, u.Epoch, 0) {
+			return fmt.Errorf("the guard keeps the verdict %s for epoch %d", view.Verdict, view.Epoch)
+		}
 	}
 	i.note(func() { i.cached, i.seen.followed, i.seen.walGone = nil, time.Now(), false })
 	again := l.Upstream.same(u)

@@ -109,6 +109,7 @@ type seen struct {
 	replayed   bool      // lsn is a replay position, so a record begins there
 	followed   time.Time // last Follow or last time it was streaming
 	walGone    bool
+	promoting  time.Time // when it was told to open: from then on it may at any time; zero if it was not
 	applied    Upstream // in the settings of the running server
 	configured bool
 	// proved is the synchronous_standby_names that is known to be in force, when isProved.
@@ -213,6 +214,9 @@ func (i *Instance) adopt() error {
 		// It runs; whether it took the signal file away to open for writing, it has read it by the time it answers.
 		// A Postgres that is still starting then comes up read-only, which is the safe side.
 		i.seen = seen{run: v.Run, followed: time.Now(), applied: i.live.Upstream, configured: true}
+		if v.Verdict != guard.VerdictStandby {
+			i.seen.promoting = time.Now()
+		}
 	}
 	return i.putSignal()
 }

@@ -89,6 +89,9 @@ type Step struct {
 // renudge is how long a standby may be without a stream before it is told again to follow.
 const renudge = time.Second
 
+// promoteLimit is how long a server may take to leave recovery before it is ended and started anew.
+const promoteLimit = 10 * time.Second
+
 // Next returns the one action that brings have nearer to want. It is pure, and it assumes nothing of earlier steps:
 // whatever they left behind is in have.
 func Next(want Want, have Status) Step {
@@ -203,6 +206,11 @@ func wasPrimary(s pg.ControlState) bool {
 
 func promote(want Want, have Status) Step {
 	switch {
+	case have.Promoting && have.PromotingFor < promoteLimit:
+		return wait("leaving recovery")
+	case have.Promoting:
+		// An agent that ended before it gave the order looks like this too. Only a new run can be promoted safely.
+		return Step{Kind: Stop, Stop: StopKill, Because: fmt.Sprintf("it has not opened in %s", have.PromotingFor.Round(time.Second))}
 	case have.Rebuilding:
 		return hold("appointed while its log is being rebuilt")
 	case have.Upstream.Name != "" || have.Receiver != "" || have.Position == nil:
@@ -256,6 +264,9 @@ func nextStandby(want Want, have Status) Step {
 	case pg.RunAbsent, pg.RunStopped:
 		return startStandby(want, have)
 	case pg.RunStandby:
+		if have.Promoting {
+			return Step{Kind: Stop, Stop: StopKill, Because: fmt.Sprintf("it was told to open and another node is primary in epoch %d", want.Epoch)}
+		}
 		return keepStandby(want, have)
 	}
 	return wait("Postgres is " + string(have.Run))

@@ -36,6 +36,7 @@ type PromoteOrder struct {
 func (i *Instance) Promote(ctx context.Context, o PromoteOrder) (Promotion, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	laps := &stopwatch{last: time.Now()}
 	own, err := i.promotable(ctx)
 	if err != nil {
 		return Promotion{}, fmt.Errorf("promote for epoch %d: %w", o.Epoch, err)
@@ -43,6 +44,7 @@ func (i *Instance) Promote(ctx context.Context, o PromoteOrder) (Promotion, erro
 	if err := i.createSlots(ctx, o.Slots); err != nil {
 		return Promotion{}, err
 	}
+	laps.lap("slots")
 	if err := i.skipTimelines(own, o.Timeline); err != nil {
 		return Promotion{}, err
 	}
@@ -56,7 +58,7 @@ func (i *Instance) Promote(ctx context.Context, o PromoteOrder) (Promotion, erro
 			return Promotion{}, fmt.Errorf("promote for epoch %d: the guard has the verdict %s for epoch %d", o.Epoch, v.Verdict, v.Epoch)
 		}
 	}
-	i.note(func() { i.cached = nil })
+	i.note(func() { i.cached, i.seen.promoting = nil, time.Now() })
 	began := time.Now()
 	if _, err := i.exec(ctx, "SELECT pg_promote(wait => false)"); err != nil {
 		return Promotion{}, fmt.Errorf("promote: %w", err)
@@ -70,8 +72,11 @@ func (i *Instance) Promote(ctx context.Context, o PromoteOrder) (Promotion, erro
 		return Promotion{}, err
 	}
 	p.Took = took
-	i.log.Info("promoted", "epoch", o.Epoch, "timeline", uint32(p.Timeline), "switch", p.Switch.String(), "took", took)
-	return p, i.mark(ctx)
+	laps.lap("promote")
+	err = i.mark(ctx)
+	laps.lap("mark")
+	i.log.Info("promoted", append([]any{"epoch", o.Epoch, "timeline", uint32(p.Timeline), "switch", p.Switch.String()}, laps.pairs...)...)
+	return p, err
 }
 
 // promotable returns the timeline of a running standby that follows nobody.

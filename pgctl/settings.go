@@ -95,7 +95,7 @@ func (i *Instance) hba() string {
 	var out strings.Builder
 	agent, repl := pg.QuoteIdent(AgentRole), pg.QuoteIdent(i.cfg.Replication.Name)
 	fmt.Fprintf(&out, "# Written by quorate; changes are lost. Put your lines into the node file.\n")
-	fmt.Fprintf(&out, "local all %s peer map=quorate\nlocal all %s reject\nhost all %s all reject\n", agent, repl, agent)
+	fmt.Fprintf(&out, "local all %s peer map=quorate\nlocal replication %s peer map=quorate\nlocal all %s reject\nhost all %s all reject\n", agent, agent, repl, agent)
 	fmt.Fprintf(&out, "host replication %s samenet scram-sha-256\n", repl)
 	for _, addr := range i.memberAddresses() {
 		bits := 32

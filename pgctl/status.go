@@ -114,6 +114,10 @@ type Status struct {
 	Position *Position
 	// Unstreamed is how long it has not been streaming since it was told to follow.
 	Unstreamed time.Duration
+	// Promoting says that it serves, or was told to and may at any time, even if it is in recovery still, and
+	// PromotingFor since when.
+	Promoting    bool
+	PromotingFor time.Duration
 	WALGone    bool // the upstream said that it no longer has the log needed next
 	// Died says that the postmaster of this run has ended without having been asked to, and how.
 	Died string

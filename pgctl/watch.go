@@ -62,6 +62,9 @@ func (i *Instance) recorded(s *Status) {
 	s.Configured = i.seen.configured && i.seen.applied == s.Upstream
 	s.Detached, s.Rebuilding = i.marks.detached, i.marks.rebuild
 	s.WALGone = i.seen.walGone
+	if s.Promoting = !i.seen.promoting.IsZero(); s.Promoting {
+		s.PromotingFor = time.Since(i.seen.promoting)
+	}
 	if i.cached != nil {
 		p := *i.cached
 		s.Position = &p
