@@ -144,12 +144,14 @@ func (l *Loop) propose(ctx context.Context, calls *sync.WaitGroup, state fsm.Sta
 		ctx, cancel := context.WithTimeout(ctx, proposeWithin)
 		defer cancel()
 		err := l.consensus.Submit(ctx, do.Command, do.IfRev, rule)
+		if err != nil {
+			l.cfg.Logger.Info("proposal failed", "rule", rule, "command", do.Command.Kind(), "if_rev", do.IfRev, "error", err)
+		}
 		l.mu.Lock()
 		now := l.cfg.Boot()
 		l.proposing = false
 		if err != nil {
 			l.retryAt = now + proposeAgain
-			l.cfg.Logger.Info("proposal failed", "rule", rule, "command", do.Command.Kind(), "if_rev", do.IfRev, "error", err)
 		} else if a, ok := do.Command.(fsm.Appoint); ok && a.Node != state.Primary && l.ledger.begun(a.IfEpoch) {
 			l.ledger.mark(now, a.IfEpoch, PhaseAppointed)
 		}

@@ -193,12 +193,14 @@ func (l *Loop) view(state fsm.State) failover.View {
 // note writes one line when rule, verdict or epoch change, and marks the phases of a failover.
 func (l *Loop) note(v failover.View, d failover.Decision) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.ledger.time(l.cfg.Boot(), v, d)
-	if d.Rule == l.last.Rule && d.Verdict == l.last.Verdict && v.State.Epoch == l.lastEpoch {
+	same := d.Rule == l.last.Rule && d.Verdict == l.last.Verdict && v.State.Epoch == l.lastEpoch
+	l.last, l.lastEpoch = d, v.State.Epoch
+	l.mu.Unlock()
+	// Not under the lock, which Raft waits for: a blocked log must not block it.
+	if same {
 		l.cfg.Logger.Debug("looked again", "rule", d.Rule, "verdict", d.Verdict, "epoch", v.State.Epoch, "because", d.Because)
 		return
 	}
-	l.last, l.lastEpoch = d, v.State.Epoch
 	l.cfg.Logger.Info("decided", "rule", d.Rule, "verdict", d.Verdict, "epoch", v.State.Epoch, "because", d.Because)
 }
