@@ -110,7 +110,7 @@ type seen struct {
 	followed   time.Time // last Follow or last time it was streaming
 	walGone    bool
 	promoting  time.Time // when it was told to open: from then on it may at any time; zero if it was not
-	applied    Upstream // in the settings of the running server
+	applied    Upstream  // in the settings of the running server
 	configured bool
 	// proved is the synchronous_standby_names that is known to be in force, when isProved.
 	proved   string

@@ -118,7 +118,7 @@ type Status struct {
 	// PromotingFor since when.
 	Promoting    bool
 	PromotingFor time.Duration
-	WALGone    bool // the upstream said that it no longer has the log needed next
+	WALGone      bool // the upstream said that it no longer has the log needed next
 	// Died says that the postmaster of this run has ended without having been asked to, and how.
 	Died string
 }

@@ -1,0 +1,159 @@
+package pgctl
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/internal/pg"
+)
+
+func TestConfLine(t *testing.T) {
+	for _, value := range []string{"", "100ms", `ANY 1 ("a","b")`, `host='x' password='a\'b\\c'`, `C:\x\\'y`} {
+		name, got, ok := confValue(confLine("primary_conninfo", value))
+		if !ok || name != "primary_conninfo" || got != value {
+			t.Errorf("%q came back as %q, %t", value, got, ok)
+		}
+	}
+	for _, line := range []string{"# comment = 'x'", "", "name", "name = value", "include 'x'"} {
+		if name, value, ok := confValue(line); ok {
+			t.Errorf("%q was read as %q = %q", line, name, value)
+		}
+	}
+}
+
+func TestIsReceiver(t *testing.T) {
+	for title, want := range map[string]bool{
+		"postgres: s/n1: walreceiver streaming 0/3000060": true,
+		"postgres: s/n1: walreceiver ":                    true,
+		"postgres: walreceiver ":                          true,
+		"postgres: s/n1: walsender replicator 127.0.0.1":  false,
+		"postgres: s/n1: startup recovering 00000001":     false,
+		"postgres: s/n1: walreceiver postgres [local]":    true, // a role of that name: ended in vain, harmless
+		"/usr/lib/postgresql/15/bin/postgres\x00-D":       false,
+		"": false,
+	} {
+		if got := isReceiver(title, "s/n1"); got != want {
+			t.Errorf("%q: %t", title, got)
+		}
+	}
+}
+
+func TestSlotName(t *testing.T) {
+	seen := map[string]string{}
+	for _, node := range []string{"n1", "n-1", "n_1", "n__1", "n-_1", "n_-1", "n_x1", "n-x1"} {
+		slot := SlotName(node)
+		if other, ok := seen[slot]; ok {
+			t.Errorf("%s and %s share %s", node, other, slot)
+		}
+		if strings.Trim(slot, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" || len(slot) > 63 {
+			t.Errorf("%s: %s is no slot name", node, slot)
+		}
+		seen[slot] = node
+	}
+}
+
+// An upstream of an epoch that was detached from is in no settings, whatever the durable copy says.
+func TestSettingsForgetADetachedUpstream(t *testing.T) {
+	c := Config{Name: "n2", StateDir: "/s", Replication: Credentials{Name: "r"}}
+	l := live{Upstream: Upstream{Name: "n1", Host: "h", Port: 1, Epoch: 4}, Sync: Sync{K: 1, Names: []string{"n1"}}}
+	if got := l.settings(c, 3)["primary_conninfo"]; !strings.Contains(got, "host='h'") || !strings.Contains(got, "application_name='n2'") {
+		t.Errorf("following: %q", got)
+	}
+	if got := l.settings(c, 4)["primary_conninfo"]; got != "" {
+		t.Errorf("detached: %q", got)
+	}
+	if got := l.settings(c, 4)["synchronous_standby_names"]; got != `ANY 1 ("n1")` {
+		t.Errorf("the rule went with it: %q", got)
+	}
+}
+
+// The user's lines in postgresql.auto.conf survive our rewriting.
+func TestAutoConfKeepsTheRest(t *testing.T) {
+	dir := t.TempDir()
+	i := &Instance{cfg: Config{DataDir: dir}}
+	path := filepath.Join(dir, "postgresql.auto.conf")
+	if err := os.WriteFile(path, []byte("# Do not edit\nwork_mem = '8MB'\nPrimary_Conninfo = 'host=old'\nrestore_command = 'x'"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := live{}.settings(i.cfg, 0)
+	if err := i.writeAutoConf(path, want); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(content); !strings.Contains(got, "work_mem = '8MB'\n") || strings.Contains(got, "old") || !strings.Contains(got, "restore_command = ''\n") {
+		t.Errorf("%s", got)
+	}
+	if changed, err := i.changedSettings(want); err != nil || len(changed) > 0 {
+		t.Errorf("still to change: %v, %v", changed, err)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	good := Config{Name: "n1", BinDir: "/b", DataDir: "/d/data", StateDir: "/d/state", SocketDir: "/run/q", Port: 5432,
+		Replication: Credentials{Name: "r", Password: "p"}, FailoverAfter: time.Second}
+	if err := good.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*Config){
+		"relative data_dir":        func(c *Config) { c.DataDir = "data" },
+		"quote in a path":          func(c *Config) { c.DataDir = "/d/o'brien" },
+		"state inside PGDATA":      func(c *Config) { c.StateDir = "/d/data/state" },
+		"long socket path":         func(c *Config) { c.SocketDir = "/" + strings.Repeat("x", 100) },
+		"capital in the name":      func(c *Config) { c.Name = "N1" },
+		"port 0":                   func(c *Config) { c.Port = 0 },
+		"failover_after too small": func(c *Config) { c.FailoverAfter = time.Millisecond },
+		"no replication password":  func(c *Config) { c.Replication.Password = "" },
+		"role taken":               func(c *Config) { c.Superuser.Name = AgentRole },
+		"owned setting":            func(c *Config) { c.Parameters = map[string]string{"Synchronous_Standby_Names": "*"} },
+		"line break in a setting":  func(c *Config) { c.Parameters = map[string]string{"a": "b\nfsync=off"} },
+		"line break in hba":        func(c *Config) { c.HBA = []string{"a\nb"} },
+	} {
+		c := good
+		change(&c)
+		if err := c.Validate(); !errors.Is(err, ErrConfig) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if owned := OwnedParameters(); !slices.IsSorted(owned) {
+		t.Errorf("not sorted: %v", owned)
+	}
+}
+
+// A skipped number is never taken for a timeline.
+func TestHistoriesSkipPlaceholders(t *testing.T) {
+	dir := t.TempDir()
+	i := &Instance{cfg: Config{DataDir: dir}}
+	if err := os.MkdirAll(i.walDir(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	real := pg.History{{Timeline: 1, End: 0x3000000, Reason: "no recovery target specified"}}
+	if err := os.WriteFile(filepath.Join(i.walDir(), pg.HistoryFileName(2)), real.Format(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.skipTimelines(2, 5); err != nil {
+		t.Fatal(err)
+	}
+	found, err := i.histories()
+	if err != nil || len(found) != 1 || newest(1, found) != 2 {
+		t.Errorf("%v, %v", found, err)
+	}
+	for _, tli := range []pg.Timeline{3, 4} {
+		if !exists(filepath.Join(i.walDir(), pg.HistoryFileName(tli))) {
+			t.Errorf("%d is not skipped", tli)
+		}
+	}
+	if err := i.dropPlaceholders(); err != nil {
+		t.Fatal(err)
+	}
+	if exists(filepath.Join(i.walDir(), pg.HistoryFileName(4))) || !exists(filepath.Join(i.walDir(), pg.HistoryFileName(2))) {
+		t.Error("a start would recover to a number that is skipped, or lost a real history")
+	}
+}
