@@ -99,8 +99,14 @@ func thenBeginWish(f *facts) Decision {
 	return f.propose(fsm.BeginSwitchover{ID: f.State.Wish.ID, To: to}, "candidate "+f.name(to))
 }
 
-// leaderOnPrimary: with the leader elsewhere a dead primary needs no election and a dead leader disturbs no writes.
-func leaderOnPrimary(f *facts) bool { return f.Leading && f.Self == f.State.Primary && f.heir() != "" }
+// leaderOnPrimary: with the leader elsewhere a dead primary needs no election and a dead leader disturbs no writes. A
+// promotion is let through first: moving the leadership in the middle of it would only slow it down.
+func leaderOnPrimary(f *facts) bool {
+	if notServing(f) && f.EpochAge < promotionBox {
+		return false
+	}
+	return f.Leading && f.Self == f.State.Primary && f.heir() != ""
+}
 
 // heir is the voter that should lead instead: heard, caught up, lowest id.
 func (f *facts) heir() fsm.NodeID {

@@ -22,6 +22,8 @@ const (
 	// wishPatience bounds how long a request waits for its candidate, wishBox how long an approved one may take.
 	wishPatience = 10 * time.Second
 	wishBox      = 60 * time.Second
+	// promotionBox is how long the leader stays where it is, though on the new primary's node, while that opens.
+	promotionBox = 5 * time.Second
 	// Backing off: the second failover within backoffWindow waits a second, each further one twice as long.
 	backoffWindow = 60 * time.Second
 	backoffMax    = 30 * time.Second

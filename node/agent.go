@@ -25,6 +25,7 @@ type agent struct {
 	lastStep  pgctl.Step
 	leaseFrom time.Duration // since when the lease of leaseOf is held without a break
 	leaseOf   fsm.Epoch
+	readerAt  time.Duration // since when Postgres answers as a standby, 0 while it does not
 	shutFor   string // id of the wish for which the checkpoint before the shutdown is done
 	failures  int
 }
@@ -54,6 +55,11 @@ func (a *agent) observe(ctx context.Context) {
 	defer cancel()
 	a.have = a.postgres.Status(ctx)
 	a.seenAt = guard.Now()
+	if a.have.Run != pg.RunStandby {
+		a.readerAt = 0
+	} else if a.readerAt == 0 {
+		a.readerAt = a.seenAt
+	}
 	a.say()
 }
 
@@ -137,12 +143,16 @@ func (a *agent) settled(ctx context.Context, state fsm.State, raise *fsm.SyncRul
 	return false
 }
 
-// givesUp says that this node was appointed, holds the lease and still is a standby after its patience.
+// givesUp says that this node was appointed, and for all its patience held the lease and had a standby that answers, and
+// still could not promote it.
 func (a *agent) givesUp(state fsm.State) bool {
 	if state.Primary != a.cluster.Self() || a.records.Served() >= state.Epoch {
 		return false
 	}
-	return !progressing(a.have.Run, guard.Now()-a.leaseFrom, patience) && a.fence.live(state.Epoch, guard.Now())
+	if a.readerAt == 0 || !a.fence.live(state.Epoch, guard.Now()) {
+		return false
+	}
+	return guard.Now()-max(a.leaseFrom, a.readerAt) > patience
 }
 
 // releaseDue says that this node is primary of an epoch that it opened Postgres for, or gave up, and nothing runs: it

@@ -4,10 +4,8 @@ import (
 	"net"
 	"sort"
 	"strconv"
-	"time"
 
 	"github.com/quorate/quorate/fsm"
-	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/pgctl"
 	"github.com/quorate/quorate/pgctl/rejoin"
 )
@@ -111,9 +109,4 @@ func enforced(s fsm.State, rule fsm.SyncRule, x fsm.NodeID) pgctl.Sync {
 	}
 	sort.Strings(out.Names)
 	return out
-}
-
-// progressing is false when an appointed standby has held a lease for patience without getting out of recovery.
-func progressing(run pg.RunState, held, patience time.Duration) bool {
-	return run != pg.RunStandby || held <= patience
 }
