@@ -124,7 +124,7 @@ func stateWord(r failover.Run) string {
 func roleWord(f facts) string {
 	r := f.local.Report
 	switch {
-	case r.Run == failover.RunNone:
+	case r.Run == failover.RunNone || r.Run == "": // Nothing there, or not looked at yet.
 		return "uninitialized"
 	case f.running() && !r.InRecovery:
 		return "primary"

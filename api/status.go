@@ -242,7 +242,7 @@ func summary(s Status) string {
 	data := fmt.Sprintf("Data: %d copies of %d.", s.Data.Copies, len(s.Data.Members))
 	switch {
 	case len(s.Data.Members) == 0:
-		data = "Data: the primary alone acknowledges."
+		data = "Data: durability async, a lost primary may take its last commits with it."
 	case s.Data.Copies == 1:
 		data = fmt.Sprintf("Data: 1 copy of %d.", len(s.Data.Members))
 	}
