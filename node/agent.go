@@ -26,7 +26,7 @@ type agent struct {
 	leaseFrom time.Duration // since when the lease of leaseOf is held without a break
 	leaseOf   fsm.Epoch
 	readerAt  time.Duration // since when Postgres answers as a standby, 0 while it does not
-	shutFor   string // id of the wish for which the checkpoint before the shutdown is done
+	shutFor   string        // id of the wish for which the checkpoint before the shutdown is done
 	failures  int
 }
 
