@@ -2,10 +2,12 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -24,7 +26,8 @@ Begin with: quorate lab demo (under three minutes, leaves nothing behind) or quo
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		Args: cobra.NoArgs,
 	}
-	cmd.AddCommand(a.labUpVerb(), a.labDownVerb(), a.labLoadVerb())
+	cmd.AddCommand(a.labUpVerb(), a.labStatusVerb(), a.labFaultVerb(), a.labHealVerb(), a.labBenchVerb(), a.labDemoVerb(),
+		a.labDownVerb(), a.labLoadVerb())
 	return cmd
 }
 
@@ -58,25 +61,128 @@ func (a *app) labUpVerb() *cobra.Command {
 	return cmd
 }
 
-func (a *app) labDownVerb() *cobra.Command {
+// withLab makes a verb that works on a lab that is up.
+func (a *app) withLab(cmd *cobra.Command, do func(context.Context, *lab.Lab) error) *cobra.Command {
 	var id string
-	cmd := &cobra.Command{
-		Use: "down", Short: "End and remove everything of a lab", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := interruptible(cmd)
-			defer stop()
-			l, err := lab.Find(id, a.out)
+	cmd.Flags().StringVar(&id, "id", "", "which lab, if there are several")
+	run := func(cmd *cobra.Command, _ []string) error {
+		ctx, stop := interruptible(cmd)
+		defer stop()
+		l, err := lab.Find(id, a.out)
+		if err != nil {
+			return err
+		}
+		return do(ctx, l)
+	}
+	cmd.RunE = run
+	return cmd
+}
+
+func (a *app) labStatusVerb() *cobra.Command {
+	return a.withLab(&cobra.Command{Use: "status", Short: "Say what there is and how it is", Args: cobra.NoArgs},
+		func(ctx context.Context, l *lab.Lab) error { return l.Describe(ctx, a.out) })
+}
+
+func (a *app) labFaultVerb() *cobra.Command {
+	var leaderToo bool
+	kind := ""
+	cmd := a.withLab(&cobra.Command{
+		Use:   "fault KIND",
+		Short: "Break something under load and show what happens, step by step",
+		Long: `Break something under load and show what happens, step by step. KIND is
+
+  host-kill      the primary's host vanishes: its link, then everything that runs on it
+  postgres-kill  SIGKILL to the primary's postmaster
+  partition      the primary is cut off from the other nodes; clients still reach all
+  switchover     no fault: another node is asked to take over
+
+Undo it with: quorate lab heal`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if err := cobra.ExactArgs(1)(cmd, args); err != nil {
+				return err
+			}
+			kind = args[0]
+			return nil
+		},
+		ValidArgs: lab.Faults(),
+	}, func(ctx context.Context, l *lab.Lab) error { return l.ShowFault(ctx, kind, leaderToo) })
+	cmd.Flags().BoolVar(&leaderToo, "raft-leader-too", false, "host-kill: the host of the Raft leader in the same instant")
+	return cmd
+}
+
+func (a *app) labHealVerb() *cobra.Command {
+	return a.withLab(&cobra.Command{Use: "heal", Short: "Undo all faults and wait until the cluster is whole", Args: cobra.NoArgs},
+		func(ctx context.Context, l *lab.Lab) error {
+			began := time.Now()
+			s, err := l.Heal(ctx)
 			if err != nil {
 				return err
 			}
+			return a.print(fmt.Sprintf("whole after %.1f s: %s is primary, epoch %d\n", time.Since(began).Seconds(), s.Primary, s.Epoch))
+		})
+}
+
+func (a *app) labBenchVerb() *cobra.Command {
+	var o lab.BenchOptions
+	var recompute string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "bench --fault KIND", Short: "Measure what a fault costs, many times", Args: cobra.NoArgs,
+		Long: `Measure what a fault costs, many times. Progress goes to standard error; standard output is one JSON document.
+
+Exit code 1 when an acknowledged write was lost or two primaries took writes at once.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := interruptible(cmd)
+			defer stop()
+			var b lab.Bench
+			var err error
+			if recompute != "" {
+				b, err = lab.Recompute(recompute)
+			} else {
+				b, err = lab.Measure(ctx, o, a.err)
+			}
+			if err != nil && !errors.Is(err, lab.ErrUnsafe) {
+				return err
+			}
+			return errors.Join(a.json(b), err)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Kind, "fault", "", "host-kill, postgres-kill, partition or switchover")
+	f.IntVar(&o.Runs, "runs", 1, "how many times")
+	f.StringVar(&o.Durability, "durability", "quorum", "quorum or async")
+	f.IntVar(&o.Nodes, "nodes", 3, "how many nodes")
+	f.BoolVar(&o.LeaderToo, "raft-leader-too", false, "host-kill: the host of the Raft leader in the same instant")
+	f.StringVar(&o.Dir, "out", "", "`directory` for the raw events (default: a new one)")
+	f.StringVar(&o.ID, "id", "", "which lab (default: the one that is up, else one of its own)")
+	f.StringVar(&recompute, "recompute", "", "measure nothing; compute the figures of the raw events in `directory` again")
+	f.BoolVar(&asJSON, "json", true, "print JSON, which is all it prints")
+	return cmd
+}
+
+func (a *app) labDemoVerb() *cobra.Command {
+	var o lab.Options
+	cmd := &cobra.Command{
+		Use: "demo", Short: "One failover from beginning to end, in under three minutes", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := interruptible(cmd)
+			defer stop()
+			o.Out = a.out
+			return lab.Demonstrate(ctx, o)
+		},
+	}
+	cmd.Flags().IntVar(&o.Nodes, "nodes", 3, "how many nodes")
+	return cmd
+}
+
+func (a *app) labDownVerb() *cobra.Command {
+	return a.withLab(&cobra.Command{Use: "down", Short: "End and remove everything of a lab", Args: cobra.NoArgs},
+		func(ctx context.Context, l *lab.Lab) error {
 			if err := l.Down(ctx); err != nil {
 				return err
 			}
 			return a.print(fmt.Sprintf("lab %s is gone\n", l.ID))
-		},
-	}
-	cmd.Flags().StringVar(&id, "id", "", "which lab, if there are several")
-	return cmd
+		})
 }
 
 func (a *app) labLoadVerb() *cobra.Command {

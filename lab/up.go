@@ -50,7 +50,12 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.bringUp(ctx); err != nil {
+	err = l.bringUp(ctx)
+	if err == nil && !o.Owned {
+		l.Owner = nil
+		err = l.save()
+	}
+	if err != nil {
 		clean, stop := context.WithTimeout(context.WithoutCancel(ctx), healLimit)
 		defer stop()
 		return nil, errors.Join(err, l.Down(clean))
@@ -141,13 +146,12 @@ func create(o Options) (*Lab, error) {
 		Boot: boot, Namespaces: able == nil, Exe: o.Exe, Durability: o.Durability, Signals: o.Signals,
 		Password: strings.ToLower(rand.Text()), out: o.Out,
 	}
-	if o.Owned {
-		me, err := owner(os.Getpid())
-		if err != nil {
-			return nil, err
-		}
-		l.Owner = &me
+	// Until it is whole every lab is this process's: nobody wants to keep half a one.
+	me, err := owner(os.Getpid())
+	if err != nil {
+		return nil, err
 	}
+	l.Owner = &me
 	if err := l.makeDir(); err != nil {
 		return nil, err
 	}

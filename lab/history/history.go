@@ -36,6 +36,7 @@ type Write struct {
 // Run is one fault: what was written, and what the final primary has.
 type Run struct {
 	Fault    int64          // when it was made
+	Until    int64          // when the clients stopped, if that was before the window's end; 0: it was not
 	Old      string         // the primary then
 	Writes   []Write        // in any order
 	Survived map[int64]bool // ids of the load's writes that the final primary has
@@ -92,6 +93,9 @@ func Compute(r Run) Figures {
 // acknowledgements, so that a cluster that never comes back shows the whole window.
 func gap(r Run) float64 {
 	from, to := r.Fault-windowBefore, r.Fault+windowAfter
+	if r.Until != 0 {
+		to = min(to, r.Until)
+	}
 	ends := []int64{to}
 	last := int64(math.MinInt64)
 	for _, w := range r.Writes {

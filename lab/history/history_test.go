@@ -89,6 +89,22 @@ func TestCompute(t *testing.T) {
 	}
 }
 
+func TestGapEndsWhereTheClientsStop(t *testing.T) {
+	r := history.Run{Fault: fault, Old: "n1", Writes: steady(1, "n1", 1, -1500, 700), Survived: map[int64]bool{}}
+	for _, w := range r.Writes {
+		r.Survived[w.ID] = true
+	}
+	for _, c := range []struct {
+		until int64
+		want  float64
+	}{{0, 9300}, {fault + 750_000_000, 100}, {fault + 1_000_000_000, 300}, {fault + 60_000_000_000, 9300}} {
+		r.Until = c.until
+		if got := history.Compute(r).WriteGap; got != c.want {
+			t.Errorf("until %d: gap %v, want %v", c.until-fault, got, c.want)
+		}
+	}
+}
+
 func show(f *float64) any {
 	if f == nil {
 		return "none"
