@@ -93,10 +93,17 @@ func evidence(e client.Explanation) table {
 		}
 		t = append(t, []string{
 			v.State.Name(id), seen.Age.Round(time.Millisecond).String() + " ago", string(r.Run), number(uint64(r.Serving)),
-			number(uint64(r.Timeline)), r.Flush.String(), number(uint64(seen.Sealed)), primary, answered(e, id), position(e, id),
+			number(uint64(r.Timeline)), logEnd(r), number(uint64(seen.Sealed)), primary, answered(e, id), position(e, id),
 		})
 	}
 	return t
+}
+
+func logEnd(r client.Report) string {
+	if r.Flush == 0 {
+		return "-"
+	}
+	return r.Flush.String()
 }
 
 func number(n uint64) string {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/api"
+	"github.com/quorate/quorate/failover"
 	"github.com/quorate/quorate/fsm"
 )
 
@@ -30,6 +31,7 @@ type (
 	Phase       = api.Phase
 	Switchover  = api.Switchover
 	Problem     = api.Problem
+	Report      = failover.Report
 )
 
 // The stages of a Switchover and the codes of a Problem that callers tell apart.
