@@ -56,7 +56,7 @@ func TestAgainstPostgres(t *testing.T) {
 			"SELECT pg_logical_emit_message(true, 'q', 'small')",
 		}},
 		{name: "big records in segments of 1 MB", init: []string{"--wal-segsize=1"}, load: []string{
-			"SELECT pg_logical_emit_message(false, 'q', repeat('y', 8000000))",
+			"SELECT pg_logical_emit_message(false, 'q', repeat('y', 3000000))",
 			"SELECT pg_logical_emit_message(true, 'q', repeat('z', 70000))",
 			"INSERT INTO load VALUES (1, repeat('x', 3000))",
 		}},
@@ -76,6 +76,7 @@ func TestAgainstPostgres(t *testing.T) {
 			}})
 			cluster.Exec("CREATE TABLE load (id int, v text)")
 			for crash := range crashes {
+				cluster.Exec("CHECKPOINT") // so that pg_waldump has little to print
 				killUnderLoad(t, cluster, c.load, c.after, c.during)
 				end := findEnd(t, cluster)
 				t.Logf("crash %d: %s on timeline %d, last record %s, %d records, %s: %s", crash, end.LSN, end.Timeline, end.LastRecord, end.Records, end.Stop, end.Detail)

@@ -238,8 +238,8 @@ func TestTimelines(t *testing.T) {
 		b := newBuilder()
 		b.add(30)
 		fork := *b
-		stray := fork.add(500)
-		stray = fork.add(3 * testBlock)
+		fork.add(500)
+		stray := fork.add(3 * testBlock)
 		b.fork()
 		want := b.add(40)
 		expect(t, b.log(), testSegment, want, StopZero)
