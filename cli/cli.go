@@ -94,8 +94,8 @@ func (a *app) verbs() []*cobra.Command {
 		a.statusVerb(),
 		a.explainVerb(),
 		a.switchoverVerb(),
-		a.versionVerb(),
 		a.labVerb(),
+		a.versionVerb(),
 		a.guardVerb(),
 	}
 }
