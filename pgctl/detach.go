@@ -15,17 +15,19 @@ import (
 	"github.com/quorate/quorate/pgctl/guard"
 )
 
-// The bounds of Detach (DETAILS 17).
+// The bounds of Detach (DETAILS 17). A fresh session alone takes tens of milliseconds on a busy machine, and killing a
+// standby for it would cost seconds, so that answering and letting go are bounded apart.
 const (
 	proofEvery  = 20 * time.Millisecond // between the two looks that must find no walreceiver
-	detachLimit = 200 * time.Millisecond
+	proofLimit  = 200 * time.Millisecond
+	answerLimit = 400 * time.Millisecond
 	killLimit   = 10 * time.Second
 )
 
 // Detach leaves the primary of epoch and every earlier one for good and returns the exact end of the local log. When it
 // returns nil no process here can acknowledge anything to that primary, whatever its Postgres does, and the returned
-// position will not grow until Follow. The caller has made its seal durable before. If Postgres does not let go within
-// 200 ms it is killed; Next starts it again.
+// position will not grow until Follow. The caller has made its seal durable before. If Postgres does not answer within
+// 400 ms, or its walreceiver is not gone 200 ms after that, it is killed; Next starts it again.
 //
 // ErrServing: it runs as a primary, which must be stopped first. ErrRebuilding: detached, but there is no position to
 // report. It may be repeated and waits for no clone.
@@ -113,9 +115,9 @@ func (i *Instance) detachStopped(epoch uint64) (Position, error) {
 
 // detachRunning cuts a running standby off.
 func (i *Instance) detachRunning(ctx context.Context, postmaster int, laps *stopwatch) (Position, error) {
-	ctx, cancel := context.WithTimeout(ctx, detachLimit)
+	answering, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
-	recovering, err := i.execValue(ctx, "SELECT pg_is_in_recovery()")
+	recovering, err := i.execValue(answering, "SELECT pg_is_in_recovery()")
 	if err != nil {
 		return Position{}, fmt.Errorf("ask whether it is in recovery: %w", err)
 	}
@@ -124,19 +126,23 @@ func (i *Instance) detachRunning(ctx context.Context, postmaster int, laps *stop
 		return Position{}, ErrServing
 	}
 	cut := []string{"primary_conninfo", "restore_command"}
-	if err := i.apply(ctx, cut...); err != nil {
+	if err := i.apply(answering, cut...); err != nil {
 		return Position{}, err
 	}
 	laps.lap("settings")
-	if err := i.shown(ctx, cut...); err != nil {
+	if err := i.shown(answering, cut...); err != nil {
 		return Position{}, err
 	}
 	laps.lap("shown")
-	if err := i.endReceiver(ctx, postmaster); err != nil {
+	proving, cancelProof := context.WithTimeout(ctx, proofLimit)
+	defer cancelProof()
+	if err := i.endReceiver(proving, postmaster); err != nil {
 		return Position{}, err
 	}
 	laps.lap("receiver")
-	text, err := i.execValue(ctx, "SELECT pg_last_wal_replay_lsn()")
+	reading, cancelRead := context.WithTimeout(ctx, answerLimit)
+	defer cancelRead()
+	text, err := i.execValue(reading, "SELECT pg_last_wal_replay_lsn()")
 	if err != nil {
 		return Position{}, fmt.Errorf("read the replay position: %w", err)
 	}

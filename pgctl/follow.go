@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/pgctl/guard"
@@ -20,7 +21,8 @@ const reloadAfter = 200 * time.Millisecond
 // an epoch that was detached from (ErrDetached). The slot of this node must exist at u. The wait is outside the lock
 // that Detach needs.
 func (i *Instance) Follow(ctx context.Context, u Upstream) error {
-	if err := i.follow(ctx, u); err != nil {
+	again, err := i.follow(ctx, u)
+	if err != nil {
 		return fmt.Errorf("follow %s of epoch %d: %w", u.Name, u.Epoch, err)
 	}
 	s, err := i.connect(ctx)
@@ -28,60 +30,84 @@ func (i *Instance) Follow(ctx context.Context, u Upstream) error {
 		return fmt.Errorf("follow %s of epoch %d: %w", u.Name, u.Epoch, err)
 	}
 	defer s.close()
-	limit := time.Now().Add(reloadAfter)
-	for time.Now().Before(limit) {
-		v, err := s.value(ctx, "SELECT coalesce((SELECT status FROM pg_stat_wal_receiver), '')")
-		if err != nil {
-			return fmt.Errorf("look at the walreceiver: %w", err)
-		}
-		if v == "streaming" {
-			return nil
-		}
-		if err := pause(ctx, pollEvery); err != nil {
-			return fmt.Errorf("follow %s: %w", u.Name, err)
-		}
+	// A walreceiver that is refused the log streams for a moment, so one that was unsteady before must hold.
+	hold := time.Duration(0)
+	if again {
+		hold = steady
+	}
+	ok, err := waitStreaming(ctx, s, hold)
+	if err != nil {
+		return fmt.Errorf("follow %s: %w", u.Name, err)
+	}
+	if ok {
+		return nil
 	}
 	if _, err := s.value(ctx, "SELECT pg_reload_conf()"); err != nil {
 		return fmt.Errorf("reload once more: %w", err)
 	}
-	return nil
+	return i.lookForLog(ctx, s, u)
 }
 
-func (i *Instance) follow(ctx context.Context, u Upstream) error {
+// steady is how long one walreceiver must have been streaming to count, where that is in doubt.
+const steady = 50 * time.Millisecond
+
+// waitStreaming reports whether within reloadAfter one walreceiver streams and has for hold.
+func waitStreaming(ctx context.Context, s *session, hold time.Duration) (bool, error) {
+	began, since, last := time.Now(), time.Time{}, ""
+	for time.Since(began) < reloadAfter {
+		pid, err := s.value(ctx, "SELECT coalesce((SELECT pid FROM pg_stat_wal_receiver WHERE status = 'streaming'), 0)")
+		if err != nil {
+			return false, fmt.Errorf("look at the walreceiver: %w", err)
+		}
+		if pid != last {
+			last, since = pid, time.Now()
+		}
+		if pid != "0" && time.Since(since) >= hold {
+			return true, nil
+		}
+		if err := pause(ctx, pollEvery); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// follow changes the settings; again says that it followed the same server before.
+func (i *Instance) follow(ctx context.Context, u Upstream) (again bool, err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	l, m, seen := i.snapshot()
 	view := i.deps.Guard.Record()
 	switch {
 	case u.Epoch <= m.detached:
-		return fmt.Errorf("%w: the mark is at epoch %d", ErrDetached, m.detached)
+		return false, fmt.Errorf("%w: the mark is at epoch %d", ErrDetached, m.detached)
 	case view.Gone():
-		return ErrNotRunning
+		return false, ErrNotRunning
 	case !seen.promoting.IsZero():
-		return ErrServing
+		return false, ErrServing
 	case view.Verdict != guard.VerdictStandby:
 		// It had a lease for a promotion that never began; a standby needs none.
 		if !i.deps.Guard.Set(guard.VerdictStandby, u.Epoch, 0) {
-			return fmt.Errorf("the guard keeps the verdict %s for epoch %d", view.Verdict, view.Epoch)
+			return false, fmt.Errorf("the guard keeps the verdict %s for epoch %d", view.Verdict, view.Epoch)
 		}
 	}
 	i.note(func() { i.cached, i.seen.followed, i.seen.walGone = nil, time.Now(), false })
-	again := l.Upstream.same(u)
+	again = l.Upstream.same(u)
 	l.Upstream = u
 	if err := i.setLive(l); err != nil {
-		return err
+		return false, err
 	}
 	if err := i.apply(ctx); err != nil {
-		return err
+		return false, err
 	}
 	if !again {
-		return nil
+		return false, nil
 	}
 	// The settings may be the same as before: only a reload makes a standby that waits try at once.
 	if _, err := i.exec(ctx, "SELECT pg_reload_conf()"); err != nil {
-		return fmt.Errorf("reload: %w", err)
+		return false, fmt.Errorf("reload: %w", err)
 	}
-	return nil
+	return true, nil
 }
 
 // settleLimit bounds one attempt of Settle; a log far behind needs many.
@@ -129,17 +155,10 @@ func (i *Instance) Settle(ctx context.Context) error {
 
 // identify asks a server over the replication protocol how far its log is flushed.
 func (i *Instance) identify(ctx context.Context, u Upstream) (pg.LSN, error) {
-	cfg, err := pgconn.ParseConfig(fmt.Sprintf("host=%s port=%d user=%s dbname=replication sslmode=prefer", pg.QuoteConninfo(u.Host), u.Port, pg.QuoteConninfo(i.cfg.Replication.Name)))
+	s, err := i.dialUpstream(ctx, u)
 	if err != nil {
-		return 0, fmt.Errorf("describe the connection: %w", err)
+		return 0, err
 	}
-	cfg.Password = i.cfg.Replication.Password
-	cfg.RuntimeParams = map[string]string{"application_name": i.cfg.Name + "-probe", "replication": "true"}
-	conn, err := pgconn.ConnectConfig(ctx, cfg)
-	if err != nil {
-		return 0, fmt.Errorf("connect: %w", err)
-	}
-	s := &session{conn: conn}
 	defer s.close()
 	out, err := s.rows(ctx, "IDENTIFY_SYSTEM")
 	if err != nil {
@@ -149,4 +168,74 @@ func (i *Instance) identify(ctx context.Context, u Upstream) (pg.LSN, error) {
 		return 0, errors.New("the answer to IDENTIFY_SYSTEM has another form")
 	}
 	return pg.ParseLSN(out[0][0][2])
+}
+
+// dialUpstream opens a replication connection as this node, under a name that no rule counts.
+func (i *Instance) dialUpstream(ctx context.Context, u Upstream) (*session, error) {
+	cfg, err := pgconn.ParseConfig(fmt.Sprintf("host=%s port=%d user=%s dbname=replication sslmode=prefer", pg.QuoteConninfo(u.Host), u.Port, pg.QuoteConninfo(i.cfg.Replication.Name)))
+	if err != nil {
+		return nil, fmt.Errorf("describe the connection: %w", err)
+	}
+	cfg.Password = i.cfg.Replication.Password
+	cfg.RuntimeParams = map[string]string{"application_name": i.cfg.Name + "-probe", "replication": "true"}
+	conn, err := pgconn.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	return &session{conn: conn}, nil
+}
+
+// lookForLog finds out whether a standby that doesn't stream asks for log that its upstream has removed; then only a clone
+// helps. It asks for what the walreceiver would, and remembers a definite refusal. An upstream that can't be reached
+// says nothing.
+func (i *Instance) lookForLog(ctx context.Context, local *session, u Upstream) error {
+	out, err := local.rows(ctx, `SELECT pg_last_wal_replay_lsn(), greatest(c.timeline_id, m.min_recovery_end_timeline)
+ FROM pg_control_checkpoint() AS c, pg_control_recovery() AS m`)
+	if err != nil {
+		return fmt.Errorf("read where the log goes on: %w", err)
+	}
+	at, err := lsnField(out[0][0][0])
+	if err != nil || at == 0 {
+		return err
+	}
+	control, err := i.readControl()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	s, err := i.dialUpstream(ctx, u)
+	if err != nil {
+		return fmt.Errorf("ask %s for the log: %w", u.Name, err)
+	}
+	defer s.close()
+	gone, err := removed(ctx, s.conn, pg.SegmentStart(at, control.WalSegmentSize), out[0][0][1])
+	if err != nil {
+		return fmt.Errorf("ask %s for the log: %w", u.Name, err)
+	}
+	if gone {
+		i.log.Warn("the primary no longer has the log needed next", "primary", u.Name, "from", at.String())
+		i.note(func() { i.seen.walGone = i.live.Upstream == u })
+	}
+	return nil
+}
+
+// removed asks a walsender for the log at start and reads until it sends or refuses.
+func removed(ctx context.Context, conn *pgconn.PgConn, start pg.LSN, tli string) (bool, error) {
+	conn.Frontend().Send(&pgproto3.Query{String: fmt.Sprintf("START_REPLICATION PHYSICAL %s TIMELINE %s", start, tli)})
+	if err := conn.Frontend().Flush(); err != nil {
+		return false, err
+	}
+	for {
+		m, err := conn.ReceiveMessage(ctx)
+		if err != nil {
+			return false, err
+		}
+		switch m := m.(type) {
+		case *pgproto3.ErrorResponse:
+			return m.Code == stateNoFile, nil
+		case *pgproto3.CopyData, *pgproto3.CopyDone:
+			return false, nil
+		}
+	}
 }

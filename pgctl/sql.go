@@ -123,10 +123,11 @@ func sqlState(err error) string {
 	return ""
 }
 
-// SQLSTATEs that say what the server is doing.
+// SQLSTATEs that say what a server is doing.
 const (
 	stateCannotConnect = "57P03" // starting up, shutting down, or not yet consistent
-	stateCrash         = "57P02"
+	stateCrash         = "57P02" // a process crashed, so all sessions are ended
+	stateNoFile        = "58P01" // the requested log segment has been removed
 )
 
 // lsnField reads a position that may be NULL, which is 0.

@@ -102,6 +102,7 @@ type Status struct {
 	Senders       []Sender
 	Impostors     []Sender // walsenders under a member's name that are not that member
 	Receiver      string   // status of the walreceiver, empty without one
+	receiverPID   string
 
 	// From the durable records.
 	Upstream   Upstream // whom it follows; none when detached from that epoch

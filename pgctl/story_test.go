@@ -5,8 +5,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/pgctl/rejoin"
@@ -146,9 +149,15 @@ func TestFailoverFollowsThrough(t *testing.T) {
 		t.Errorf("the other standby is on timeline %d", s.Timeline)
 	}
 
+	oldPrimaryRejoins(t, c, n1, p1)
+}
+
+// oldPrimaryRejoins brings the crashed primary back as a standby of c's.
+func oldPrimaryRejoins(t *testing.T, c *cluster, n1 *node, p1 Position) {
+	t.Helper()
 	// The old primary's log ends where the new timeline begins, or its unacknowledged end was lost.
 	c.final = true
-	c.target.History = pg.History{{Timeline: 1, End: switchOf(t, best, 3)}}
+	c.target.History = pg.History{{Timeline: 1, End: switchOf(t, c.primary, 3)}}
 	n1.took()
 	n1.drive(c.want(n1), "to rejoin", streaming)
 	t.Logf("the old primary ended at %s, timeline 3 began at %s: %s", p1.LSN, c.target.History[0].End, n1.took())
@@ -216,5 +225,80 @@ func TestDetachWhileReplayIsPaused(t *testing.T) {
 	}
 	if again := detach(t, n2, 1, lsn); again.LSN != p.LSN || again.Timeline != 1 {
 		t.Errorf("after a restart the position is %+v, it was %+v", again, p)
+	}
+}
+
+// A standby that was away for longer than the primary keeps log is cloned anew.
+func TestCloneWhenTheLogIsGone(t *testing.T) {
+	c := boot(t, "n1", "n2")
+	n1, n2 := c.members[0], c.members[1]
+	if err := n2.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n1.sql("ALTER SYSTEM SET wal_keep_size = 0")
+	n1.sql("SELECT pg_reload_conf()")
+	if err := n1.SetSlots(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	n1.sql("CREATE TABLE t (id int)")
+	for range 3 {
+		n1.sql("INSERT INTO t VALUES (1)")
+		n1.sql("SELECT pg_switch_wal()")
+		n1.sql("CHECKPOINT")
+	}
+	n1.drive(c.want(n1), "the slot again", func(s Status) bool { return len(s.Slots) == 1 })
+	n2.took()
+	n2.drive(c.want(n2), "to follow", func(s Status) bool {
+		return streaming(s) && n2.Status(t.Context()).Receiver == "streaming" && len(kept(t, n2)) == 1
+	})
+	if got := n2.took(); !strings.Contains(got, "follow stop examine clone examine start-reader") {
+		t.Errorf("n2 took %q", got)
+	}
+}
+
+// The rule is in force when SetSync returns, from the first commit on.
+func TestSetSyncInForce(t *testing.T) {
+	c := boot(t, "n1", "n2")
+	n1, n2 := c.members[0], c.members[1]
+	acked(n1)
+	rule := Sync{K: 1, Names: []string{"n9"}} // nobody: every commit waits
+	if err := n1.SetSync(t.Context(), rule); err != nil {
+		t.Fatal(err)
+	}
+	if s := n1.Status(t.Context()); !s.enforces(rule) {
+		t.Errorf("%+v", s)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := n1.trySQL(ctx, "INSERT INTO t VALUES (2)"); err == nil {
+		t.Error("a commit was acknowledged by nobody")
+	}
+	// What the agent itself writes does not wait, and the way back is open.
+	if err := n1.SetSync(t.Context(), Sync{K: 1, Names: []string{"n2"}}); err != nil {
+		t.Fatal(err)
+	}
+	acked(n1)
+
+	// A walreceiver that holds its replies back leaves the change unproved.
+	pids, _, err := receivers(n2.client.Record().PID, n2.cfg.clusterName())
+	if err != nil || len(pids) != 1 {
+		t.Fatalf("walreceivers %v: %v", pids, err)
+	}
+	if err := unix.Kill(pids[0], unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	short, cancelShort := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancelShort()
+	if err := n1.SetSync(short, Sync{K: 1, Names: []string{"n2", "n3"}}); err == nil {
+		t.Error("it is in force without a reply")
+	}
+	if s := n1.Status(t.Context()); s.SyncInForce {
+		t.Error("Status says that it is in force")
+	}
+	if err := unix.Kill(pids[0], unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := n1.SetSync(t.Context(), Sync{K: 1, Names: []string{"n2", "n3"}}); err != nil {
+		t.Error(err)
 	}
 }

@@ -181,7 +181,9 @@ func (i *Instance) createSlots(ctx context.Context, members []string) error {
 	if len(members) == 0 {
 		return nil
 	}
-	var sql []string
+	// One that kept more log than it may is of no use to anybody any more.
+	sql := []string{`SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+ WHERE slot_type = 'physical' AND NOT active AND starts_with(slot_name, 'quorate_') AND wal_status = 'lost'`}
 	for _, m := range members {
 		name := pg.QuoteLiteral(SlotName(m))
 		sql = append(sql, "SELECT pg_create_physical_replication_slot("+name+", true) WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = "+name+")")

@@ -135,10 +135,11 @@ const watchQuery = `SELECT r, system_identifier,
  current_setting('synchronous_standby_names'),
  w.status, current_setting('server_version_num'),
  (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint,
- (extract(epoch FROM CASE WHEN r THEN pg_last_xact_replay_timestamp() END) * 1000000)::bigint
+ (extract(epoch FROM CASE WHEN r THEN pg_last_xact_replay_timestamp() END) * 1000000)::bigint, w.pid
  FROM (SELECT pg_is_in_recovery() AS r) AS x, pg_control_system(), pg_control_checkpoint() AS c, pg_control_recovery() AS m
  LEFT JOIN pg_stat_wal_receiver AS w ON true;
-SELECT slot_name FROM pg_replication_slots WHERE slot_type = 'physical' AND starts_with(slot_name, 'quorate_');
+SELECT slot_name FROM pg_replication_slots WHERE slot_type = 'physical' AND starts_with(slot_name, 'quorate_')
+ AND wal_status IS DISTINCT FROM 'lost';
 SELECT application_name, usename, host(client_addr), pid, state, flush_lsn, replay_lsn, sync_state, sync_priority FROM pg_stat_replication`
 
 // ask fills in what a session shows.
@@ -155,7 +156,10 @@ func (i *Instance) ask(ctx context.Context, s *Status) {
 	i.watch.close()
 	i.watch = nil
 	switch {
-	case before.asked:
+	case sqlState(err) == stateCrash:
+		// The postmaster waits for the other processes, and one that is wedged keeps it for seconds.
+		s.Run, s.Died = pg.RunStopping, "the crash of one of its processes"
+	case before.asked, before.answered && sqlState(err) == stateCannotConnect:
 		s.Run = pg.RunStopping
 	case !before.answered:
 		s.Run = pg.RunStarting
@@ -200,7 +204,7 @@ func (i *Instance) fill(s *Status, out [][][]string) error {
 	} else {
 		s.Sync = Sync{K: k, Names: names}
 	}
-	s.Receiver = row[8]
+	s.Receiver, s.receiverPID = row[8], row[12]
 	version, e1 := intField(row[9])
 	started, e2 := intField(row[10])
 	if err := errors.Join(e1, e2); err != nil {
@@ -270,7 +274,10 @@ func (i *Instance) remember(s *Status) {
 	} else {
 		i.seen.lsn, i.seen.replayed = s.Replay, true
 	}
-	if s.Receiver == "streaming" || s.Upstream.Name == "" || s.Run == pg.RunPrimary {
+	// The same walreceiver in two looks: one that is refused the log streams for a moment, again and again.
+	steady := s.Receiver == "streaming" && s.receiverPID == i.seen.receiver
+	i.seen.receiver = s.receiverPID
+	if steady || s.Upstream.Name == "" || s.Run == pg.RunPrimary {
 		i.seen.followed = now
 	}
 	s.Unstreamed = now.Sub(i.seen.followed)
