@@ -89,10 +89,7 @@ func (l *Lab) Try(ctx context.Context, p Plan) (t Trial, err error) {
 	return t, t.save(p)
 }
 
-// settled is how long writes go on after a fault before Show looks at what happened.
-const settled = time.Second
-
-// Show makes one fault under load, waits until there is a primary again, and returns what happened. It does not heal.
+// Show makes one fault under load, waits until there is a primary again that takes writes, and returns what happened. It does not heal.
 func (l *Lab) Show(ctx context.Context, p Plan) (t Trial, f history.Figures, err error) {
 	t, c, err := l.breakUnderLoad(ctx, p)
 	if err != nil {
@@ -105,8 +102,10 @@ func (l *Lab) Show(ctx context.Context, p Plan) (t Trial, f history.Figures, err
 	if err != nil {
 		return t, f, err
 	}
-	if err := pause(ctx, settled); err != nil {
-		return t, f, err
+	limit, cancel := context.WithTimeout(ctx, healLimit)
+	defer cancel()
+	if err := c.flowing(limit, 1); err != nil {
+		return t, f, errors.Join(err, errors.New(l.Report()))
 	}
 	t.Until = load.Now()
 	if err := c.stop(); err != nil {

@@ -25,11 +25,12 @@ import (
 // The timing of the clients, which is part of what a figure means.
 const (
 	WriteEvery  = 20 * time.Millisecond  // per writer
-	ProbeEvery  = 20 * time.Millisecond  // per node, each with a new connection
+	ProbeEvery  = 20 * time.Millisecond  // per node, on a standing session
+	KnockEvery  = time.Second            // per node, with a new connection: it may cost tens of milliseconds of CPU
 	dialLimit   = 250 * time.Millisecond // connection and startup of one host
 	writeLimit  = 500 * time.Millisecond // answer to one statement
 	retryAfter  = 20 * time.Millisecond
-	outstanding = 8 // probes of one node that may wait at once
+	redialAfter = 100 * time.Millisecond // of a prober that has lost its session
 	reportEvery = 100 * time.Millisecond
 )
 
@@ -99,20 +100,25 @@ func Run(ctx context.Context, spec Spec, out io.Writer) error {
 	}
 	ids := &atomic.Int64{}
 	ids.Store(time.Now().UnixMicro()) // far fewer than a million per second: no two runs share an id
-	var wg sync.WaitGroup
-	for range spec.Writers {
-		w, err := newWriter(spec, ids, rec)
-		if err != nil {
-			return errors.Join(err, rec.close())
-		}
-		wg.Go(func() { w.run(ctx) })
+	p, err := newPool(spec)
+	if err != nil {
+		return errors.Join(err, rec.close())
 	}
+	var probers []*prober
 	for _, h := range spec.Sockets {
 		p, err := newProber(h, spec, ids, rec)
 		if err != nil {
 			return errors.Join(err, rec.close())
 		}
-		wg.Go(func() { p.run(ctx) })
+		probers = append(probers, p)
+	}
+	var wg sync.WaitGroup
+	for range spec.Writers {
+		wg.Go(func() { (&writer{pool: p, table: spec.Load.Table, ids: ids, rec: rec}).run(ctx) })
+	}
+	for _, p := range probers {
+		wg.Go(func() { p.stand(ctx) })
+		wg.Go(func() { p.knock(ctx) })
 	}
 	wg.Go(func() { report(ctx, rec, out) })
 	wg.Wait()

@@ -67,8 +67,8 @@ type answer struct {
 	why     string
 }
 
-// do runs one statement. The answer is unknown unless the server plainly said that it did it or that it did not. After
-// anything but OK the session must be closed.
+// do runs one statement. The answer is unknown unless the server plainly said that it did it or that it did not; after
+// unknown the session must be closed.
 func (s *session) do(sql string, limit time.Duration) answer {
 	if err := s.conn.SetDeadline(time.Now().Add(limit)); err != nil {
 		return answer{outcome: history.Failed, why: err.Error()} // nothing was sent
