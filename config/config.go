@@ -30,13 +30,13 @@ type Config struct {
 
 // Cluster is the node's place among its peers.
 type Cluster struct {
-	Listen         string   `yaml:"listen"`          // host:port of Raft, beats and RPC
-	ConnectAddress string   `yaml:"connect_address"` // as peers dial it; default: listen
-	DataDir        string   `yaml:"data_dir"`        // Raft, identity, promises, sockets; never inside the Postgres data directory
-	Peers          []string `yaml:"peers"`           // all initial nodes, the same list on each; the first bootstraps
-	Secret         string   `yaml:"secret"`          // 32 bytes, hex or base64; rather use secret_file
-	SecretFile     string   `yaml:"secret_file"`
-	Role           fsm.Role `yaml:"role"` // data (default) or witness
+	Listen         string    `yaml:"listen"`          // host:port of Raft, beats and RPC
+	ConnectAddress string    `yaml:"connect_address"` // as peers dial it; default: listen
+	DataDir        string    `yaml:"data_dir"`        // Raft, identity, promises, sockets; never inside the Postgres data directory
+	Peers          Addresses `yaml:"peers"`           // all initial nodes, the same list on each; the first bootstraps
+	Secret         string    `yaml:"secret"`          // 32 bytes, hex or base64; rather use secret_file
+	SecretFile     string    `yaml:"secret_file"`
+	Role           fsm.Role  `yaml:"role"` // data (default) or witness
 }
 
 // RestAPI is the HTTP address.
@@ -103,6 +103,33 @@ type Tags struct {
 // Log is where messages of this level and above go: standard error.
 type Log struct {
 	Level string `yaml:"level"`
+}
+
+// Addresses is a list of host:port.
+type Addresses []string
+
+// UnmarshalYAML reads a list of strings. In a flow mapping, cluster: { peers: [10.0.0.1:7400] }, the decoder takes an
+// unquoted host:port for a mapping with one entry; nobody means that here.
+func (a *Addresses) UnmarshalYAML(decode func(any) error) error {
+	var items []any
+	if err := decode(&items); err != nil {
+		return err
+	}
+	*a = nil
+	for _, item := range items {
+		entry, mapping := item.(map[string]any)
+		if !mapping {
+			*a = append(*a, fmt.Sprint(item))
+			continue
+		}
+		if len(entry) != 1 {
+			return fmt.Errorf("%v is not host:port", entry)
+		}
+		for host, port := range entry {
+			*a = append(*a, fmt.Sprintf("%s:%v", host, port))
+		}
+	}
+	return nil
 }
 
 // Duration is a time.Duration written as "1s" or "500ms".

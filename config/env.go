@@ -61,7 +61,7 @@ func set(f reflect.Value, value string) error {
 		}
 		f.SetInt(int64(n))
 	case reflect.Slice:
-		f.Set(reflect.ValueOf(strings.Split(value, ",")))
+		f.Set(reflect.ValueOf(strings.Split(value, ",")).Convert(f.Type()))
 	}
 	return nil
 }

@@ -141,7 +141,18 @@ func thenReappoint(f *facts) Decision {
 	return f.propose(fsm.Appoint{IfEpoch: f.State.Epoch, Node: f.State.Primary}, why)
 }
 
-func releasedUnsealed(f *facts) bool { return f.released != nil && len(f.Positions)+len(f.Failed) == 0 }
+// releasedUnsealed: nobody has been asked yet, and there is somebody to ask.
+func releasedUnsealed(f *facts) bool {
+	if f.released == nil || f.SealingFor > 0 {
+		return false
+	}
+	for id, m := range f.State.Members {
+		if id != f.State.Primary && m.Role == fsm.RoleData {
+			return true
+		}
+	}
+	return false
+}
 
 func silentUnsealed(f *facts) bool {
 	return f.silent && f.released == nil && len(f.sealed) < f.majority

@@ -69,6 +69,9 @@ func (n *Node) handOver(ctx context.Context) error {
 	if state.Epoch == 0 || state.Primary != n.cluster.Self() {
 		return nil
 	}
+	if len(replicas(state, n.cluster.Self())) == 0 {
+		return errors.New("there is no other data node")
+	}
 	ctx, stop := context.WithTimeout(ctx, handoverBox)
 	defer stop()
 	id := fmt.Sprintf("stop-%s-%d", n.cfg.Name, guard.Now())
