@@ -146,7 +146,7 @@ func figures(dir string, t Trial) (Run, error) {
 	if err != nil {
 		return Run{}, err
 	}
-	f := history.Compute(t.history(writes))
+	f := computeOf(t, writes)
 	return Run{
 		WriteGapMS: f.WriteGap, FirstAckNewMS: f.FirstAckNew, OldAckMS: f.OldAck, Lost: f.Lost, Unknown: f.Unknown, OverlapMS: f.Overlap,
 		EpochBefore: t.EpochBefore, EpochAfter: t.EpochAfter, RecoveredMS: t.RecoveredMS, Rejoin: t.Rejoin, Prober: t.Prober,

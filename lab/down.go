@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -81,6 +82,34 @@ func (l *Lab) Down(ctx context.Context) error {
 		return fmt.Errorf("remove lab %s: %w", l.ID, err)
 	}
 	return os.RemoveAll(l.dir)
+}
+
+// Left names what there is of the lab: nothing, after Down.
+func (l *Lab) Left() []string {
+	var left []string
+	if _, err := os.Lstat(l.dir); err == nil {
+		left = append(left, l.dir)
+	}
+	names, err := netns.List("q" + l.ID + "-")
+	if err != nil {
+		left = append(left, err.Error())
+	}
+	left = append(left, names...)
+	if g, err := l.group(); err == nil {
+		if _, err := os.Lstat(g.Dir()); err == nil {
+			left = append(left, g.Dir())
+		}
+	}
+	processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		left = append(left, err.Error())
+	}
+	for _, p := range processes {
+		if b, err := os.ReadFile(p); err == nil && strings.Contains(string(b), l.dir+"/") {
+			left = append(left, strings.ReplaceAll(string(b), "\x00", " "))
+		}
+	}
+	return left
 }
 
 // endGroups kills daemons first, so that nothing starts Postgres again, then guards, which makes the postmasters quit by

@@ -76,7 +76,7 @@ func (l *Lab) Break(ctx context.Context, kind string, before State, leaderToo bo
 	var err error
 	switch kind {
 	case HostKill:
-		f.At, err = l.killHosts(ctx, f.Hit)
+		f.At, err = l.killHosts(f.Hit)
 	case PostgresKill:
 		f.At, err = l.killPostgres(f.Hit[0])
 	case Partition:
@@ -92,13 +92,13 @@ func (l *Lab) Break(ctx context.Context, kind string, before State, leaderToo bo
 }
 
 // killHosts takes the links first: a host that vanishes says nothing any more, not even that its sockets are closed.
-func (l *Lab) killHosts(ctx context.Context, hit []*Node) (at int64, err error) {
+func (l *Lab) killHosts(hit []*Node) (at int64, err error) {
 	var ports []string
 	for _, n := range hit {
 		ports = append(ports, n.Name)
 	}
 	at = load.Now()
-	if err := netns.Unplug(ctx, l.hub(), ports...); err != nil {
+	if err := netns.Unplug(l.hub(), ports...); err != nil {
 		return at, err
 	}
 	var errs []error
@@ -140,7 +140,7 @@ func (l *Lab) Heal(ctx context.Context) (State, error) {
 	ctx, stop := context.WithTimeout(ctx, healLimit)
 	defer stop()
 	if l.Namespaces {
-		if err := netns.Plug(ctx, l.hub(), l.names()...); err != nil {
+		if err := netns.Plug(l.hub(), l.names()...); err != nil {
 			return State{}, err
 		}
 		for _, n := range l.Nodes {

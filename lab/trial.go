@@ -192,7 +192,7 @@ func (l *Lab) conclude(ctx context.Context, t *Trial, p Plan, after State) (hist
 		return history.Figures{}, err
 	}
 	t.Rejoin = rejoin(*t, log)
-	f := history.Compute(t.history(writes))
+	f := computeOf(*t, writes)
 	t.Steps, t.Rules = timeline(*t, after, log, f)
 	return f, nil
 }
@@ -208,13 +208,13 @@ func rejoin(t Trial, log []logLine) string {
 	return "plain"
 }
 
-// history is what the figures are computed from.
-func (t Trial) history(writes []history.Write) history.Run {
+// computeOf computes the figures of a trial.
+func computeOf(t Trial, writes []history.Write) history.Figures {
 	r := history.Run{Fault: t.Fault, Until: t.Until, Old: t.Old, Writes: writes, Survived: map[int64]bool{}}
 	for _, id := range t.Present {
 		r.Survived[id] = true
 	}
-	return r
+	return history.Compute(r)
 }
 
 // save keeps the trial beside its events.

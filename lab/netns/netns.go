@@ -75,25 +75,39 @@ func MakeHost(ctx context.Context, hub string, h Host) error {
 	return nil
 }
 
-// Unplug takes the carrier from the hosts with these ports, all in one go; Plug gives it back.
-func Unplug(ctx context.Context, hub string, ports ...string) error {
-	return link(ctx, hub, "down", ports)
-}
+// Unplug takes the carrier from the hosts with these ports. It runs no program, so that the hosts vanish in the same
+// instant, and when the caller says.
+func Unplug(hub string, ports ...string) error { return setUp(hub, false, ports) }
 
 // Plug undoes Unplug. Plugging in what is plugged in changes nothing.
-func Plug(ctx context.Context, hub string, ports ...string) error {
-	return link(ctx, hub, "up", ports)
-}
+func Plug(hub string, ports ...string) error { return setUp(hub, true, ports) }
 
-func link(ctx context.Context, hub, state string, ports []string) error {
-	var lines []string
-	for _, p := range ports {
-		lines = append(lines, "link set dev "+p+" "+state)
-	}
-	if err := ip(ctx, hub, lines...); err != nil {
-		return fmt.Errorf("set %v %s: %w", ports, state, err)
-	}
-	return nil
+func setUp(hub string, up bool, ports []string) error {
+	return inside(hub, func() error {
+		s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open a socket in %s: %w", hub, err)
+		}
+		defer func() { _ = unix.Close(s) }()
+		for _, p := range ports {
+			r, err := unix.NewIfreq(p)
+			if err != nil {
+				return fmt.Errorf("port %q: %w", p, err)
+			}
+			if err := unix.IoctlIfreq(s, unix.SIOCGIFFLAGS, r); err != nil {
+				return fmt.Errorf("look at port %s in %s: %w", p, hub, err)
+			}
+			flags := r.Uint16() &^ unix.IFF_UP
+			if up {
+				flags |= unix.IFF_UP
+			}
+			r.SetUint16(flags)
+			if err := unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, r); err != nil {
+				return fmt.Errorf("set port %s in %s: %w", p, hub, err)
+			}
+		}
+		return nil
+	})
 }
 
 // Cut drops all packets between the namespace and peers, in both directions and on established connections too.
@@ -102,7 +116,7 @@ func Cut(ctx context.Context, name string, peers []string) error {
 	rules := "table inet " + table + " {\n" +
 		"chain in { type filter hook input priority -300; ip saddr " + set + " drop; }\n" +
 		"chain out { type filter hook output priority -300; ip daddr " + set + " drop; }\n}\n"
-	if err := run(ctx, rules, "ip", "netns", "exec", name, "nft", "-f", "-"); err != nil {
+	if err := filter(ctx, name, rules); err != nil {
 		return fmt.Errorf("cut %s off from %v: %w", name, peers, err)
 	}
 	return nil
@@ -112,7 +126,7 @@ func Cut(ctx context.Context, name string, peers []string) error {
 func Mend(ctx context.Context, name string) error {
 	// Adding the table first makes deleting it succeed in any case.
 	rules := "table inet " + table + "\ndelete table inet " + table + "\n"
-	if err := run(ctx, rules, "ip", "netns", "exec", name, "nft", "-f", "-"); err != nil {
+	if err := filter(ctx, name, rules); err != nil {
 		return fmt.Errorf("mend %s: %w", name, err)
 	}
 	return nil
@@ -151,14 +165,22 @@ func List(prefix string) ([]string, error) {
 // Start starts cmd with the network of the namespace and with everything else as it is here: `ip netns exec` would give
 // it a /sys without the cgroups.
 func Start(name string, cmd *exec.Cmd) error {
+	if err := inside(name, cmd.Start); err != nil {
+		return fmt.Errorf("start %s in namespace %s: %w", cmd.Path, name, err)
+	}
+	return nil
+}
+
+// inside calls f on a thread that is in the namespace for as long as that takes.
+func inside(name string, f func() error) error {
 	done := make(chan error, 1)
-	go func() { done <- startOnThread(name, cmd) }()
+	go func() { done <- onThread(name, f) }()
 	return <-done
 }
 
-// startOnThread forks from a thread that is in the namespace for as long as that takes. A thread that can't get back is
-// left locked, so that it ends with its goroutine and runs nothing else.
-func startOnThread(name string, cmd *exec.Cmd) error {
+// onThread locks its goroutine to a thread, and leaves it locked when the thread can't get back: it then ends with the
+// goroutine and runs nothing else.
+func onThread(name string, f func() error) error {
 	runtime.LockOSThread()
 	here, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
@@ -176,12 +198,23 @@ func startOnThread(name string, cmd *exec.Cmd) error {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("enter namespace %s: %w", name, err)
 	}
-	started := cmd.Start()
-	if err := unix.Setns(int(here.Fd()), unix.CLONE_NEWNET); err == nil {
+	err = f()
+	if back := unix.Setns(int(here.Fd()), unix.CLONE_NEWNET); back == nil {
 		runtime.UnlockOSThread()
 	}
-	if started != nil {
-		return fmt.Errorf("start %s in namespace %s: %w", cmd.Path, name, started)
+	return err
+}
+
+// filter has nft read the rules in the namespace.
+func filter(ctx context.Context, name, rules string) error {
+	cmd := exec.CommandContext(ctx, "nft", "-f", "-")
+	var out bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(rules), &out, &out
+	if err := Start(name, cmd); err != nil {
+		return err
+	}
+	if err := cmd.Wait(); err != nil {
+		return fmt.Errorf("nft: %w: %s", err, bytes.TrimSpace(out.Bytes()))
 	}
 	return nil
 }

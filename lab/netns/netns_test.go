@@ -101,10 +101,10 @@ func TestCutAndPlug(t *testing.T) {
 	check("mended", true)
 	do(netns.Cut(ctx, b.Name, []string{"10.254.7.99"}))
 	check("cut from others", true)
-	do(netns.Unplug(ctx, hub, b.Port))
+	do(netns.Unplug(hub, b.Port))
 	check("unplugged", false)
-	do(netns.Plug(ctx, hub, b.Port))
-	do(netns.Plug(ctx, hub, b.Port))
+	do(netns.Plug(hub, b.Port))
+	do(netns.Plug(hub, b.Port))
 	check("plugged", true)
 }
 
