@@ -85,6 +85,9 @@ func (n *Node) PGSocket() string { return filepath.Join(n.Data(), "run") }
 // port is the number in host:port.
 func port(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
 
+// SetOutput sends what is told to people to out from now on.
+func (l *Lab) SetOutput(out io.Writer) { l.out = out }
+
 // Dir is the lab's directory.
 func (l *Lab) Dir() string { return l.dir }
 

@@ -1,0 +1,247 @@
+package load
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/quorate/quorate/lab/history"
+)
+
+// server answers one statement after another with what it is told, like Postgres over one connection. After its last
+// answer it hangs.
+func server(t *testing.T, conn net.Conn, answers ...[]pgproto3.BackendMessage) {
+	b := pgproto3.NewBackend(conn, conn)
+	for _, a := range answers {
+		msg, err := b.Receive()
+		if err != nil {
+			return
+		}
+		if _, ok := msg.(*pgproto3.Query); !ok {
+			t.Errorf("the client sent %T", msg)
+		}
+		for _, m := range a {
+			b.Send(m)
+		}
+		if b.Flush() != nil {
+			return
+		}
+	}
+	// Only the next statement may come: no cancel request, no farewell.
+	if rest, _ := io.ReadAll(conn); len(rest) > 0 && rest[0] != 'Q' {
+		t.Errorf("the client sent %q", rest)
+	}
+}
+
+func ready() pgproto3.BackendMessage { return &pgproto3.ReadyForQuery{TxStatus: 'I'} }
+
+func row(v string) pgproto3.BackendMessage { return &pgproto3.DataRow{Values: [][]byte{[]byte(v)}} }
+
+func done() pgproto3.BackendMessage {
+	return &pgproto3.CommandComplete{CommandTag: []byte("INSERT 0 1")}
+}
+
+func refusal(severity, code string) pgproto3.BackendMessage {
+	return &pgproto3.ErrorResponse{Severity: severity, SeverityUnlocalized: severity, Code: code, Message: "no"}
+}
+
+func TestWhatAnAnswerMeans(t *testing.T) {
+	warning := &pgproto3.NoticeResponse{Severity: "WARNING", SeverityUnlocalized: "WARNING", Code: "01000", Message: "canceling wait for synchronous replication due to user request"}
+	notice := &pgproto3.NoticeResponse{Severity: "NOTICE", SeverityUnlocalized: "NOTICE", Code: "00000", Message: "by the way"}
+	type answer = []pgproto3.BackendMessage
+	for _, c := range []struct {
+		name   string
+		answer answer
+		want   history.Outcome
+		tli    uint32
+	}{
+		{"acknowledged", answer{row("0000000A"), done(), ready()}, history.OK, 10},
+		{"with a notice", answer{notice, row("00000001"), done(), ready()}, history.OK, 1},
+		{"with a warning", answer{warning, row("00000001"), done(), ready()}, history.Unknown, 1},
+		{"refused", answer{refusal("ERROR", "25006"), ready()}, history.Failed, 0},
+		{"cancelled", answer{refusal("ERROR", canceled), ready()}, history.Unknown, 0},
+		{"terminated", answer{refusal("FATAL", "57P01")}, history.Unknown, 0},
+		{"panicked", answer{refusal("PANIC", "XX000")}, history.Unknown, 0},
+		{"completed but never ready", answer{row("00000001"), done()}, history.Unknown, 0},
+		{"silent", answer{}, history.Unknown, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ours, theirs := net.Pipe()
+				go func() {
+					server(t, theirs, c.answer)
+					_ = theirs.Close()
+				}()
+				s := &session{conn: ours, frontend: pgproto3.NewFrontend(ours, ours)}
+				w := s.write("lab.load", "n1", 7, writeLimit)
+				s.close()
+				if w.Outcome != c.want || w.Timeline != c.tli || w.ID != 7 || w.Node != "n1" {
+					t.Errorf("got %+v", w)
+				}
+				if w.Outcome != history.OK && w.Why == "" {
+					t.Error("no reason is kept")
+				}
+			})
+		})
+	}
+}
+
+func TestALostConnectionIsUnknown(t *testing.T) {
+	ours, theirs := net.Pipe()
+	go func() {
+		_, _ = theirs.Read(make([]byte, 16))
+		_ = theirs.Close()
+	}()
+	s := &session{conn: ours, frontend: pgproto3.NewFrontend(ours, ours)}
+	if w := s.write("lab.load", "n1", 1, time.Minute); w.Outcome != history.Unknown {
+		t.Errorf("got %+v", w)
+	}
+}
+
+// standIn is a Postgres that only starts sessions: as primary or as standby.
+func standIn(t *testing.T, standby bool) Host {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	inRecovery := map[bool]string{true: "on", false: "off"}[standby]
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer func() { _ = conn.Close() }()
+				b := pgproto3.NewBackend(conn, conn)
+				msg, err := b.ReceiveStartupMessage()
+				if err != nil {
+					return
+				}
+				if _, ok := msg.(*pgproto3.StartupMessage); !ok {
+					t.Errorf("the client sent %T", msg)
+					return
+				}
+				b.Send(&pgproto3.AuthenticationOk{})
+				b.Send(&pgproto3.ParameterStatus{Name: "in_hot_standby", Value: inRecovery})
+				b.Send(&pgproto3.ParameterStatus{Name: "default_transaction_read_only", Value: "off"})
+				b.Send(&pgproto3.BackendKeyData{ProcessID: 1, SecretKey: binary.BigEndian.AppendUint32(nil, 1)})
+				b.Send(ready())
+				if b.Flush() != nil {
+					return
+				}
+				server(t, conn, []pgproto3.BackendMessage{row("00000002"), done(), ready()})
+			}()
+		}
+	}()
+	host, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Host{Addr: host, Port: port}
+}
+
+func TestThePoolFindsThePrimary(t *testing.T) {
+	dead, err := net.Listen("tcp", "127.0.0.1:0") // it is connected to and never answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = dead.Close() }()
+	host, port, err := net.SplitHostPort(dead.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	primary, standby := standIn(t, false), standIn(t, true)
+	primary.Node, standby.Node = "n3", "n2"
+	p, err := newPool(Spec{Database: "postgres", Load: Account{User: "lab_load"}, Hosts: []Host{{Node: "n1", Addr: host, Port: port}, standby, primary}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	defer stop()
+	for _, known := range []int64{unknown, 2, 1, 0} {
+		p.known.Store(known)
+		s, i := p.get(ctx)
+		if s == nil || i != 2 {
+			t.Fatalf("believing in %d: host %d, session %v", known, i, s)
+		}
+		if w := s.write("lab.load", "n3", 1, writeLimit); w.Outcome != history.OK || w.Timeline != 2 {
+			t.Errorf("wrote %+v", w)
+		}
+		s.close()
+	}
+	p.forget(1)
+	if p.known.Load() != 2 {
+		t.Error("a late word about another host made the pool forget the primary")
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	if s, _ := p.get(ended); s != nil {
+		t.Error("a session after the end")
+	}
+}
+
+func TestMainWritesUntilItsInputEnds(t *testing.T) {
+	primary := standIn(t, false)
+	primary.Node = "n1"
+	events := filepath.Join(t.TempDir(), "events")
+	spec, err := json.Marshal(Spec{Hosts: []Host{primary}, Writers: 2, Database: "postgres", Load: Account{User: "lab_load", Table: "lab.load"}, Events: events})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, tell := io.Pipe()
+	out, said := io.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- Main(t.Context(), in, said) }()
+	if _, err := tell.Write(append(spec, '\n')); err != nil {
+		t.Fatal(err)
+	}
+	for dec := json.NewDecoder(out); ; {
+		var p Progress
+		if err := dec.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		if p.Acks > 0 {
+			break
+		}
+	}
+	go func() { _, _ = io.Copy(io.Discard, out) }()
+	if err := errors.Join(tell.Close(), <-ended); err != nil {
+		t.Fatal(err)
+	}
+	writes, err := Read(events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[int64]bool{}
+	for _, w := range writes {
+		if seen[w.ID] || w.End < w.Start {
+			t.Errorf("write %+v", w)
+		}
+		seen[w.ID] = true
+	}
+	if len(writes) == 0 || writes[0].Outcome != history.OK {
+		t.Errorf("the history has %d writes: %+v", len(writes), writes)
+	}
+}
+
+func TestMainSaysWhatIsWrongWithItsInput(t *testing.T) {
+	for _, in := range []string{"", "{", "[]\n", `{"hosts":[{"node":"n1","addr":"x","port":"many"}],"events":"/dev/null"}` + "\n"} {
+		if err := Main(t.Context(), strings.NewReader(in), &bytes.Buffer{}); err == nil {
+			t.Errorf("%q: no error", in)
+		}
+	}
+}
