@@ -42,12 +42,16 @@ func interruptible(cmd *cobra.Command) (context.Context, context.CancelFunc) {
 
 func (a *app) labUpVerb() *cobra.Command {
 	o := lab.Options{}
+	another := false
 	cmd := &cobra.Command{
 		Use: "up [--nodes N]", Short: "Make a cluster and wait until it is whole", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := interruptible(cmd)
 			defer stop()
 			o.Out = a.out
+			if l, err := lab.Find("", a.out); err == nil && !another {
+				return fmt.Errorf("lab %s is up already: use it, take it down with `quorate lab down`, or make --another", l.ID)
+			}
 			l, err := lab.Up(ctx, o)
 			if err != nil {
 				return err
@@ -58,6 +62,7 @@ func (a *app) labUpVerb() *cobra.Command {
 	}
 	cmd.Flags().IntVar(&o.Nodes, "nodes", 3, "how many nodes")
 	cmd.Flags().StringVar(&o.Durability, "durability", "quorum", "quorum or async")
+	cmd.Flags().BoolVar(&another, "another", false, "though one is up; the other verbs then need --id")
 	return cmd
 }
 

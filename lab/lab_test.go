@@ -216,7 +216,7 @@ func TestTimeline(t *testing.T) {
 	if want := []Step{{"silent", 450}, {"promoted", 700}, {"first write", 900}}; !slices.Equal(steps, want) {
 		t.Errorf("steps %v, want %v", steps, want)
 	}
-	if want := []string{"primary-silent"}; !slices.Equal(rules, want) {
+	if want := []Step{{"primary-silent", 500}}; !slices.Equal(rules, want) {
 		t.Errorf("rules %v, want %v", rules, want)
 	}
 	// And what is kept can be computed again.

@@ -64,7 +64,7 @@ var decided = regexp.MustCompile(`^decided: rule=(\S+) verdict=(\S+)`)
 
 // timeline puts together the steps of the failover after t, from what the leader told, from the new primary's log, and
 // from what clients saw, and the rules that decided.
-func timeline(t Trial, after State, log []logLine, f history.Figures) (steps []Step, rules []string) {
+func timeline(t Trial, after State, log []logLine, f history.Figures) (steps, rules []Step) {
 	since := func(at int64) float64 { return float64((at-t.Fault)/int64(10*time.Microsecond)) / 100 }
 	for _, p := range after.Phases {
 		if p.Epoch == t.EpochBefore && int64(p.At) >= t.Fault {
@@ -77,8 +77,8 @@ func timeline(t Trial, after State, log []logLine, f history.Figures) (steps []S
 			promoted = true
 			steps = append(steps, Step{"promoted", since(r.at)})
 		}
-		if m := decided.FindStringSubmatch(r.text); m != nil && m[1] != "healthy" && !slices.Contains(rules, m[1]) {
-			rules = append(rules, m[1])
+		if m := decided.FindStringSubmatch(r.text); m != nil && m[1] != "healthy" && !hasStep(rules, m[1]) {
+			rules = append(rules, Step{m[1], since(r.at)})
 		}
 	}
 	if f.FirstAckNew != nil {
@@ -86,6 +86,10 @@ func timeline(t Trial, after State, log []logLine, f history.Figures) (steps []S
 	}
 	slices.SortStableFunc(steps, func(a, b Step) int { return cmp.Compare(a.MS, b.MS) })
 	return steps, rules
+}
+
+func hasStep(steps []Step, name string) bool {
+	return slices.ContainsFunc(steps, func(s Step) bool { return s.Name == name })
 }
 
 // meaning explains a step to who sees it for the first time.
@@ -115,7 +119,11 @@ func (l *Lab) Tell(t Trial) {
 	for _, s := range t.Steps {
 		l.say("  %6.0f ms  %-11s %s", s.MS, s.Name, meaning(s.Name))
 	}
-	if len(t.Rules) > 0 {
-		l.say("  rules: %s", strings.Join(t.Rules, ", "))
+	var rules []string
+	for _, r := range t.Rules {
+		rules = append(rules, fmt.Sprintf("%s %.0f ms", r.Name, r.MS))
+	}
+	if len(rules) > 0 {
+		l.say("  rules that decided: %s", strings.Join(rules, ", "))
 	}
 }
