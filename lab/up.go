@@ -273,7 +273,7 @@ func giveToPostgres(dir string) error {
 	}
 	u, err := user.Lookup("postgres")
 	if err != nil {
-		return fmt.Errorf("Postgres does not run as root: %w: apt-get install postgresql-15", err)
+		return fmt.Errorf("find a user for Postgres, which does not run as root: %w (apt-get install postgresql-15)", err)
 	}
 	uid, errUID := strconv.Atoi(u.Uid)
 	gid, errGID := strconv.Atoi(u.Gid)
