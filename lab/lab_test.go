@@ -213,7 +213,7 @@ func TestTimeline(t *testing.T) {
 	}
 	after := State{Phases: []Phase{{1, "silent", time.Duration(boot + 450_000_000)}, {1, "asked", time.Duration(boot - 5)}, {2, "silent", time.Duration(boot + 1)}}}
 	steps, rules := timeline(tr, after, lines, computeOf(tr, read))
-	if want := []Step{{"silent", 450}, {"promoted", 700}, {"first write", 900}}; !slices.Equal(steps, want) {
+	if want := []Step{{"silent", 450}, {"promoted", 700}, {"first try", 800}, {"first write", 900}}; !slices.Equal(steps, want) {
 		t.Errorf("steps %v, want %v", steps, want)
 	}
 	if want := []Step{{"primary-silent", 500}}; !slices.Equal(rules, want) {

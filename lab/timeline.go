@@ -81,6 +81,9 @@ func timeline(t Trial, after State, log []logLine, f history.Figures) (steps, ru
 			rules = append(rules, Step{m[1], since(r.at)})
 		}
 	}
+	if f.FirstTryNew != nil {
+		steps = append(steps, Step{"first try", *f.FirstTryNew})
+	}
 	if f.FirstAckNew != nil {
 		steps = append(steps, Step{"first write", *f.FirstAckNew})
 	}
@@ -107,6 +110,8 @@ func meaning(step string) string {
 		return "the log names the new primary"
 	case "promoted":
 		return "its Postgres has left recovery"
+	case "first try":
+		return "a client found it and sent a commit"
 	case "first write":
 		return "a client's commit was acknowledged by it and by a standby"
 	}

@@ -45,6 +45,7 @@ type Run struct {
 // Figures are what Run comes to. Times are milliseconds relative to the fault; nil: it did not happen.
 type Figures struct {
 	WriteGap    float64
+	FirstTryNew *float64 // when a client first sent a write to another node than the old primary
 	FirstAckNew *float64
 	OldAck      *float64
 	Lost        int
@@ -83,6 +84,11 @@ func Compute(r Run) Figures {
 	if w, ok := oldest(r, func(w Write) bool { return !w.Prober && w.Node != r.Old && w.End > r.Fault }); ok {
 		at := ms(w.End - r.Fault)
 		f.FirstAckNew = &at
+	}
+	for _, w := range r.Writes {
+		if at := ms(w.Start - r.Fault); !w.Prober && w.Node != r.Old && at > 0 && (f.FirstTryNew == nil || at < *f.FirstTryNew) {
+			f.FirstTryNew = &at
+		}
 	}
 	f.Overlap = overlap(r)
 	return f

@@ -80,6 +80,10 @@ func TestCompute(t *testing.T) {
 				}
 			}
 			same("first ack on the new one", got.FirstAckNew, c.want.FirstAckNew)
+			if c.want.FirstAckNew != nil {
+				same("first try on the new one", got.FirstTryNew, num(*c.want.FirstAckNew-2))
+			}
+			got.FirstTryNew = nil
 			same("last ack on the old one", got.OldAck, c.want.OldAck)
 			got.FirstAckNew, got.OldAck, c.want.FirstAckNew, c.want.OldAck = nil, nil, nil, nil
 			if got != c.want {
