@@ -31,6 +31,7 @@ func Rules() []Rule {
 		{"wait-lease", "A majority has sealed; what is left of its last vouches must run out.", leaseMayRun, thenWaitLease},
 		{"wait-positions", "Standbys that are alive have not all told the end of their WAL.", positionsPending, thenSeal},
 		{"best-standby", "The old lease has certainly ended and this standby holds every acknowledged commit.", standbyQualifies, thenAppoint},
+		{"restart-soon", "No standby qualifies; the released primary was started again several times within a minute: wait before the next try.", restartSoon, thenRestartSoon},
 		{"restart-in-place", "No standby qualifies; the released primary holds everything and can start again.", restartable, thenReappoint},
 		{"nobody-qualifies", "Nobody here is known to hold every acknowledged commit: stay read-only until a node returns.", replacing, thenStuck},
 		{"switchover-void", "The requested switchover cannot be carried out.", wishVoid, thenEndWish},

@@ -98,7 +98,6 @@ func exhaustiveState() fsm.State {
 func compose(s fsm.State, p primaryCase, standbys map[fsm.NodeID]standbyCase) View {
 	v := baseView()
 	v.State = s
-	v.SealingFor = 300 * time.Millisecond
 	r := Report{Node: "n1", Epoch: 7, Rev: p.rev, Run: p.run, Timeline: 3, Flush: 0x5000, Restartable: p.restartable}
 	if p.released != 0 {
 		r.Released = &fsm.Release{Epoch: 7, Node: "n1", Timeline: 3, FinalLSN: p.released}
@@ -114,6 +113,7 @@ func compose(s fsm.State, p primaryCase, standbys map[fsm.NodeID]standbyCase) Vi
 		}
 		if c.seal != nil {
 			v.Seals[id] = *c.seal
+			v.SealingFor = 300 * time.Millisecond
 		}
 		if c.position != nil {
 			v.Positions[id] = *c.position

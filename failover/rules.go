@@ -44,9 +44,9 @@ func thenStuckOnResume(f *facts) Decision {
 
 // backoffLeft is how much longer automatic failover holds still: nothing after the first, then 1, 2, 4 ... 30 s counted from
 // the newest (DETAILS 10). A release is no exception, a re-appointment is not counted.
-func (f *facts) backoffLeft() time.Duration {
+func backoffLeft(ages []time.Duration) time.Duration {
 	n := 0
-	for _, age := range f.Appointed {
+	for _, age := range ages {
 		if age < backoffWindow {
 			n++
 		}
@@ -55,13 +55,15 @@ func (f *facts) backoffLeft() time.Duration {
 		return 0
 	}
 	wait := min(time.Second<<min(n-2, 5), backoffMax)
-	return max(0, wait-f.Appointed[0])
+	return max(0, wait-ages[0])
 }
 
-func backingOff(f *facts) bool { return replacing(f) && len(f.Seals) == 0 && f.backoffLeft() > 0 }
+func backingOff(f *facts) bool {
+	return replacing(f) && len(f.Seals) == 0 && backoffLeft(f.Appointed) > 0
+}
 
 func thenBackOff(f *facts) Decision {
-	left := f.backoffLeft()
+	left := backoffLeft(f.Appointed)
 	return Decision{Verdict: Waiting, Do: Nothing{}, Again: left, Because: []string{
 		fmt.Sprintf("%d failovers within the last minute, the newest %s ago; next one in %s", len(f.Appointed), f.Appointed[0].Round(time.Millisecond), left.Round(time.Millisecond)),
 	}}
@@ -116,8 +118,8 @@ func sealedButAlive(f *facts) bool {
 		return false
 	}
 	run := f.Seen[f.State.Primary].Report.Run
-	if run != RunRunning && run != RunFrozen && run != RunStarting {
-		return false
+	if run != RunRunning && run != RunFrozen && run != RunStarting && f.EpochAge < releaseComes {
+		return false // Its Postgres is down: its release, which lets others serve, may be on the way.
 	}
 	return len(f.sealers()) > 0
 }
@@ -196,7 +198,7 @@ func positionsPending(f *facts) bool {
 	if f.released == nil && !(f.silent && f.sealsDone) {
 		return false
 	}
-	if f.best != nil && f.SealingFor > positionsBox {
+	if f.best != nil && f.SealingFor > positionsBox || restartable(f) && f.SealingFor > restartBox {
 		return false
 	}
 	for id, m := range f.State.Members {
@@ -245,6 +247,17 @@ func thenAppoint(f *facts) Decision {
 // restartable: a released primary that can start again is appointed again only when no other node qualifies (DETAILS 10).
 func restartable(f *facts) bool {
 	return f.released != nil && f.primaryFresh && f.Seen[f.State.Primary].Report.Restartable
+}
+
+// restartSoon holds while a released primary that nobody can replace waits for its next try: one that fails at once would
+// otherwise seal and detach every standby several times a second.
+func restartSoon(f *facts) bool { return restartable(f) && backoffLeft(f.Reappointed) > 0 }
+
+func thenRestartSoon(f *facts) Decision {
+	left := backoffLeft(f.Reappointed)
+	return Decision{Verdict: Waiting, Do: Nothing{}, Again: left, Because: []string{
+		fmt.Sprintf("%s was appointed again %d times within the last minute; next try in %s", f.name(f.State.Primary), len(f.Reappointed), left.Round(time.Millisecond)),
+	}}
 }
 
 func thenStuck(f *facts) Decision {

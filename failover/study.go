@@ -14,6 +14,12 @@ const (
 	// are known: a more advanced one that is not waited for would diverge and need a new copy. Several times what a
 	// detach takes, small beside failover_after.
 	positionsBox = 250 * time.Millisecond
+	// restartBox is how long a released primary that could start again waits for the positions of standbys that are alive:
+	// one that beats and does not answer must not keep it down.
+	restartBox = 2 * time.Second
+	// releaseComes is how long a primary whose Postgres is down gets to say that it released, before a sealed epoch is given
+	// to it again.
+	releaseComes = 2 * time.Second
 	// beatsFresh is how many beat intervals old a report may be and still count as present.
 	beatsFresh = 3
 	// switchoverLag is how far behind, in bytes, a candidate may be when the primary is told to hand over: what is left

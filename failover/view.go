@@ -94,15 +94,17 @@ type View struct {
 	Seals     map[fsm.NodeID]Sealed       // for State.Epoch
 	Positions map[fsm.NodeID]fsm.Position // detached for State.Epoch
 	// Failed says why a node gave no position though it was asked, e.g. "cloning".
-	Failed     map[fsm.NodeID]string
-	CaughtUp   map[fsm.NodeID]bool // raft followers that could take over leadership
-	Appointed  []time.Duration     // ages of the recent Appoints of another node, newest first
-	SealingFor time.Duration       // since this leader first sent a seal for State.Epoch; 0: it has not
-	WishAge    time.Duration       // since this leader first saw State.Wish
-	EpochAge   time.Duration       // since this leader first saw State.Epoch
-	BeatEvery  time.Duration
-	FirstNode  fsm.NodeID // the bootstrapper: initialises the first primary
-	LeadingFor time.Duration
+	Failed    map[fsm.NodeID]string
+	CaughtUp  map[fsm.NodeID]bool // raft followers that could take over leadership
+	Appointed []time.Duration     // ages of the recent Appoints of another node, newest first
+	// Reappointed are the ages of the recent Appoints of the same node, newest first.
+	Reappointed []time.Duration
+	SealingFor  time.Duration // since this leader first sent a seal for State.Epoch; 0: it has not
+	WishAge     time.Duration // since this leader first saw State.Wish
+	EpochAge    time.Duration // since this leader first saw State.Epoch
+	BeatEvery   time.Duration
+	FirstNode   fsm.NodeID // the bootstrapper: initialises the first primary
+	LeadingFor  time.Duration
 }
 
 // Verdict is what the leader concluded.

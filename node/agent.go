@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -16,6 +15,14 @@ import (
 // (DETAILS 31).
 const patience = 2 * time.Second
 
+const (
+	// openPatience is the same for data that can't be opened at all.
+	openPatience = 10 * time.Second
+	// examineTries is how often the end of the log is looked for before a release goes without it.
+	examineTries = 3
+	membersRetry = 5 * time.Second
+)
+
 // agent is the loop that brings the local Postgres to what the cluster agreed: observe, report, one step, again. Events
 // only wake it; what it does follows from what it then reads.
 type agent struct {
@@ -23,10 +30,15 @@ type agent struct {
 	have      pgctl.Status
 	seenAt    time.Duration
 	lastStep  pgctl.Step
+	lastRun   pg.RunState
+	sameSince time.Duration // since when the kind of step and the run state are what they are
 	leaseFrom time.Duration // since when the lease of leaseOf is held without a break
 	leaseOf   fsm.Epoch
-	readerAt  time.Duration // since when Postgres answers as a standby, 0 while it does not
-	shutFor   string        // id of the wish for which the checkpoint before the shutdown is done
+	readerAt  time.Duration  // since when Postgres answers as a standby, 0 while it does not
+	gaveUp    fsm.Epoch      // the epoch that this node gave up, 0 for none
+	members   []pgctl.Member // as Postgres was told
+	membersAt time.Duration  // not before this are they told again
+	handover  handover
 	failures  int
 }
 
@@ -76,7 +88,7 @@ func (a *agent) say() {
 	}
 	r := report(a.have, own{
 		self: a.cluster.Self(), state: state, leaseLive: live, held: held,
-		released: a.records.Released(), promise: a.records.Promised(state.Rev),
+		released: a.records.Released(), promise: a.records.Promised(state.Rev), ending: a.ending.Load(),
 	})
 	before := a.last.set(a.have, r, a.seenAt)
 	a.cluster.SetReport(r)
@@ -88,25 +100,25 @@ func (a *agent) say() {
 // act takes the one next step. It returns true when it did something, so that the result is looked at right away.
 func (a *agent) act(ctx context.Context) bool {
 	state := a.cluster.State()
-	if a.tellMembers(ctx, state) {
-		return true
+	a.tellMembers(ctx, state)
+	if a.servesUnrecorded(state) {
+		return a.attempt("record serving", "it was appointed again while it served", func() error { return a.records.Serve(state.Epoch) })
 	}
 	if a.releaseDue(state) {
 		return a.attempt("release", "Postgres does not run any more in the epoch it served", func() error { return a.release(ctx, state) })
 	}
-	if handingOver(state, a.cluster.Self()) && a.have.Run == pg.RunPrimary && a.shutFor != state.Wish.ID {
-		return a.attempt("checkpoint", "a switchover was approved", func() error { return a.checkpoint(ctx, state.Wish.ID) })
+	handOver := a.readyToHandOver(ctx, state)
+	if a.givesUp(state) && a.gaveUp != state.Epoch {
+		a.gaveUp = state.Epoch
+		a.log.Warn("giving the epoch up: another node may do better", "epoch", state.Epoch, "run", string(a.have.Run), "step", string(a.lastStep.Kind), "because", a.lastStep.Because)
 	}
 	goal, raise := a.syncGoal(state)
 	w := want(situation{
-		self: a.cluster.Self(), state: state, leaseLive: a.fence.live(state.Epoch, guard.Now()),
-		sealed: a.sealed(), released: a.records.ReleasedEpoch(), giveUp: a.givesUp(state), sync: goal,
+		self: a.cluster.Self(), state: state, leaseLive: a.fence.live(state.Epoch, guard.Now()), sealed: a.sealed(),
+		released: a.records.ReleasedEpoch(), giveUp: a.gaveUp == state.Epoch && state.Epoch > 0, handOver: handOver, ending: a.ending.Load(), sync: goal,
 	})
 	step := pgctl.Next(w, a.have)
-	if step.Kind != a.lastStep.Kind || step.Because != a.lastStep.Because {
-		a.log.Info("next step", "step", string(step.Kind), "because", step.Because, "epoch", w.Epoch, "role", string(w.Role), "run", string(a.have.Run))
-	}
-	a.lastStep = step
+	a.noteStep(step, w)
 	switch step.Kind {
 	case pgctl.Nothing:
 		a.failures = 0
@@ -115,6 +127,17 @@ func (a *agent) act(ctx context.Context) bool {
 		return false
 	}
 	return a.attempt(string(step.Kind), step.Because, func() error { return a.do(ctx, step) })
+}
+
+// noteStep logs a change of the next step and remembers since when it is the same.
+func (a *agent) noteStep(step pgctl.Step, w pgctl.Want) {
+	if step.Kind != a.lastStep.Kind || step.Because != a.lastStep.Because {
+		a.log.Info("next step", "step", string(step.Kind), "because", step.Because, "epoch", w.Epoch, "role", string(w.Role), "run", string(a.have.Run))
+	}
+	if step.Kind != a.lastStep.Kind || a.have.Run != a.lastRun {
+		a.sameSince = guard.Now()
+	}
+	a.lastStep, a.lastRun = step, a.have.Run
 }
 
 // attempt runs one action and, when it fails, says so and slows down instead of spinning.
@@ -143,16 +166,37 @@ func (a *agent) settled(ctx context.Context, state fsm.State, raise *fsm.SyncRul
 	return false
 }
 
-// givesUp says that this node was appointed, and for all its patience held the lease and had a standby that answers, and
-// still could not promote it.
+// servesUnrecorded: the epoch went up under a serving Postgres, which from now on must be released if it goes down.
+func (a *agent) servesUnrecorded(state fsm.State) bool {
+	return state.Epoch > 0 && state.Primary == a.cluster.Self() && a.have.Run == pg.RunPrimary &&
+		a.records.Served() < state.Epoch && a.fence.live(state.Epoch, guard.Now())
+}
+
+// givesUp says that this node was appointed, holds the lease, and makes no progress towards serving: a standby that it
+// can't promote, a log that ends before what it was elected for, or data that it can't open. A server that is starting
+// may replay for long and is left alone.
 func (a *agent) givesUp(state fsm.State) bool {
-	if state.Primary != a.cluster.Self() || a.records.Served() >= state.Epoch {
+	if state.Epoch == 0 || state.SystemID == 0 || state.Primary != a.cluster.Self() || !a.fence.live(state.Epoch, guard.Now()) {
 		return false
 	}
-	if a.readerAt == 0 || !a.fence.live(state.Epoch, guard.Now()) {
-		return false
+	if lostWhatElectedIt(state, a.have) {
+		return true
 	}
-	return guard.Now()-max(a.leaseFrom, a.readerAt) > patience
+	now := guard.Now()
+	switch a.have.Run {
+	case pg.RunStandby:
+		return a.readerAt > 0 && !a.have.Promoting && now-max(a.leaseFrom, a.readerAt) > patience
+	case pg.RunAbsent, pg.RunStopped:
+		return now-max(a.leaseFrom, a.sameSince) > openPatience
+	}
+	return false
+}
+
+// lostWhatElectedIt: the log of an appointed node, not yet promoted, ends before the position for which it was elected,
+// as after a loss of power that took what was not flushed. Somebody else may have what is missing.
+func lostWhatElectedIt(state fsm.State, have pgctl.Status) bool {
+	last := state.Lineage[len(state.Lineage)-1]
+	return !last.Promoted && have.Position != nil && have.Position.Timeline < last.Timeline && have.Position.LSN < last.SwitchLSN
 }
 
 // releaseDue says that this node is primary of an epoch that it opened Postgres for, or gave up, and nothing runs: it
@@ -161,51 +205,46 @@ func (a *agent) releaseDue(state fsm.State) bool {
 	if state.Epoch == 0 || state.Primary != a.cluster.Self() || a.records.ReleasedEpoch() >= state.Epoch {
 		return false
 	}
-	if a.have.Run != pg.RunStopped || a.have.Clone != nil {
-		return false
-	}
-	return a.records.Served() >= state.Epoch || a.lastStep.Kind == pgctl.Stop
+	down := a.have.Run == pg.RunStopped || a.have.Run == pg.RunAbsent
+	return down && (a.records.Served() >= state.Epoch || a.gaveUp == state.Epoch)
 }
 
-// release tells the end of the log, durably says that this epoch is over here, and beats it to everybody.
+// release tells the end of the log, durably says that this epoch is over here, and beats it to everybody. A log whose end
+// can't be found is released without one: the position then counts for nothing, but nobody has to wait.
 func (a *agent) release(ctx context.Context, state fsm.State) error {
-	if a.have.Position == nil {
-		if _, err := a.postgres.Examine(ctx); err != nil {
+	rel := fsm.Release{Epoch: state.Epoch, Node: a.cluster.Self()}
+	if a.have.Position == nil && a.have.Run == pg.RunStopped && a.have.Clone == nil {
+		if _, err := a.postgres.Examine(ctx); err != nil && a.failures < examineTries {
 			return err
 		}
 		a.observe(ctx)
-		if a.have.Position == nil {
-			return errors.New("the end of the log is not known")
-		}
 	}
-	rel := fsm.Release{Epoch: state.Epoch, Node: a.cluster.Self(), Timeline: a.have.Position.Timeline, FinalLSN: a.have.Position.LSN}
+	if p := a.have.Position; p != nil {
+		rel.Timeline, rel.FinalLSN = p.Timeline, p.LSN
+	}
 	if err := a.records.Release(rel); err != nil {
 		return err
 	}
 	a.cluster.Released(rel)
+	a.fence.Release(rel.Epoch)
 	a.log.Info("released", "epoch", rel.Epoch, "timeline", rel.Timeline, "final_lsn", rel.FinalLSN.String(), "died", a.have.Died)
 	a.say()
 	return nil
 }
 
-// checkpoint makes the shutdown that follows short, while clients still write.
-func (a *agent) checkpoint(ctx context.Context, wish string) error {
-	if err := a.postgres.Checkpoint(ctx); err != nil {
-		return err
-	}
-	a.shutFor = wish
-	return nil
-}
-
-// tellMembers lets Postgres know who may replicate from here, when that changed.
-func (a *agent) tellMembers(ctx context.Context, state fsm.State) bool {
+// tellMembers lets Postgres know who may replicate from here, when that changed. Names that can't be looked up now are
+// tried again after a while.
+func (a *agent) tellMembers(ctx context.Context, state fsm.State) {
 	members := replicas(state, a.cluster.Self())
-	if slices.Equal(members, a.members) || len(members) == 0 {
-		return false
+	if slices.Equal(members, a.members) || len(members) == 0 || guard.Now() < a.membersAt {
+		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, statusBox)
+	defer cancel()
 	if err := a.postgres.SetMembers(ctx, members); err != nil {
 		a.log.Warn("members not fully known to Postgres", "error", err)
+		a.membersAt = guard.Now() + membersRetry
+		return
 	}
 	a.members = members
-	return true
 }

@@ -42,11 +42,13 @@ func (v view) Local() api.Local {
 	l.Age = now - at
 	epoch, deadline := v.n.fence.Held()
 	state := v.n.cluster.State()
-	if fsm.Epoch(epoch) == state.Epoch && deadline > now && state.Primary == v.Self() {
+	released := v.n.records.ReleasedEpoch() >= state.Epoch
+	if fsm.Epoch(epoch) == state.Epoch && deadline > now && state.Primary == v.Self() && !released {
 		l.LeaseLeft = deadline - now
 	}
 	record := v.n.guard.Record()
-	l.Serving = l.LeaseLeft > 0 && rep.Serving == state.Epoch && record.State == guard.StateRunning && v.n.records.ReleasedEpoch() < state.Epoch
+	l.Serving = l.LeaseLeft > 0 && rep.Serving == state.Epoch && record.State == guard.StateRunning &&
+		record.Verdict == guard.VerdictServe && !v.n.closing.Load()
 	l.Streaming = have.Run == pg.RunStandby && have.Receiver == "streaming"
 	l.ReplayPaused = have.ReplayPaused
 	l.ServerVersion, l.PostmasterStart, l.ReplayTimestamp = have.ServerVersion, have.Started, have.ReplayedAt

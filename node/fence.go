@@ -8,6 +8,10 @@ import (
 	"github.com/quorate/quorate/pgctl/guard"
 )
 
+// guardLate is how old the guard's last tick may be: four ticks of 25 ms would be a hiccup, ten are a guard that can't
+// enforce a deadline (DETAILS 11).
+const guardLate = 250 * time.Millisecond
+
 // guardRecord is the part of guard.Client that carries the lease.
 type guardRecord interface {
 	Record() guard.View
@@ -25,18 +29,23 @@ type fence struct {
 	mu       sync.Mutex
 	epoch    fsm.Epoch
 	deadline time.Duration // lease end less the margin, on the guard's clock
+	barred   fsm.Epoch     // no epoch below this is ever served again
 }
 
 // Lease takes an extension. It is called from the goroutine that counted the last vouch and does not block.
 func (f *fence) Lease(epoch fsm.Epoch, until time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if epoch < f.epoch {
+	if epoch < f.epoch || epoch < f.barred {
 		return
 	}
 	f.epoch, f.deadline = epoch, until-f.margin
 	v := f.guard.Record()
 	alive := v.State == guard.StateRunning || v.State == guard.StateFrozen
+	if guard.Now()-v.Tick > guardLate {
+		f.deadline = 0 // Nobody would enforce it: what is not extended ends by itself, where it still can.
+		return
+	}
 	if alive && v.Verdict == guard.VerdictServe && sameTenure(f.state(), fsm.Epoch(v.Epoch), epoch, f.self) {
 		f.guard.Set(guard.VerdictServe, uint64(epoch), f.deadline)
 	}
@@ -46,8 +55,22 @@ func (f *fence) Lease(epoch fsm.Epoch, until time.Duration) {
 func (f *fence) Higher(epoch fsm.Epoch) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.barred = max(f.barred, epoch)
+	if f.epoch < epoch {
+		f.deadline = 0
+	}
 	if v := f.guard.Record(); v.Verdict == guard.VerdictServe && fsm.Epoch(v.Epoch) < epoch {
 		f.guard.Set(guard.VerdictStop, v.Epoch, 0)
+	}
+}
+
+// Release forgets the lease of epoch, which this node has released.
+func (f *fence) Release(epoch fsm.Epoch) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.barred = max(f.barred, epoch+1)
+	if f.epoch <= epoch {
+		f.deadline = 0
 	}
 }
 

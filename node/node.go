@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -51,7 +52,8 @@ type Node struct {
 	fence    *fence
 	records  *records
 	last     observation
-	members  []pgctl.Member // as Postgres was told, by the agent alone
+	ending   atomic.Bool // an orderly end was asked for: Postgres shall be shut down
+	closing  atomic.Bool // Postgres is being stopped at this moment
 	wake     chan struct{}
 	stop     chan struct{} // closed by the API's stop request
 	// fenceKind says how the guard fences, cgroup or signals, for people.

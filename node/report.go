@@ -17,6 +17,7 @@ type own struct {
 	leaseLive bool
 	released  *fsm.Release
 	promise   *fsm.Promise
+	ending    bool   // the daemon was asked to end in order
 	held      string // why the agent can't go on, empty if it can
 }
 
@@ -45,7 +46,7 @@ func report(have pgctl.Status, o own) failover.Report {
 		r.Streaming = streaming(have, ids)
 	}
 	released := o.released != nil && o.released.Epoch >= o.state.Epoch
-	r.Restartable = released && have.Run == pg.RunStopped && have.Dir.Problem == "" && have.Dir.Mismatch == "" && have.Clone == nil
+	r.Restartable = released && !o.ending && have.Run == pg.RunStopped && have.Dir.Problem == "" && have.Dir.Mismatch == "" && have.Clone == nil
 	r.Healthy = o.held == "" && r.Run == failover.RunRunning
 	return r
 }

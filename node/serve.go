@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/pgctl/guard"
 	"github.com/quorate/quorate/transport"
 )
@@ -31,6 +32,7 @@ func (n *Node) serve(ctx context.Context, secrets []transport.Secret) error {
 			return
 		}
 		go n.forwardGuard(ctx)
+		go n.watchGuard(ctx)
 		(&agent{Node: n}).run(ctx)
 	}()
 	go n.stopWhenAsked(ctx, cancel)
@@ -48,7 +50,8 @@ func (n *Node) serve(ctx context.Context, secrets []transport.Secret) error {
 
 var errStopped = errors.New("an orderly end was asked for")
 
-// stopWhenAsked hands the primary over and then ends Run.
+// stopWhenAsked hands the primary over, has the agent shut Postgres down while the cluster still hears this node, and then
+// ends Run.
 func (n *Node) stopWhenAsked(ctx context.Context, cancel context.CancelCauseFunc) {
 	select {
 	case <-ctx.Done():
@@ -60,7 +63,34 @@ func (n *Node) stopWhenAsked(ctx context.Context, cancel context.CancelCauseFunc
 	if err := n.handOver(ctx); err != nil {
 		n.log.Warn("nobody took over; shutting down all the same", "error", err)
 	}
+	n.ending.Store(true)
+	n.poke()
+	n.awaitDown(ctx)
 	cancel(errStopped)
+}
+
+// awaitDown waits until the agent has shut Postgres down and, if this node is primary, released the epoch.
+func (n *Node) awaitDown(ctx context.Context) {
+	if n.postgres == nil {
+		return
+	}
+	ctx, stop := context.WithTimeout(ctx, 2*fastStopBox)
+	defer stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		have, _, _ := n.last.get()
+		state := n.cluster.State()
+		down := have.Run == pg.RunStopped || have.Run == pg.RunAbsent
+		if down && (state.Primary != n.cluster.Self() || n.records.ReleasedEpoch() >= state.Epoch) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // handOver asks for a switchover if this node is primary and waits until another one is.
@@ -120,6 +150,35 @@ func (n *Node) forwardGuard(ctx context.Context) {
 			}
 			n.poke()
 		}
+	}
+}
+
+// watchGuard looks whether the guard still can enforce a deadline. One that does not tick is killed with all it guards,
+// because nobody else would end a Postgres whose lease is over (DETAILS 11).
+func (n *Node) watchGuard(ctx context.Context) {
+	tick := time.NewTicker(guardLate / 5)
+	defer tick.Stop()
+	late := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if v := n.guard.Record(); guard.Now()-v.Tick <= guardLate {
+			late = 0
+			continue
+		}
+		// Twice: this process, not the guard, may have been the one that was held up.
+		if late++; late < 2 {
+			continue
+		}
+		n.log.Error("the guard does not tick; killing it and Postgres", "limit", guardLate.String())
+		if err := n.guard.Kill(); err != nil {
+			n.log.Error("killing what the guard left", "error", err)
+		}
+		n.exit("the guard hung and was killed with its Postgres")
+		return
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/pgctl"
+	"github.com/quorate/quorate/pgctl/guard"
 )
 
 // Boxes of what waits for Postgres.
@@ -33,12 +34,42 @@ func (a *agent) do(ctx context.Context, s pgctl.Step) error {
 			return err
 		}
 	}
+	if s.Kind == pgctl.Stop {
+		a.closing.Store(true)
+		defer a.closing.Store(false)
+	} else if s.Kind != pgctl.StartReader && s.Kind != pgctl.StartWriter && s.Kind != pgctl.Init {
+		var done func()
+		ctx, done = a.whileItRuns(ctx)
+		defer done()
+	}
 	_, err := a.postgres.Do(ctx, s)
 	if err != nil && s.Kind == pgctl.Stop && s.Stop == pgctl.StopFast {
 		a.log.Warn("fast shutdown did not end, killing", "error", err)
 		return a.postgres.Kill(ctx)
 	}
 	return err
+}
+
+// whileItRuns ends a step on a running server as soon as that server is frozen, killed or gone: there is nothing left for
+// the step to wait for, and what happened must be acted on at once. The caller calls done.
+func (a *agent) whileItRuns(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	if a.guard.Record().State != guard.StateRunning {
+		return ctx, cancel
+	}
+	go func() {
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for a.guard.Record().State == guard.StateRunning {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+		}
+		cancel()
+	}()
+	return ctx, cancel
 }
 
 // reportPromotion corrects the predicted timeline of the present epoch by the real one.

@@ -57,6 +57,8 @@ const promiseBox = 5 * time.Second
 func (a *agent) promise(ctx context.Context, state fsm.State, rule fsm.SyncRule) error {
 	ctx, cancel := context.WithTimeout(ctx, promiseBox)
 	defer cancel()
+	ctx, done := a.whileItRuns(ctx)
+	defer done()
 	self := a.cluster.Self()
 	if err := a.postgres.SetSync(ctx, enforced(state, rule, self)); err != nil {
 		return fmt.Errorf("bring the rule into force: %w", err)

@@ -18,6 +18,8 @@ type situation struct {
 	sealed    fsm.Epoch // highest epoch that this node has sealed
 	released  fsm.Epoch // highest epoch that this node has released
 	giveUp    bool      // it was appointed and makes no progress: stop, so that it can release
+	handOver  bool      // the switchover away from this node may go ahead now
+	ending    bool      // the daemon was asked to end in order
 	sync      pgctl.Sync
 }
 
@@ -32,6 +34,10 @@ func want(s situation) pgctl.Want {
 		return w
 	}
 	w.Target, w.Final = target(s.state)
+	if s.ending {
+		w.Role, w.Stop = pgctl.RoleStopped, pgctl.StopFast
+		return w
+	}
 	if s.state.Primary != s.self {
 		w.Role = pgctl.RoleStandby
 		if s.sealed < s.state.Epoch {
@@ -42,7 +48,7 @@ func want(s situation) pgctl.Want {
 	switch {
 	case s.released >= s.state.Epoch || s.giveUp:
 		w.Role, w.Stop = pgctl.RoleStopped, pgctl.StopKill
-	case handingOver(s.state, s.self):
+	case s.handOver:
 		w.Role, w.Stop = pgctl.RoleStopped, pgctl.StopFast
 	default:
 		w.Role = pgctl.RolePrimary

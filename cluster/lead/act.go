@@ -83,9 +83,9 @@ func (l *Loop) seal(ctx context.Context, calls *sync.WaitGroup, id fsm.NodeID, e
 func (l *Loop) detach(ctx context.Context, calls *sync.WaitGroup, id fsm.NodeID, epoch fsm.Epoch) {
 	l.start(ctx, calls, call{"detach", id, epoch}, detachWithin, func(ctx context.Context) error {
 		p, err := l.voters.Detach(ctx, id, epoch)
-		l.record(func(time.Duration) {
+		l.record(func(now time.Duration) {
 			if err != nil {
-				l.ledger.noteRefusal(id, epoch, err)
+				l.ledger.noteRefusal(now, id, epoch, err)
 				return
 			}
 			l.ledger.notePosition(id, epoch, p)

@@ -13,6 +13,9 @@ import (
 // rememberAppoints is for how long an Appoint of another node is remembered; the longest back-off looks a minute back.
 const rememberAppoints = 2 * time.Minute
 
+// refusalHolds is for how long a node that gave no position is not asked again: what kept it may have passed.
+const refusalHolds = time.Second
+
 // received is an answer with the local instant it came in. Ages count from the receipt, never from an instant of the
 // sender: that is what makes the wait for a lease's end safe (lease.md rule 6).
 type received[T any] struct {
@@ -29,11 +32,12 @@ type ledger struct {
 	epochSince time.Duration
 	wish       string
 	wishSince  time.Duration
-	appointed  []time.Duration // instants, newest first
+	appointed  []time.Duration // instants of the Appoints of another node, newest first
+	again      []time.Duration // instants of the Appoints of the same node, newest first
 	answers    map[fsm.NodeID]received[lease.AskReply]
 	seals      map[fsm.NodeID]received[lease.SealReply]
 	positions  map[fsm.NodeID]fsm.Position
-	failed     map[fsm.NodeID]string
+	failed     map[fsm.NodeID]received[string]
 	sealing    time.Duration // when the first seal was sent; 0: none was
 	phases     []Phase       // of the present epoch, on the leader only
 	lastBeat   time.Duration // of the primary, when its silence was acted upon first
@@ -49,7 +53,7 @@ func (l *ledger) clear() {
 	l.answers = make(map[fsm.NodeID]received[lease.AskReply])
 	l.seals = make(map[fsm.NodeID]received[lease.SealReply])
 	l.positions = make(map[fsm.NodeID]fsm.Position)
-	l.failed = make(map[fsm.NodeID]string)
+	l.failed = make(map[fsm.NodeID]received[string])
 	l.sealing = 0
 }
 
@@ -60,15 +64,17 @@ func (l *ledger) observe(now time.Duration, s fsm.State) {
 		return
 	}
 	if s.Epoch > l.epoch {
-		if l.primary != "" && s.Primary != l.primary {
+		switch l.primary {
+		case "":
+		case s.Primary:
+			l.again = append([]time.Duration{now}, l.again...)
+		default:
 			l.appointed = append([]time.Duration{now}, l.appointed...)
 		}
 		l.epoch, l.primary, l.epochSince = s.Epoch, s.Primary, now
 		l.clear()
 	}
-	for n := len(l.appointed); n > 0 && now-l.appointed[n-1] > rememberAppoints; n-- {
-		l.appointed = l.appointed[:n-1]
-	}
+	l.appointed, l.again = recent(now, l.appointed), recent(now, l.again)
 	id := ""
 	if s.Wish != nil {
 		id = s.Wish.ID
@@ -76,6 +82,14 @@ func (l *ledger) observe(now time.Duration, s fsm.State) {
 	if id != l.wish {
 		l.wish, l.wishSince = id, now
 	}
+}
+
+// recent drops the instants that no back-off looks at any more.
+func recent(now time.Duration, instants []time.Duration) []time.Duration {
+	for n := len(instants); n > 0 && now-instants[n-1] > rememberAppoints; n-- {
+		instants = instants[:n-1]
+	}
+	return instants
 }
 
 // noteSealing remembers when the sealing of epoch began.
@@ -110,9 +124,9 @@ func (l *ledger) notePosition(node fsm.NodeID, epoch fsm.Epoch, p fsm.Position) 
 	}
 }
 
-func (l *ledger) noteRefusal(node fsm.NodeID, epoch fsm.Epoch, err error) {
+func (l *ledger) noteRefusal(now time.Duration, node fsm.NodeID, epoch fsm.Epoch, err error) {
 	if _, has := l.positions[node]; epoch == l.epoch && !has && errors.Is(err, ErrRefused) {
-		l.failed[node] = err.Error()
+		l.failed[node] = received[string]{err.Error(), now}
 	}
 }
 
@@ -127,9 +141,17 @@ func (l *ledger) fill(now time.Duration, v *failover.View) {
 		v.Seals[id] = failover.Sealed{Epoch: s.what.Epoch, Left: s.what.Left, Age: now - s.at}
 	}
 	v.Positions = maps.Clone(l.positions)
-	v.Failed = maps.Clone(l.failed)
+	v.Failed = make(map[fsm.NodeID]string, len(l.failed))
+	for id, f := range l.failed {
+		if now-f.at <= refusalHolds {
+			v.Failed[id] = f.what
+		}
+	}
 	for _, at := range l.appointed {
 		v.Appointed = append(v.Appointed, now-at)
+	}
+	for _, at := range l.again {
+		v.Reappointed = append(v.Reappointed, now-at)
 	}
 	v.EpochAge = now - l.epochSince
 	if l.wish != "" {

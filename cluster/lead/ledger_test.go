@@ -30,8 +30,8 @@ func TestFactsOfAnEpochEndWithIt(t *testing.T) {
 	l.noteAnswer(120*ms, "b", 7, lease.AskReply{VouchedAgo: time.Second})
 	l.noteSeal(130*ms, "b", 7, lease.SealReply{Epoch: 7, Left: 40 * ms})
 	l.notePosition("b", 7, fsm.Position{Node: "b", Detached: 7, LSN: 5})
-	l.noteRefusal("c", 7, fmt.Errorf("%w: cloning", ErrRefused))
-	l.noteRefusal("d", 7, errors.New("connection refused")) // no answer, so nothing is known
+	l.noteRefusal(0, "c", 7, fmt.Errorf("%w: cloning", ErrRefused))
+	l.noteRefusal(0, "d", 7, errors.New("connection refused")) // no answer, so nothing is known
 
 	s := at(7, "a")
 	s.Rev = 99 // a new revision of the same epoch
@@ -51,7 +51,7 @@ func TestFactsOfAnEpochEndWithIt(t *testing.T) {
 	l.noteAnswer(170*ms, "c", 7, lease.AskReply{})
 	l.noteSeal(170*ms, "c", 7, lease.SealReply{Epoch: 7})
 	l.notePosition("c", 7, fsm.Position{Node: "c", Detached: 7})
-	l.noteRefusal("c", 7, ErrRefused)
+	l.noteRefusal(0, "c", 7, ErrRefused)
 	l.noteSealing(170*ms, 7)
 	v = filled(l, 180*ms)
 	if len(v.Answers)+len(v.Seals)+len(v.Positions)+len(v.Failed) != 0 || v.SealingFor != 0 {
@@ -84,11 +84,23 @@ func TestPositionsMustBeTheNodesOwn(t *testing.T) {
 	if got := filled(l, 0).Positions; len(got) != 0 {
 		t.Errorf("taken: %v", got)
 	}
-	l.noteRefusal("b", 7, ErrRefused)
+	l.noteRefusal(0, "b", 7, ErrRefused)
 	l.notePosition("b", 7, fsm.Position{Node: "b", Detached: 7})
-	l.noteRefusal("b", 7, ErrRefused)
+	l.noteRefusal(0, "b", 7, ErrRefused)
 	if v := filled(l, 0); len(v.Positions) != 1 || len(v.Failed) != 0 {
 		t.Errorf("positions %v beside refusals %v", v.Positions, v.Failed)
+	}
+}
+
+func TestARefusalHoldsForAMoment(t *testing.T) {
+	l := newLedger(0)
+	l.observe(0, at(7, "a"))
+	l.noteRefusal(time.Second, "b", 7, ErrRefused)
+	if v := filled(l, time.Second+refusalHolds); len(v.Failed) != 1 {
+		t.Errorf("refusals %v, want the one of b", v.Failed)
+	}
+	if v := filled(l, time.Second+refusalHolds+1); len(v.Failed) != 0 {
+		t.Errorf("refusals %v, want none: b must be asked again", v.Failed)
 	}
 }
 
@@ -96,6 +108,9 @@ func TestReappointmentsAreNoFailovers(t *testing.T) {
 	l := newLedger(0)
 	for i, s := range []fsm.State{at(1, "a"), at(2, "a"), at(3, "b"), at(2, "a"), at(4, "a"), at(5, "a")} {
 		l.observe(time.Duration(i+1)*time.Second, s)
+	}
+	if got := filled(l, 10*time.Second).Reappointed; len(got) != 2 {
+		t.Errorf("re-appointments %v, want 2", got)
 	}
 	if got := filled(l, 10*time.Second).Appointed; len(got) != 2 || got[0] != 5*time.Second || got[1] != 7*time.Second {
 		t.Errorf("appointed %v, want 5s and 7s ago", got)
