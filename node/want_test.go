@@ -1,0 +1,148 @@
+package node
+
+import (
+	"testing"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/pg"
+	"github.com/quorate/quorate/pgctl"
+)
+
+func threeNodes(epoch fsm.Epoch, primary fsm.NodeID) fsm.State {
+	s := fsm.State{
+		ClusterID: "c", Epoch: epoch, Primary: primary, SystemID: 1, Rev: 5, Members: map[fsm.NodeID]fsm.Member{},
+		Sync:    fsm.SyncRule{Members: []fsm.NodeID{"1", "2", "3"}, Copies: 2},
+		Config:  fsm.Config{Settings: fsm.Settings{FailoverAfterMS: 1000, Durability: fsm.DurabilityQuorum}},
+		Lineage: []fsm.Lineage{{Epoch: 1, Node: "1", Timeline: 1, Promoted: true}},
+	}
+	for id, name := range map[fsm.NodeID]string{"1": "n1", "2": "n2", "3": "n3"} {
+		s.Members[id] = fsm.Member{ID: id, Name: name, Role: fsm.RoleData, Postgres: "10.0.0." + string(id) + ":5432"}
+	}
+	return s
+}
+
+// TestWant: each row is what agreement and this node's own promises make of Postgres.
+func TestWant(t *testing.T) {
+	paused := threeNodes(0, "")
+	for _, c := range []struct {
+		name string
+		s    situation
+		role pgctl.Role
+		up   string // whom it follows
+		stop pgctl.StopMode
+	}{
+		{"before anybody was appointed nothing is touched", situation{self: "1", state: paused}, pgctl.RoleNone, "", ""},
+		{"a stranger touches nothing", situation{self: "9", state: threeNodes(3, "1")}, pgctl.RoleNone, "", ""},
+		{"the appointed node is primary", situation{self: "1", state: threeNodes(3, "1")}, pgctl.RolePrimary, "", ""},
+		{"the others follow it", situation{self: "2", state: threeNodes(3, "1")}, pgctl.RoleStandby, "n1", ""},
+		{"a sealed standby follows nobody", situation{self: "2", state: threeNodes(3, "1"), sealed: 3}, pgctl.RoleStandby, "", ""},
+		{"after the next appointment it follows again", situation{self: "2", state: threeNodes(4, "3"), sealed: 3}, pgctl.RoleStandby, "n3", ""},
+		{"who released stays down", situation{self: "1", state: threeNodes(3, "1"), released: 3}, pgctl.RoleStopped, "", pgctl.StopKill},
+		{"an older release does not matter", situation{self: "1", state: threeNodes(3, "1"), released: 2}, pgctl.RolePrimary, "", ""},
+		{"who gives up stops, so that it can release", situation{self: "1", state: threeNodes(3, "1"), giveUp: true}, pgctl.RoleStopped, "", pgctl.StopKill},
+		{"who hands over shuts down in order", situation{self: "1", state: threeNodes(3, "1"), handOver: true}, pgctl.RoleStopped, "", pgctl.StopFast},
+		{"an orderly end shuts a standby down too", situation{self: "2", state: threeNodes(3, "1"), ending: true}, pgctl.RoleStopped, "", pgctl.StopFast},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := want(c.s)
+			if w.Role != c.role || w.Upstream.Name != c.up || w.Stop != c.stop {
+				t.Errorf("got role %s following %q, stop %q; want %s, %q, %q", w.Role, w.Upstream.Name, w.Stop, c.role, c.up, c.stop)
+			}
+		})
+	}
+}
+
+func TestOnlyTheFirstPrimaryOfAnEmptyClusterMayInit(t *testing.T) {
+	s := threeNodes(1, "1")
+	s.SystemID = 0
+	if !want(situation{self: "1", state: s}).MayInit {
+		t.Error("the first primary may not make the data directory")
+	}
+	s.SystemID = 7
+	if want(situation{self: "1", state: s}).MayInit {
+		t.Error("a second data directory may be made")
+	}
+	s = threeNodes(2, "1")
+	s.SystemID = 0
+	if want(situation{self: "1", state: s}).MayInit {
+		t.Error("a data directory may be made in a later epoch")
+	}
+}
+
+// TestSameTenure: a lease reaches a running Postgres only when nobody else can have been primary since it was started.
+func TestSameTenure(t *testing.T) {
+	lineage := func(nodes ...fsm.NodeID) fsm.State {
+		s := fsm.State{}
+		tli := pg.Timeline(1)
+		for i, n := range nodes {
+			if i > 0 && n != nodes[i-1] {
+				tli++
+			}
+			s.Lineage = append(s.Lineage, fsm.Lineage{Epoch: fsm.Epoch(i + 1), Node: n, Timeline: tli})
+		}
+		return s
+	}
+	for _, c := range []struct {
+		name     string
+		s        fsm.State
+		from, to fsm.Epoch
+		want     bool
+	}{
+		{"the epoch it was started for", lineage("a"), 1, 1, true},
+		{"appointed again", lineage("a", "a"), 1, 2, true},
+		{"appointed again twice", lineage("a", "a", "a"), 1, 3, true},
+		{"another node in between", lineage("a", "b", "a"), 1, 3, false},
+		{"replaced", lineage("a", "b"), 1, 2, false},
+		{"an epoch that is not known yet", lineage("a"), 1, 2, false},
+		{"an epoch that the lineage has forgotten", fsm.State{Lineage: []fsm.Lineage{{Epoch: 3, Node: "a", Timeline: 2}}}, 1, 3, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := sameTenure(c.s, c.from, c.to, "a"); got != c.want {
+				t.Errorf("got %t, want %t", got, c.want)
+			}
+		})
+	}
+}
+
+// TestEnforce: what the primary's Postgres is told, and what it promises next.
+func TestEnforce(t *testing.T) {
+	two := []fsm.NodeID{"1", "2"}
+	for _, c := range []struct {
+		name     string
+		rule     fsm.SyncRule
+		promise  *fsm.Promise
+		caughtUp []fsm.NodeID
+		goal     fsm.SyncRule
+		raise    bool
+	}{
+		{"alone, it waits for nobody", fsm.SyncRule{Members: []fsm.NodeID{"1"}, Copies: 1}, nil, two, fsm.SyncRule{Members: []fsm.NodeID{"1"}, Copies: 1}, false},
+		{"two in D and one copy: the second copy is enforced before it is promised", fsm.SyncRule{Members: two, Copies: 1}, nil, two, fsm.SyncRule{Members: two, Copies: 2}, true},
+		{"not while the other does not stream", fsm.SyncRule{Members: two, Copies: 1}, nil, two[:1], fsm.SyncRule{Members: two, Copies: 1}, false},
+		{"a promise freezes what it promised", fsm.SyncRule{Members: two, Copies: 1}, &fsm.Promise{Rev: 5, Rule: fsm.SyncRule{Members: two, Copies: 2}}, two[:1], fsm.SyncRule{Members: two, Copies: 2}, false},
+		{"settled", fsm.SyncRule{Members: two, Copies: 2}, nil, two, fsm.SyncRule{Members: two, Copies: 2}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := threeNodes(3, "1")
+			s.Sync = c.rule
+			goal, raise := enforce(s, "1", c.promise, c.caughtUp)
+			if !goal.Equal(c.goal) || (raise != nil) != c.raise {
+				t.Errorf("got %+v, raise %v; want %+v, raise %t", goal, raise, c.goal, c.raise)
+			}
+		})
+	}
+}
+
+// TestALogThatEndsTooEarly: an appointed node whose log lost what it was elected for must not open.
+func TestALogThatEndsTooEarly(t *testing.T) {
+	s := threeNodes(2, "2")
+	s.Lineage = append(s.Lineage, fsm.Lineage{Epoch: 2, Node: "2", Timeline: 2, Parent: 1, SwitchLSN: 0x5000})
+	at := func(tli pg.Timeline, lsn pg.LSN) pgctl.Status {
+		return pgctl.Status{Position: &pgctl.Position{Timeline: tli, LSN: lsn}}
+	}
+	if lostWhatElectedIt(s, at(1, 0x5000)) || lostWhatElectedIt(s, at(2, 0x4000)) || lostWhatElectedIt(s, pgctl.Status{}) {
+		t.Error("a log that has everything, or is not known, counts as short")
+	}
+	if !lostWhatElectedIt(s, at(1, 0x4fff)) {
+		t.Error("a log that ends before the position it was elected for counts as whole")
+	}
+}
