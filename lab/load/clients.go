@@ -40,7 +40,7 @@ func newPool(spec Spec) (*pool, error) {
 func (p *pool) get(ctx context.Context) (*session, int64) {
 	for ctx.Err() == nil {
 		if i := p.known.Load(); i != unknown {
-			if s := p.try(ctx, i); s != nil {
+			if s, _ := p.try(ctx, i); s != nil {
 				return s, i
 			}
 			p.forget(i)
@@ -62,17 +62,17 @@ func (p *pool) get(ctx context.Context) (*session, int64) {
 // forget says that host i is the primary no more, if that is what was believed.
 func (p *pool) forget(i int64) { p.known.CompareAndSwap(i, unknown) }
 
-// try dials one host and returns the session if it is writable.
-func (p *pool) try(ctx context.Context, i int64) *session {
+// try dials one host and returns the session if it is writable, else when to try this host again.
+func (p *pool) try(ctx context.Context, i int64) (*session, time.Duration) {
 	s, err := dial(ctx, p.configs[i], dialLimit)
 	if err != nil {
-		return nil
+		return nil, retryAfter
 	}
 	if !s.writable {
 		s.close()
-		return nil
+		return nil, standbyAfter
 	}
-	return s
+	return s, 0
 }
 
 // find dials all hosts at once, each again shortly after it answered, failed or let its limit pass, and keeps the first
@@ -89,7 +89,8 @@ func (p *pool) find(ctx context.Context) (*session, int64) {
 	for i := range int64(len(p.hosts)) {
 		go func() {
 			for ctx.Err() == nil {
-				if s := p.try(ctx, i); s != nil {
+				s, again := p.try(ctx, i)
+				if s != nil {
 					select {
 					case first <- found{s, i}:
 					case <-ctx.Done():
@@ -97,7 +98,7 @@ func (p *pool) find(ctx context.Context) (*session, int64) {
 					}
 					return
 				}
-				wait(ctx, retryAfter)
+				wait(ctx, again)
 			}
 		}()
 	}
