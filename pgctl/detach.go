@@ -4,12 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
+	"slices"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/quorate/quorate/internal/durable"
 	"github.com/quorate/quorate/pgctl/guard"
@@ -85,10 +81,10 @@ func (i *Instance) markDetached(epoch uint64) error {
 	if m.detached >= epoch {
 		return nil
 	}
-	if err := durable.Save(i.cfg.own(detachedRecord), recordVersion, detachedMark{Epoch: epoch}); err != nil {
+	if err := durable.Save(i.cfg.own(detachedRecord), recordVersion, detachedMark{Epoch: epoch, Pausing: true}); err != nil {
 		return fmt.Errorf("record that epoch %d was left: %w", epoch, err)
 	}
-	i.note(func() { i.marks.detached = epoch })
+	i.note(func() { i.marks.detached, i.marks.pausing = epoch, true })
 	return nil
 }
 
@@ -121,10 +117,10 @@ func (i *Instance) detachRunning(ctx context.Context, postmaster int, laps *stop
 	if err != nil {
 		return Position{}, fmt.Errorf("ask whether it is in recovery: %w", err)
 	}
-	laps.lap("asked")
 	if recovering != "t" {
 		return Position{}, ErrServing
 	}
+	laps.lap("asked")
 	cut := []string{"primary_conninfo", "restore_command"}
 	if err := i.apply(answering, cut...); err != nil {
 		return Position{}, err
@@ -136,6 +132,10 @@ func (i *Instance) detachRunning(ctx context.Context, postmaster int, laps *stop
 	laps.lap("shown")
 	proving, cancelProof := context.WithTimeout(ctx, proofLimit)
 	defer cancelProof()
+	if err := i.startupTookNotice(proving); err != nil {
+		return Position{}, err
+	}
+	laps.lap("startup")
 	if err := i.endReceiver(proving, postmaster); err != nil {
 		return Position{}, err
 	}
@@ -167,11 +167,67 @@ func (w *stopwatch) lap(name string) {
 	w.last = now
 }
 
-// endReceiver ends the walreceiver and proves that there is none: two looks 20 ms apart at the children of the
+// startupTookNotice returns when the startup process has read the settings that were shown and has called back what it
+// had asked for under the old ones. It alone asks for walreceivers; on a starved machine one came up with the old
+// primary_conninfo 25 ms after two looks at the processes had found none.
+//
+// It confirms a pause of replay only after it has read what it was signalled to read. So replay is paused for a moment:
+// once for the settings, and once more for the turn of its loop after that, in which it withdraws a request that the
+// postmaster has not served yet. A walreceiver that is forked for it all the same finds it withdrawn and ends before it
+// connects. Where somebody else has paused replay the startup process stands in a loop that can't ask. Before
+// PostgreSQL 14 nothing is confirmed.
+func (i *Instance) startupTookNotice(ctx context.Context) error {
+	if i.major < 14 {
+		return nil
+	}
+	for range 2 {
+		before, err := i.execValue(ctx, pauseState)
+		if err != nil {
+			return fmt.Errorf("ask whether replay is paused: %w", err)
+		}
+		if before == "paused" {
+			return nil
+		}
+		if err := i.pauseReplay(ctx); err != nil {
+			return err
+		}
+		if before != "not paused" {
+			return nil // the request was somebody else's
+		}
+		if _, err := i.exec(ctx, "SELECT pg_wal_replay_resume()"); err != nil {
+			return fmt.Errorf("let replay go on: %w", err)
+		}
+	}
+	return nil
+}
+
+const pauseState = "SELECT pg_get_wal_replay_pause_state()"
+
+// pauseReplay returns when the startup process has confirmed.
+func (i *Instance) pauseReplay(ctx context.Context) error {
+	if _, err := i.exec(ctx, "SELECT pg_wal_replay_pause()"); err != nil {
+		return fmt.Errorf("pause replay: %w", err)
+	}
+	for {
+		now, err := i.execValue(ctx, pauseState)
+		if err != nil {
+			return fmt.Errorf("ask whether replay is paused: %w", err)
+		}
+		if now == "paused" {
+			return nil
+		}
+		if err := pause(ctx, pollEvery/2); err != nil {
+			return fmt.Errorf("wait until the startup process has read the settings: %w", err)
+		}
+	}
+}
+
+// endReceiver ends the walreceiver and proves that there is none: two looks at least 20 ms apart at the children of the
 // postmaster. A reload alone leaves one that lags running and acknowledging, and one that connects is in no view.
 func (i *Instance) endReceiver(ctx context.Context, postmaster int) error {
-	var clearSince time.Time
 	told := map[int]bool{}
+	var clearSince time.Time
+	var suspects []int
 	for {
 		pids, unsure, err := receivers(postmaster, i.cfg.clusterName())
 		if err != nil {
@@ -179,12 +235,17 @@ func (i *Instance) endReceiver(ctx context.Context, postmaster int) error {
 		}
 		now := time.Now()
 		switch {
-		case len(pids) > 0 || unsure:
+		case len(pids) > 0:
 			clearSince = time.Time{}
 		case clearSince.IsZero():
-			clearSince = now
-		case now.Sub(clearSince) >= proofEvery:
-			return nil
+			clearSince, suspects = now, unsure
+		default:
+			// A younger child that has not said what it is yet is somebody's new connection, and one that sleeps waits
+			// for its client to speak: a walreceiver names itself before it ever sleeps.
+			suspects = slices.DeleteFunc(suspects, func(pid int) bool { return !slices.Contains(unsure, pid) || sleeps(pid) })
+			if len(suspects) == 0 && now.Sub(clearSince) >= proofEvery {
+				return nil
+			}
 		}
 		for _, pid := range pids {
 			if told[pid] {
@@ -195,116 +256,8 @@ func (i *Instance) endReceiver(ctx context.Context, postmaster int) error {
 				return err
 			}
 		}
-		if err := pause(ctx, pollEvery); err != nil {
+		if err := pause(ctx, pollEvery/2); err != nil {
 			return fmt.Errorf("wait until the walreceiver is gone: %w", err)
 		}
 	}
-}
-
-// receivers lists the walreceivers among the postmaster's children. unsure means that a child has not said yet what it
-// is: it still carries the postmaster's command line.
-func receivers(postmaster int, clusterName string) (pids []int, unsure bool, err error) {
-	own, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", postmaster))
-	if err != nil {
-		return nil, false, fmt.Errorf("read the postmaster's title: %w", err)
-	}
-	children, err := childrenOf(postmaster)
-	if err != nil {
-		return nil, false, err
-	}
-	for _, pid := range children {
-		title, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		if err != nil {
-			continue // it ended
-		}
-		switch {
-		case isReceiver(string(title), clusterName):
-			pids = append(pids, pid)
-		case string(title) == string(own):
-			unsure = true
-		}
-	}
-	return pids, unsure, nil
-}
-
-// isReceiver reads a process title such as "postgres: main/n1: walreceiver streaming 0/3000060".
-func isReceiver(title, clusterName string) bool {
-	rest, ok := strings.CutPrefix(title, "postgres: ")
-	if !ok {
-		return false
-	}
-	rest = strings.TrimPrefix(rest, clusterName+": ")
-	return strings.HasPrefix(rest, "walreceiver") || strings.HasPrefix(rest, "wal receiver")
-}
-
-// childrenOf reads what the kernel lists for the postmaster's only thread; a kernel without that list has its whole
-// process table searched.
-func childrenOf(pid int) ([]int, error) {
-	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	if err != nil {
-		return searchChildren(pid)
-	}
-	var out []int
-	for _, f := range strings.Fields(string(content)) {
-		n, err := strconv.Atoi(f)
-		if err != nil {
-			return nil, fmt.Errorf("read the children of %d: %w", pid, err)
-		}
-		out = append(out, n)
-	}
-	return out, nil
-}
-
-func searchChildren(parent int) ([]int, error) {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil, fmt.Errorf("list processes: %w", err)
-	}
-	var out []int
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err == nil && parentOf(pid) == parent {
-			out = append(out, pid)
-		}
-	}
-	return out, nil
-}
-
-// parentOf is 0 for a process that is gone.
-func parentOf(pid int) int {
-	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	// The name is in parentheses and may contain any byte; state and parent follow the last one.
-	fields := strings.Fields(string(content)[strings.LastIndexByte(string(content), ')')+1:])
-	if len(fields) < 2 {
-		return 0
-	}
-	parent, err := strconv.Atoi(fields[1])
-	if err != nil {
-		return 0
-	}
-	return parent
-}
-
-// terminate sends SIGTERM to a walreceiver. The descriptor pins the process, so that what is checked after it was opened
-// is true of what gets the signal.
-func terminate(pid, postmaster int, clusterName string) error {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if errors.Is(err, unix.ESRCH) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("open the walreceiver: %w", err)
-	}
-	defer func() { _ = unix.Close(fd) }()
-	title, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil || parentOf(pid) != postmaster || !isReceiver(string(title), clusterName) {
-		return nil // it ended, and the number may be another's
-	}
-	if err := unix.PidfdSendSignal(fd, unix.SIGTERM, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("end the walreceiver: %w", err)
-	}
-	return nil
 }

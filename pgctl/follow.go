@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/quorate/quorate/internal/durable"
 	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/pgctl/guard"
 )
@@ -91,6 +92,9 @@ func (i *Instance) follow(ctx context.Context, u Upstream) (again bool, err erro
 			return false, fmt.Errorf("the guard keeps the verdict %s for epoch %d", view.Verdict, view.Epoch)
 		}
 	}
+	if err := i.endPause(ctx); err != nil {
+		return false, err
+	}
 	i.note(func() { i.cached, i.seen.followed, i.seen.walGone = nil, time.Now(), false })
 	again = l.Upstream.same(u)
 	l.Upstream = u
@@ -108,6 +112,23 @@ func (i *Instance) follow(ctx context.Context, u Upstream) (again bool, err erro
 		return false, fmt.Errorf("reload: %w", err)
 	}
 	return true, nil
+}
+
+// endPause lets replay go on if an earlier Detach may have left it paused, and forgets that. Whoever pauses replay by hand
+// between Detach and Follow finds it running.
+func (i *Instance) endPause(ctx context.Context) error {
+	_, m, _ := i.snapshot()
+	if !m.pausing {
+		return nil
+	}
+	if _, err := i.exec(ctx, "SELECT pg_wal_replay_resume() WHERE pg_is_wal_replay_paused()"); err != nil {
+		return fmt.Errorf("let replay go on: %w", err)
+	}
+	if err := durable.Save(i.cfg.own(detachedRecord), recordVersion, detachedMark{Epoch: m.detached}); err != nil {
+		return fmt.Errorf("record that replay goes on: %w", err)
+	}
+	i.note(func() { i.marks.pausing = false })
+	return nil
 }
 
 // settleLimit bounds one attempt of Settle; a log far behind needs many.

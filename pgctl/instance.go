@@ -96,6 +96,7 @@ type live struct {
 // marks are the other durable records, as loaded.
 type marks struct {
 	detached uint64
+	pausing  bool
 	rebuild  bool
 	plan     *plan
 }
@@ -131,6 +132,8 @@ const (
 // detachedMark is the content of detached.bin.
 type detachedMark struct {
 	Epoch uint64 `json:"epoch"`
+	// Pausing says that Detach may have paused replay: an agent that ended in that moment left it so.
+	Pausing bool `json:"pausing"`
 }
 
 // rebuildMark is the content of rebuild.bin. Absent or not Active: the log is whole.
@@ -189,7 +192,7 @@ func (i *Instance) load() error {
 	if err != nil {
 		return err
 	}
-	i.marks = marks{detached: detached.Epoch, rebuild: rebuild.Active}
+	i.marks = marks{detached: detached.Epoch, pausing: detached.Pausing, rebuild: rebuild.Active}
 	if p.Phase != "" && p.Phase != phaseDone {
 		i.marks.plan = &p
 	}

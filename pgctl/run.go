@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -249,7 +251,10 @@ func (i *Instance) apply(ctx context.Context, only ...string) error {
 	return nil
 }
 
-// shown waits until a fresh session shows the live settings as they shall be: then every process has been signalled.
+// shown waits until every process of the server has been told the named live settings. The standing session shows them
+// once the postmaster has read the file and signals its children; a connection answered after that was forked when it had
+// signalled the last of them. That is what a fresh session would prove, at a fourth of its cost: most of a session is the
+// reading of catalogs, which on a busy machine takes longer than a detach may (docs/decisions/0003).
 func (i *Instance) shown(ctx context.Context, names ...string) error {
 	l, m, _ := i.snapshot()
 	want := l.settings(i.cfg, m.detached)
@@ -259,22 +264,42 @@ func (i *Instance) shown(ctx context.Context, names ...string) error {
 	}
 	question := "SELECT " + strings.Join(fields, " AND ")
 	for {
-		s, err := i.connect(ctx)
+		v, err := i.execValue(ctx, question)
 		if err != nil {
-			return err
-		}
-		v, err := s.value(ctx, question)
-		s.close()
-		if err != nil {
-			return fmt.Errorf("read the settings in a fresh session: %w", err)
+			return fmt.Errorf("read the settings: %w", err)
 		}
 		if v == "t" {
-			return nil
+			return i.forks(ctx)
 		}
 		if err := pause(ctx, pollEvery); err != nil {
-			return fmt.Errorf("wait until a fresh session shows %s: %w", strings.Join(names, ", "), err)
+			return fmt.Errorf("wait until %s is in force: %w", strings.Join(names, ", "), err)
 		}
 	}
+}
+
+// sslRequest is the shortest thing that a process forked for a connection answers, before it looks at anything else.
+const sslRequest = "\x00\x00\x00\x08\x04\xd2\x16\x2f"
+
+// forks returns when the postmaster has forked a process for a connection that was made after this call began.
+func (i *Instance) forks(ctx context.Context) error {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", i.cfg.SocketPath())
+	if err != nil {
+		return fmt.Errorf("connect to the postmaster: %w", err)
+	}
+	defer func() { _ = conn.Close() }()
+	deadline, _ := ctx.Deadline() // none is the zero time, which bounds nothing
+	err = conn.SetDeadline(deadline)
+	if err == nil {
+		_, err = io.WriteString(conn, sslRequest)
+	}
+	if err == nil {
+		_, err = io.ReadFull(conn, make([]byte, 1))
+	}
+	if err != nil {
+		return fmt.Errorf("wait for the postmaster to fork: %w", err)
+	}
+	return nil
 }
 
 // pause waits for d or the end of ctx.
