@@ -34,6 +34,7 @@ func want(s situation) pgctl.Want {
 		return w
 	}
 	w.Target, w.Final = target(s.state)
+	w.Slots = slots(s.state, s.self)
 	if s.ending {
 		w.Role, w.Stop = pgctl.RoleStopped, pgctl.StopFast
 		return w
@@ -53,7 +54,6 @@ func want(s situation) pgctl.Want {
 	default:
 		w.Role = pgctl.RolePrimary
 		w.MayInit = s.state.Epoch == 1 && s.state.SystemID == 0
-		w.Slots = slots(s.state, s.self)
 	}
 	return w
 }

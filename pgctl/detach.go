@@ -31,6 +31,10 @@ func (i *Instance) Detach(ctx context.Context, epoch uint64) (Position, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	laps := &stopwatch{last: time.Now()}
+	if l, _, _ := i.snapshot(); l.Upstream.Epoch > epoch {
+		// The request was overtaken: what follows a later primary must not be cut off, let alone killed, for an earlier one.
+		return Position{}, fmt.Errorf("detach from epoch %d: it follows the primary of epoch %d already", epoch, l.Upstream.Epoch)
+	}
 	if p, done := i.alreadyDetached(epoch); done {
 		return p, i.reportable()
 	}

@@ -75,8 +75,34 @@ func (i *Instance) stoppedPosition() (Position, error) {
 	if err != nil {
 		return Position{}, err
 	}
+	if err := i.syncTail(p); err != nil {
+		return Position{}, err
+	}
 	i.note(func() { i.cached = &p })
 	return p, nil
+}
+
+// syncTail makes the end of the log durable before anybody counts on it: a walreceiver that was killed may have written
+// what it had not flushed. Segments before the last two were flushed when the next was begun.
+func (i *Instance) syncTail(p Position) error {
+	control, err := i.readControl()
+	if err != nil {
+		return err
+	}
+	size := pg.LSN(control.WalSegmentSize)
+	for _, at := range []pg.LSN{p.LSN, p.LSN - min(p.LSN, size)} {
+		f, err := os.Open(filepath.Join(i.walDir(), pg.SegmentName(p.Timeline, at, control.WalSegmentSize)))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // at a boundary the next one does not exist yet; after a switch of timelines the one before is another's
+		}
+		if err != nil {
+			return fmt.Errorf("open the end of the log: %w", err)
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return fmt.Errorf("make the end of the log durable: %w", err)
+		}
+	}
+	return nil
 }
 
 // scan walks the log from a position that is known to be in it, or from pg_control's redo when from is 0. A flush

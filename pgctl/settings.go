@@ -2,6 +2,7 @@ package pgctl
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -276,14 +277,14 @@ func (i *Instance) writeAutoConf(path string, want map[string]string) error {
 }
 
 // resolve returns the addresses of a host, which may be one itself.
-func resolve(host string) ([]string, error) {
+func resolve(ctx context.Context, host string) ([]string, error) {
 	if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() && ip.String() != "127.0.0.1" {
 		// The kernel gives connections within the machine the source 127.0.0.1, whatever loopback address they go to.
 		return []string{ip.String(), "127.0.0.1"}, nil
 	} else if ip != nil {
 		return []string{ip.String()}, nil
 	}
-	addrs, err := net.LookupHost(host)
+	addrs, err := net.DefaultResolver.LookupHost(ctx, host)
 	if err != nil {
 		return nil, fmt.Errorf("look up the member's host: %w", err)
 	}

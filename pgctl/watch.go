@@ -231,8 +231,8 @@ func (i *Instance) fillSenders(s *Status, rows [][]string) error {
 	for _, r := range rows {
 		name := strings.ToLower(r[0]) // synchronous_standby_names ignores case
 		addrs, member := i.names[name]
-		if !member {
-			continue
+		if !member || len(addrs) == 0 {
+			continue // of a member whose host can't be looked up nothing is known: it neither counts nor is an impostor
 		}
 		pid, e1 := intField(r[3])
 		flush, e2 := lsnField(r[5])
@@ -289,7 +289,7 @@ func (i *Instance) SetMembers(ctx context.Context, members []Member) error {
 	names := map[string][]string{}
 	var failed error
 	for _, m := range members {
-		addrs, err := resolve(m.Host)
+		addrs, err := resolve(ctx, m.Host)
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("member %s: %w", m.Name, err))
 			i.note(func() { addrs = i.names[m.Name] })
