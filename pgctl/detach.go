@@ -30,6 +30,7 @@ const (
 func (i *Instance) Detach(ctx context.Context, epoch uint64) (Position, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	defer i.lookAgain()
 	laps := &stopwatch{last: time.Now()}
 	if l, _, _ := i.snapshot(); l.Upstream.Epoch > epoch {
 		// The request was overtaken: what follows a later primary must not be cut off, let alone killed, for an earlier one.

@@ -19,6 +19,7 @@ type Outcome struct {
 // Do carries out one step by the method of its kind. A clone is only begun by it. ErrRebuilding of Detach and Examine is
 // no failure here: the step is done, there is just no position to report.
 func (i *Instance) Do(ctx context.Context, s Step) (Outcome, error) {
+	defer i.lookAgain()
 	switch s.Kind {
 	case Nothing, Hold:
 		return Outcome{}, nil

@@ -85,6 +85,13 @@ type Instance struct {
 	clone  *cloning
 	names  map[string][]string // member name to its addresses
 	cached *Position
+	looked looked
+}
+
+// looked is the last answer of the server to Status.
+type looked struct {
+	status Status
+	at     time.Time
 }
 
 // live is the durable copy of the settings that change while Postgres runs.

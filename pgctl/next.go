@@ -294,6 +294,10 @@ func startStandby(want Want, have Status) Step {
 		}
 		return wait("there is no primary to follow")
 	}
+	if whole && wasPrimary(have.Dir.Control.State) && !want.Final {
+		// Nobody waits for an old primary, and starting it would take from the machine what the new one needs now.
+		return wait("the new primary " + want.Upstream.Name + " has not opened yet")
+	}
 	v := rejoin.Decide(facts(want, have))
 	switch v.Way {
 	case rejoin.Plain:

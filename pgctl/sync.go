@@ -15,6 +15,7 @@ import (
 // outside the lock that Detach needs; on an error the rule may or may not be in force, and Status says that it isn't
 // proved, so call again.
 func (i *Instance) SetSync(ctx context.Context, rule Sync) error {
+	defer i.lookAgain()
 	before, err := i.applySync(ctx, rule)
 	if err != nil {
 		return fmt.Errorf("set the synchronous standbys: %w", err)
