@@ -48,7 +48,7 @@ func TestDivergedPrimaryIsCloned(t *testing.T) {
 	// While the switch is only predicted nothing is thrown away.
 	c.final = false
 	s := n1.drive(c.want(n1), "to wait", func(s Status) bool { return s.Position != nil })
-	if step := Next(c.want(n1), s); step.Kind != Hold {
+	if step := Next(c.want(n1), s); step.Kind != Nothing {
 		t.Errorf("before the promotion is known: %+v", step)
 	}
 	c.final = true

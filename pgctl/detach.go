@@ -131,10 +131,10 @@ func (i *Instance) detachRunning(ctx context.Context, postmaster int, laps *stop
 		return Position{}, err
 	}
 	laps.lap("settings")
-	if err := i.shown(answering, cut...); err != nil {
+	if err := i.told(answering, postmaster, cut...); err != nil {
 		return Position{}, err
 	}
-	laps.lap("shown")
+	laps.lap("told")
 	proving, cancelProof := context.WithTimeout(ctx, proofLimit)
 	defer cancelProof()
 	if err := i.startupTookNotice(proving); err != nil {
@@ -172,7 +172,20 @@ func (w *stopwatch) lap(name string) {
 	w.last = now
 }
 
-// startupTookNotice returns when the startup process has read the settings that were shown and has called back what it
+// told returns when the startup process has been signalled to read the settings. It is the one that matters, and it is
+// signalled directly: that the postmaster has done so shows only in a process forked after that, which on a busy machine
+// takes as long as all the rest. Before PostgreSQL 14 nothing confirms that it has read them, so there the slower proof is
+// used, and where it can't be found.
+func (i *Instance) told(ctx context.Context, postmaster int, names ...string) error {
+	if i.major >= 14 {
+		if found, err := hupStartup(postmaster, i.cfg.clusterName()); err != nil || found {
+			return err
+		}
+	}
+	return i.shown(ctx, names...)
+}
+
+// startupTookNotice returns when the startup process has read the settings that it was told of and has called back what it
 // had asked for under the old ones. It alone asks for walreceivers; on a starved machine one came up with the old
 // primary_conninfo 25 ms after two looks at the processes had found none.
 //

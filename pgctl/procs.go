@@ -38,12 +38,38 @@ func receivers(postmaster int, clusterName string) (pids, unsure []int, err erro
 
 // isReceiver reads a process title such as "postgres: main/n1: walreceiver streaming 0/3000060".
 func isReceiver(title, clusterName string) bool {
+	duty := dutyOf(title, clusterName)
+	return strings.HasPrefix(duty, "walreceiver") || strings.HasPrefix(duty, "wal receiver")
+}
+
+// isStartup reads a process title such as "postgres: main/n1: startup recovering 000000010000000000000003".
+func isStartup(title, clusterName string) bool {
+	return strings.HasPrefix(dutyOf(title, clusterName), "startup")
+}
+
+// dutyOf is what a process of Postgres says it does, empty for any other.
+func dutyOf(title, clusterName string) string {
 	rest, ok := strings.CutPrefix(title, "postgres: ")
 	if !ok {
-		return false
+		return ""
 	}
-	rest = strings.TrimPrefix(rest, clusterName+": ")
-	return strings.HasPrefix(rest, "walreceiver") || strings.HasPrefix(rest, "wal receiver")
+	return strings.TrimPrefix(rest, clusterName+": ")
+}
+
+// hupStartup sends SIGHUP to the startup process and reports whether there is one. The signal is pending when this
+// returns: the process reads the configuration files itself before it goes round its loop again.
+func hupStartup(postmaster int, clusterName string) (bool, error) {
+	children, err := childrenOf(postmaster)
+	if err != nil {
+		return false, err
+	}
+	for _, pid := range children {
+		found, err := signalIf(pid, postmaster, unix.SIGHUP, func(title string) bool { return isStartup(title, clusterName) })
+		if err != nil || found {
+			return found, err
+		}
+	}
+	return false, nil
 }
 
 // childrenOf reads what the kernel lists for the postmaster's only thread; a kernel without that list has its whole
@@ -109,23 +135,32 @@ func stateOf(pid int) (state string, parent int) {
 	return fields[0], parent
 }
 
-// terminate sends SIGTERM to a walreceiver. The descriptor pins the process, so that what is checked after it was opened
-// is true of what gets the signal.
+// terminate sends SIGTERM to a walreceiver.
 func terminate(pid, postmaster int, clusterName string) error {
+	_, err := signalIf(pid, postmaster, unix.SIGTERM, func(title string) bool { return isReceiver(title, clusterName) })
+	return err
+}
+
+// signalIf signals a child of the postmaster whose title is right, and reports whether it did. The descriptor pins the
+// process, so that what is checked after it was opened is true of what gets the signal.
+func signalIf(pid, postmaster int, signal unix.Signal, right func(title string) bool) (bool, error) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("open the walreceiver: %w", err)
+		return false, fmt.Errorf("open process %d: %w", pid, err)
 	}
 	defer func() { _ = unix.Close(fd) }()
 	title, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil || parentOf(pid) != postmaster || !isReceiver(string(title), clusterName) {
-		return nil // it ended, and the number may be another's
+	if err != nil || parentOf(pid) != postmaster || !right(string(title)) {
+		return false, nil // it ended, and the number may be another's
 	}
-	if err := unix.PidfdSendSignal(fd, unix.SIGTERM, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("end the walreceiver: %w", err)
+	if err := unix.PidfdSendSignal(fd, signal, nil, 0); err != nil {
+		if errors.Is(err, unix.ESRCH) {
+			return false, nil
+		}
+		return false, fmt.Errorf("signal process %d: %w", pid, err)
 	}
-	return nil
+	return true, nil
 }
