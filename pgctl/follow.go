@@ -14,37 +14,39 @@ import (
 	"github.com/quorate/quorate/pgctl/guard"
 )
 
-// reloadAfter is how long after Follow a standby that does not stream is told once more (DETAILS 28): a refusal in
-// between, while the new primary was still opening, would otherwise cost seconds.
-const reloadAfter = 200 * time.Millisecond
+// The pace of Follow. A walreceiver that is refused, or that has come to the end of a timeline, is started again by the
+// startup process after wal_retrieve_retry_interval, or at once when that is woken (DETAILS 28: otherwise one refusal
+// while the new primary opens costs up to seconds).
+const (
+	followLimit = 400 * time.Millisecond // for it to stream
+	nudgeEvery  = 25 * time.Millisecond  // between two wake-ups
+	askEvery    = 50 * time.Millisecond  // between two looks by SQL, where the title of the walreceiver does not tell
+)
 
-// Follow makes a running standby stream from u and returns when it does, or after 200 ms and a second reload. It refuses
-// an epoch that was detached from (ErrDetached). The slot of this node must exist at u. The wait is outside the lock
-// that Detach needs.
+// Follow makes a running standby stream from u and returns when it does, or after 400 ms of waking it up. It refuses an
+// epoch that was detached from (ErrDetached). The slot of this node must exist at u. The wait is outside the lock that
+// Detach needs.
 func (i *Instance) Follow(ctx context.Context, u Upstream) error {
 	again, err := i.follow(ctx, u)
 	if err != nil {
 		return fmt.Errorf("follow %s of epoch %d: %w", u.Name, u.Epoch, err)
 	}
-	s, err := i.connect(ctx)
-	if err != nil {
-		return fmt.Errorf("follow %s of epoch %d: %w", u.Name, u.Epoch, err)
-	}
-	defer s.close()
-	// A walreceiver that is refused the log streams for a moment, so one that was unsteady before must hold.
-	hold := time.Duration(0)
+	w := &streamWatch{i: i, upstream: u}
+	defer func() { w.session.close() }()
 	if again {
-		hold = steady
+		// A walreceiver that is refused the log streams for a moment, so one that was unsteady before must hold.
+		w.hold = steady
 	}
-	ok, err := waitStreaming(ctx, s, hold)
+	ok, err := w.wait(ctx)
 	if err != nil {
 		return fmt.Errorf("follow %s: %w", u.Name, err)
 	}
 	if ok {
 		return nil
 	}
-	if _, err := s.value(ctx, "SELECT pg_reload_conf()"); err != nil {
-		return fmt.Errorf("reload once more: %w", err)
+	s, err := w.local(ctx)
+	if err != nil {
+		return fmt.Errorf("follow %s of epoch %d: %w", u.Name, u.Epoch, err)
 	}
 	return i.lookForLog(ctx, s, u)
 }
@@ -52,25 +54,79 @@ func (i *Instance) Follow(ctx context.Context, u Upstream) error {
 // steady is how long one walreceiver must have been streaming to count, where that is in doubt.
 const steady = 50 * time.Millisecond
 
-// waitStreaming reports whether within reloadAfter one walreceiver streams and has for hold.
-func waitStreaming(ctx context.Context, s *session, hold time.Duration) (bool, error) {
-	began, since, last := time.Now(), time.Time{}, ""
-	for time.Since(began) < reloadAfter {
-		pid, err := s.value(ctx, "SELECT coalesce((SELECT pid FROM pg_stat_wal_receiver WHERE status = 'streaming'), 0)")
+// streamWatch waits until a walreceiver streams. The title of the process tells most of the time; a session, which costs
+// more than all the rest, is opened only when it does not.
+type streamWatch struct {
+	i        *Instance
+	upstream Upstream
+	hold     time.Duration // for which one walreceiver must have been streaming
+	session  *session
+	nudged   time.Time
+	asked    time.Time
+	last     int       // the walreceiver that was streaming at the last look, 0 for none
+	since    time.Time // since when
+}
+
+// wait reports whether a walreceiver streams within followLimit.
+func (w *streamWatch) wait(ctx context.Context) (bool, error) {
+	began := time.Now()
+	w.nudged, w.asked = began, began
+	for time.Since(began) < followLimit {
+		if l, m, _ := w.i.snapshot(); l.upstream(m.detached) != w.upstream {
+			return false, fmt.Errorf("%w meanwhile", ErrDetached)
+		}
+		pid, err := w.streaming(ctx)
 		if err != nil {
-			return false, fmt.Errorf("look at the walreceiver: %w", err)
+			return false, err
 		}
-		if pid != last {
-			last, since = pid, time.Now()
+		if pid != w.last {
+			w.last, w.since = pid, time.Now()
 		}
-		if pid != "0" && time.Since(since) >= hold {
+		if pid != 0 && time.Since(w.since) >= w.hold {
 			return true, nil
+		}
+		if pid == 0 && time.Since(w.nudged) >= nudgeEvery {
+			w.nudged = time.Now()
+			if _, err := hupStartup(w.i.deps.Guard.Record().PID, w.i.cfg.clusterName()); err != nil {
+				return false, err
+			}
 		}
 		if err := pause(ctx, pollEvery); err != nil {
 			return false, err
 		}
 	}
 	return false, nil
+}
+
+// streaming is the pid of a walreceiver that streams, 0 for none.
+func (w *streamWatch) streaming(ctx context.Context) (int, error) {
+	pid, err := streamingReceiver(w.i.deps.Guard.Record().PID, w.i.cfg.clusterName())
+	if err != nil || pid != 0 || time.Since(w.asked) < askEvery {
+		return pid, err
+	}
+	w.asked = time.Now()
+	s, err := w.local(ctx)
+	if err != nil {
+		return 0, err
+	}
+	text, err := s.value(ctx, "SELECT coalesce((SELECT pid FROM pg_stat_wal_receiver WHERE status = 'streaming'), 0)")
+	if err != nil {
+		return 0, fmt.Errorf("look at the walreceiver: %w", err)
+	}
+	n, err := intField(text)
+	return int(n), err
+}
+
+// local is a session of its own, so that the wait keeps no other step from the server.
+func (w *streamWatch) local(ctx context.Context) (*session, error) {
+	if w.session == nil {
+		s, err := w.i.connect(ctx)
+		if err != nil {
+			return nil, err
+		}
+		w.session = s
+	}
+	return w.session, nil
 }
 
 // follow changes the settings; again says that it followed the same server before.

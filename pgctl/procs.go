@@ -42,6 +42,22 @@ func isReceiver(title, clusterName string) bool {
 	return strings.HasPrefix(duty, "walreceiver") || strings.HasPrefix(duty, "wal receiver")
 }
 
+// streamingReceiver is the walreceiver that says it streams, 0 for none. One to which nothing has been sent yet does not
+// say so.
+func streamingReceiver(postmaster int, clusterName string) (int, error) {
+	children, err := childrenOf(postmaster)
+	if err != nil {
+		return 0, err
+	}
+	for _, pid := range children {
+		title, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err == nil && strings.HasPrefix(dutyOf(string(title), clusterName), "walreceiver streaming") {
+			return pid, nil
+		}
+	}
+	return 0, nil
+}
+
 // isStartup reads a process title such as "postgres: main/n1: startup recovering 000000010000000000000003".
 func isStartup(title, clusterName string) bool {
 	return strings.HasPrefix(dutyOf(title, clusterName), "startup")
