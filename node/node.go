@@ -95,6 +95,9 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 		cfg: cfg, opts: o, log: o.Logger, wake: make(chan struct{}, 1), stop: make(chan struct{}),
 		timing: config.TimingOf(time.Duration(cfg.Bootstrap.DCS.FailoverAfter)),
 	}
+	if !favour() {
+		n.log.Warn("normal priority: on a busy machine the lease may be lost; give the process CAP_SYS_NICE or set Nice=-10 in its unit")
+	}
 	if err := os.MkdirAll(cfg.Cluster.DataDir, 0o755); err != nil {
 		return fmt.Errorf("make cluster.data_dir: %w", err)
 	}

@@ -210,6 +210,7 @@ func (i *Instance) copyFrom(ctx context.Context, c *cloning, p *plan) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("run pg_basebackup: %w", err)
 	}
+	normalPriority(cmd)
 	said := i.progress(c, stderr)
 	if err := cmd.Wait(); err != nil {
 		return fmt.Errorf("run pg_basebackup: %w: %s", err, tail(said))

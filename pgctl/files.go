@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/quorate/quorate/internal/pg"
 )
 
@@ -39,11 +41,21 @@ func runProgram(cmd *exec.Cmd, stdin io.Reader) error {
 	defer runtime.UnlockOSThread()
 	var out bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &out, &out
-	if err := cmd.Run(); err != nil {
+	err := cmd.Start()
+	if err == nil {
+		normalPriority(cmd)
+		err = cmd.Wait()
+	}
+	if err != nil {
 		return fmt.Errorf("run %s: %w: %s", filepath.Base(cmd.Path), err, tail(out.String()))
 	}
 	return nil
 }
+
+// normalPriority takes from a program, the leader of its own process group, what it inherited of the agent's priority:
+// copying a database must not be favoured over serving one. It is allowed to everybody; a program that has ended already
+// is the only way to fail.
+func normalPriority(cmd *exec.Cmd) { _ = unix.Setpriority(unix.PRIO_PGRP, cmd.Process.Pid, 0) }
 
 // tail keeps the last lines of a program's output.
 func tail(out string) string {
