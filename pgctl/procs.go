@@ -58,6 +58,22 @@ func streamingReceiver(postmaster int, clusterName string) (int, error) {
 	return 0, nil
 }
 
+// walsenders counts those among the postmaster's children.
+func walsenders(postmaster int, clusterName string) (int, error) {
+	children, err := childrenOf(postmaster)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, pid := range children {
+		title, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err == nil && strings.HasPrefix(dutyOf(string(title), clusterName), "walsender") {
+			n++
+		}
+	}
+	return n, nil
+}
+
 // isStartup reads a process title such as "postgres: main/n1: startup recovering 000000010000000000000003".
 func isStartup(title, clusterName string) bool {
 	return strings.HasPrefix(dutyOf(title, clusterName), "startup")
