@@ -199,6 +199,7 @@ func (n *Node) postgresConfig(secrets []transport.Secret) (pgctl.Config, error) 
 		Parameters:    parameters,
 		HBA:           p.PgHBA,
 		FailoverAfter: n.timing.FailoverAfter,
+		KillAfter:     time.Duration(n.cfg.Fencing.KillAfter),
 	}, nil
 }
 

@@ -43,6 +43,7 @@ type Config struct {
 	HBA         []string          // the user's pg_hba lines; empty: DefaultHBA
 	// FailoverAfter is the cluster's failover_after, from which L, margin, kill_after and the replication timeouts come.
 	FailoverAfter time.Duration
+	KillAfter     time.Duration // fencing.kill_after; 0: a fourth of FailoverAfter
 }
 
 // AgentRole is the superuser that quorate itself uses, over the unix socket by peer authentication only.
@@ -138,7 +139,12 @@ func (c Config) leaseLength() time.Duration { return c.FailoverAfter * 8 / 10 }
 
 func (c Config) margin() time.Duration { return max(50*time.Millisecond, c.leaseLength()/16) }
 
-func (c Config) killAfter() time.Duration { return c.FailoverAfter / 4 }
+func (c Config) killAfter() time.Duration {
+	if c.KillAfter > 0 {
+		return c.KillAfter
+	}
+	return c.FailoverAfter / 4
+}
 
 func (c Config) walTimeout() time.Duration { return max(10*time.Second, 10*c.FailoverAfter) }
 

@@ -157,3 +157,14 @@ func TestHistoriesSkipPlaceholders(t *testing.T) {
 		t.Error("a start would recover to a number that is skipped, or lost a real history")
 	}
 }
+
+func TestKillAfterIsTheUsersWhereGiven(t *testing.T) {
+	c := Config{FailoverAfter: time.Second}
+	if got := c.killAfter(); got != 250*time.Millisecond {
+		t.Errorf("without one it is %s, want a fourth of failover_after", got)
+	}
+	c.KillAfter = 100 * time.Millisecond
+	if got := c.killAfter(); got != c.KillAfter {
+		t.Errorf("it is %s, want the %s of the node file", got, c.KillAfter)
+	}
+}
