@@ -34,6 +34,8 @@ type agent struct {
 	sameSince time.Duration // since when the kind of step and the run state are what they are
 	leaseFrom time.Duration // since when the lease of leaseOf is held without a break
 	leaseOf   fsm.Epoch
+	openOf    fsm.Epoch      // the newest epoch whose primary is known to have opened, which was at openAt
+	openAt    time.Duration  // or earlier
 	readerAt  time.Duration  // since when Postgres answers as a standby, 0 while it does not
 	gaveUp    fsm.Epoch      // the epoch that this node gave up, 0 for none
 	members   []pgctl.Member // as Postgres was told
@@ -115,7 +117,7 @@ func (a *agent) act(ctx context.Context) bool {
 	goal, raise := a.syncGoal(state)
 	w := want(situation{
 		self: a.cluster.Self(), state: state, leaseLive: a.fence.live(state.Epoch, guard.Now()), sealed: a.sealed(),
-		released: a.records.ReleasedEpoch(), giveUp: a.gaveUp == state.Epoch && state.Epoch > 0, handOver: handOver, ending: a.ending.Load(), sync: goal,
+		released: a.records.ReleasedEpoch(), giveUp: a.gaveUp == state.Epoch && state.Epoch > 0, handOver: handOver, ending: a.ending.Load(), yields: a.yields(state), sync: goal,
 	})
 	step := pgctl.Next(w, a.have)
 	a.noteStep(step, w)
@@ -127,6 +129,18 @@ func (a *agent) act(ctx context.Context) bool {
 		return false
 	}
 	return a.attempt(string(step.Kind), step.Because, func() error { return a.do(ctx, step) })
+}
+
+// yields applies the rule of that name to what the primary says of itself.
+func (a *agent) yields(state fsm.State) bool {
+	if _, opened := target(state); opened && a.openOf != state.Epoch {
+		a.openOf, a.openAt = state.Epoch, guard.Now()
+	}
+	r := a.cluster.Sightings()[state.Primary].Report
+	if r.Epoch != state.Epoch {
+		r.Streaming = nil
+	}
+	return yields(state, a.cluster.Self(), r.Streaming, guard.Now()-a.openAt)
 }
 
 // noteStep logs a change of the next step and remembers since when it is the same.

@@ -2,9 +2,12 @@ package node
 
 import (
 	"net"
+	"slices"
 	"sort"
 	"strconv"
+	"time"
 
+	"github.com/quorate/quorate/failover"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/pgctl"
 	"github.com/quorate/quorate/pgctl/rejoin"
@@ -20,6 +23,7 @@ type situation struct {
 	giveUp    bool      // it was appointed and makes no progress: stop, so that it can release
 	handOver  bool      // the switchover away from this node may go ahead now
 	ending    bool      // the daemon was asked to end in order
+	yields    bool      // an old primary that is down lets others start to stream first
 	sync      pgctl.Sync
 }
 
@@ -27,7 +31,7 @@ type situation struct {
 func want(s situation) pgctl.Want {
 	w := pgctl.Want{
 		Role: pgctl.RoleNone, Epoch: uint64(s.state.Epoch), SystemID: s.state.SystemID,
-		LeaseLive: s.leaseLive, Sealed: uint64(s.sealed), Sync: s.sync,
+		LeaseLive: s.leaseLive, Sealed: uint64(s.sealed), Yields: s.yields, Sync: s.sync,
 	}
 	me, member := s.state.Members[s.self]
 	if !member || me.Role != fsm.RoleData || s.state.Epoch == 0 {
@@ -61,6 +65,27 @@ func want(s situation) pgctl.Want {
 // handingOver says that the leader approved a switchover away from this node in the present epoch.
 func handingOver(s fsm.State, self fsm.NodeID) bool {
 	return s.Wish != nil && s.Wish.Approved && s.Wish.Epoch == s.Epoch && s.Primary == self
+}
+
+// yieldFor is how long an old primary that is down waits for others to stream. Starting a server takes what the machine,
+// or the disk that they share, needs now to let clients commit again.
+const yieldFor = time.Second
+
+// yields says that the primary opened openFor ago and that its commits still wait for standbys, of which there are
+// enough besides self.
+func yields(s fsm.State, self fsm.NodeID, streaming []failover.StreamingMember, openFor time.Duration) bool {
+	ids, k := fsm.EnforcedBy(s.Sync, s.Primary)
+	others, there := 0, 0
+	for _, id := range ids {
+		if id == self {
+			continue
+		}
+		others++
+		if slices.ContainsFunc(streaming, func(m failover.StreamingMember) bool { return m.Node == id }) {
+			there++
+		}
+	}
+	return openFor < yieldFor && there < k && others >= k
 }
 
 // target is the timeline of the present epoch with its ancestry, and whether the primary has reported it.

@@ -2,7 +2,9 @@ package node
 
 import (
 	"testing"
+	"time"
 
+	"github.com/quorate/quorate/failover"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/pgctl"
@@ -144,5 +146,38 @@ func TestALogThatEndsTooEarly(t *testing.T) {
 	}
 	if !lostWhatElectedIt(s, at(1, 0x4fff)) {
 		t.Error("a log that ends before the position it was elected for counts as whole")
+	}
+}
+
+// TestYields: an old primary lets the standbys go first that the new one's commits wait for, but not for long, and not
+// when it is itself the one that is waited for.
+func TestYields(t *testing.T) {
+	stream := func(ids ...fsm.NodeID) (out []failover.StreamingMember) {
+		for _, id := range ids {
+			out = append(out, failover.StreamingMember{Node: id})
+		}
+		return out
+	}
+	three := fsm.SyncRule{Members: []fsm.NodeID{"1", "2", "3"}, Copies: 2}
+	for _, c := range []struct {
+		name      string
+		rule      fsm.SyncRule
+		streaming []failover.StreamingMember
+		openFor   time.Duration
+		want      bool
+	}{
+		{"nobody streams yet", three, nil, 0, true},
+		{"the third node streams", three, stream("3"), 0, false},
+		{"nobody did within the limit", three, nil, yieldFor, false},
+		{"its own copy is the second", fsm.SyncRule{Members: []fsm.NodeID{"1", "2"}, Copies: 2}, nil, 0, false},
+		{"nobody is waited for", fsm.SyncRule{Members: []fsm.NodeID{"2"}, Copies: 1}, nil, 0, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := threeNodes(2, "2")
+			s.Sync = c.rule
+			if got := yields(s, "1", c.streaming, c.openFor); got != c.want {
+				t.Errorf("got %t, want %t", got, c.want)
+			}
+		})
 	}
 }

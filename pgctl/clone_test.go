@@ -54,7 +54,7 @@ func TestDivergedPrimaryIsCloned(t *testing.T) {
 	c.final = true
 	n1.took()
 	n1.drive(c.want(n1), "a new clone that follows", streaming)
-	if got, want := n1.took(), "clone examine start-reader follow settle"; got != want {
+	if got, want := n1.took(), "clone examine start-reader follow settle slots"; got != want {
 		t.Errorf("n1 took %q, want %q", got, want)
 	}
 	if v := n1.sql("SELECT count(*) FROM t"); v != "1" {

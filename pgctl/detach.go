@@ -14,7 +14,7 @@ import (
 // The bounds of Detach (DETAILS 17). A fresh session alone takes tens of milliseconds on a busy machine, and killing a
 // standby for it would cost seconds, so that answering and letting go are bounded apart.
 const (
-	proofEvery  = 20 * time.Millisecond // between the two looks that must find no walreceiver
+	proofEvery  = 20 * time.Millisecond // between the two looks that must find no walreceiver, if nothing else speaks for it
 	proofLimit  = 200 * time.Millisecond
 	answerLimit = 400 * time.Millisecond
 	killLimit   = 10 * time.Second
@@ -137,11 +137,16 @@ func (i *Instance) detachRunning(ctx context.Context, postmaster int, laps *stop
 	laps.lap("told")
 	proving, cancelProof := context.WithTimeout(ctx, proofLimit)
 	defer cancelProof()
-	if err := i.startupTookNotice(proving); err != nil {
+	withdrawn, err := i.startupTookNotice(proving)
+	if err != nil {
 		return Position{}, err
 	}
 	laps.lap("startup")
-	if err := i.endReceiver(proving, postmaster); err != nil {
+	apart := proofEvery
+	if withdrawn {
+		apart = pollEvery
+	}
+	if err := i.endReceiver(proving, postmaster, apart); err != nil {
 		return Position{}, err
 	}
 	laps.lap("receiver")
@@ -192,31 +197,31 @@ func (i *Instance) told(ctx context.Context, postmaster int, names ...string) er
 // It confirms a pause of replay only after it has read what it was signalled to read. So replay is paused for a moment:
 // once for the settings, and once more for the turn of its loop after that, in which it withdraws a request that the
 // postmaster has not served yet. A walreceiver that is forked for it all the same finds it withdrawn and ends before it
-// connects. Where somebody else has paused replay the startup process stands in a loop that can't ask. Before
-// PostgreSQL 14 nothing is confirmed.
-func (i *Instance) startupTookNotice(ctx context.Context) error {
+// connects (withdrawn is true then). Where somebody else has paused replay the startup process stands in a loop that can't
+// ask. Before PostgreSQL 14 nothing is confirmed.
+func (i *Instance) startupTookNotice(ctx context.Context) (withdrawn bool, err error) {
 	if i.major < 14 {
-		return nil
+		return false, nil
 	}
 	for range 2 {
 		before, err := i.execValue(ctx, pauseState)
 		if err != nil {
-			return fmt.Errorf("ask whether replay is paused: %w", err)
+			return false, fmt.Errorf("ask whether replay is paused: %w", err)
 		}
 		if before == "paused" {
-			return nil
+			return false, nil
 		}
 		if err := i.pauseReplay(ctx); err != nil {
-			return err
+			return false, err
 		}
 		if before != "not paused" {
-			return nil // the request was somebody else's
+			return false, nil // the request was somebody else's
 		}
 		if _, err := i.exec(ctx, "SELECT pg_wal_replay_resume()"); err != nil {
-			return fmt.Errorf("let replay go on: %w", err)
+			return false, fmt.Errorf("let replay go on: %w", err)
 		}
 	}
-	return nil
+	return true, nil
 }
 
 const pauseState = "SELECT pg_get_wal_replay_pause_state()"
@@ -240,9 +245,9 @@ func (i *Instance) pauseReplay(ctx context.Context) error {
 	}
 }
 
-// endReceiver ends the walreceiver and proves that there is none: two looks at least 20 ms apart at the children of the
+// endReceiver ends the walreceiver and proves that there is none: two looks, so far apart, at the children of the
 // postmaster. A reload alone leaves one that lags running and acknowledging, and one that connects is in no view.
-func (i *Instance) endReceiver(ctx context.Context, postmaster int) error {
+func (i *Instance) endReceiver(ctx context.Context, postmaster int, apart time.Duration) error {
 	told := map[int]bool{}
 	var clearSince time.Time
 	var suspects []int
@@ -261,7 +266,7 @@ func (i *Instance) endReceiver(ctx context.Context, postmaster int) error {
 			// A younger child that has not said what it is yet is somebody's new connection, and one that sleeps waits
 			// for its client to speak: a walreceiver names itself before it ever sleeps.
 			suspects = slices.DeleteFunc(suspects, func(pid int) bool { return !slices.Contains(unsure, pid) || sleeps(pid) })
-			if len(suspects) == 0 && now.Sub(clearSince) >= proofEvery {
+			if len(suspects) == 0 && now.Sub(clearSince) >= apart {
 				return nil
 			}
 		}
@@ -274,7 +279,11 @@ func (i *Instance) endReceiver(ctx context.Context, postmaster int) error {
 				return err
 			}
 		}
-		if err := pause(ctx, pollEvery/2); err != nil {
+		next := pollEvery
+		if !clearSince.IsZero() {
+			next = max(next, apart-time.Since(clearSince)) // looking costs what others need now
+		}
+		if err := pause(ctx, next); err != nil {
 			return fmt.Errorf("wait until the walreceiver is gone: %w", err)
 		}
 	}

@@ -56,7 +56,7 @@ func (i *Instance) doRest(ctx context.Context, s Step) error {
 	case Configure:
 		return i.SetSync(ctx, s.Sync)
 	case Slots:
-		return i.SetSlots(ctx, s.Slots)
+		return i.SetSlots(ctx, s.Slots, s.KeepLog)
 	case Settle:
 		return i.Settle(ctx)
 	case Mark:

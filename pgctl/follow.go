@@ -32,7 +32,6 @@ func (i *Instance) Follow(ctx context.Context, u Upstream) error {
 		return fmt.Errorf("follow %s of epoch %d: %w", u.Name, u.Epoch, err)
 	}
 	w := &streamWatch{i: i, upstream: u}
-	defer func() { w.session.close() }()
 	if again {
 		// A walreceiver that is refused the log streams for a moment, so one that was unsteady before must hold.
 		w.hold = steady
@@ -44,23 +43,22 @@ func (i *Instance) Follow(ctx context.Context, u Upstream) error {
 	if ok {
 		return nil
 	}
-	s, err := w.local(ctx)
+	s, err := i.connect(ctx)
 	if err != nil {
 		return fmt.Errorf("follow %s of epoch %d: %w", u.Name, u.Epoch, err)
 	}
+	defer s.close()
 	return i.lookForLog(ctx, s, u)
 }
 
 // steady is how long one walreceiver must have been streaming to count, where that is in doubt.
 const steady = 50 * time.Millisecond
 
-// streamWatch waits until a walreceiver streams. The title of the process tells most of the time; a session, which costs
-// more than all the rest, is opened only when it does not.
+// streamWatch waits until a walreceiver streams. The title of the process tells most of the time.
 type streamWatch struct {
 	i        *Instance
 	upstream Upstream
 	hold     time.Duration // for which one walreceiver must have been streaming
-	session  *session
 	nudged   time.Time
 	asked    time.Time
 	last     int       // the walreceiver that was streaming at the last look, 0 for none
@@ -105,28 +103,17 @@ func (w *streamWatch) streaming(ctx context.Context) (int, error) {
 		return pid, err
 	}
 	w.asked = time.Now()
-	s, err := w.local(ctx)
-	if err != nil {
-		return 0, err
-	}
-	text, err := s.value(ctx, "SELECT coalesce((SELECT pid FROM pg_stat_wal_receiver WHERE status = 'streaming'), 0)")
+	// Not a session of its own, which would cost more than all the rest; Detach may have to wait for this one answer.
+	ctx, cancel := context.WithTimeout(ctx, proofLimit)
+	defer cancel()
+	w.i.mu.Lock()
+	defer w.i.mu.Unlock()
+	text, err := w.i.execValue(ctx, "SELECT coalesce((SELECT pid FROM pg_stat_wal_receiver WHERE status = 'streaming'), 0)")
 	if err != nil {
 		return 0, fmt.Errorf("look at the walreceiver: %w", err)
 	}
 	n, err := intField(text)
 	return int(n), err
-}
-
-// local is a session of its own, so that the wait keeps no other step from the server.
-func (w *streamWatch) local(ctx context.Context) (*session, error) {
-	if w.session == nil {
-		s, err := w.i.connect(ctx)
-		if err != nil {
-			return nil, err
-		}
-		w.session = s
-	}
-	return w.session, nil
 }
 
 // follow changes the settings; again says that it followed the same server before.

@@ -41,6 +41,7 @@ type Want struct {
 	// appointment predicted.
 	Target rejoin.Branch
 	Final  bool
+	Yields bool // standby: an old primary that is down stays so for now, for others' sake
 
 	Upstream Upstream // standby: Epoch's primary; its Epoch is Want.Epoch. Empty while there is none to follow
 	Sync     Sync     // what this node's Postgres shall enforce as primary, set on standbys too
@@ -82,6 +83,7 @@ type Step struct {
 	Upstream Upstream    // Clone, Follow
 	Sync     Sync        // Configure
 	Slots    []string    // Promote, Slots
+	KeepLog  bool        // Slots: they keep log from now on
 	Stop     StopMode
 	PIDs     []int // Evict
 }
@@ -239,7 +241,7 @@ func keepPrimary(want Want, have Status) Step {
 	case !have.enforces(want.Sync):
 		return Step{Kind: Configure, Sync: want.Sync, Because: "the rule to enforce has changed"}
 	case !sameNames(have.Slots, slotNames(want.Slots)):
-		return Step{Kind: Slots, Slots: want.Slots, Because: "the members have changed"}
+		return Step{Kind: Slots, Slots: want.Slots, KeepLog: true, Because: "each member's slot shall keep the log it needs"}
 	}
 	return wait("serving")
 }
@@ -294,9 +296,9 @@ func startStandby(want Want, have Status) Step {
 		}
 		return wait("there is no primary to follow")
 	}
-	if whole && wasPrimary(have.Dir.Control.State) && !want.Final {
+	if whole && wasPrimary(have.Dir.Control.State) && (!want.Final || want.Yields) {
 		// Nobody waits for an old primary, and starting it would take from the machine what the new one needs now.
-		return wait("the new primary " + want.Upstream.Name + " has not opened yet")
+		return wait("those whom the commits of " + want.Upstream.Name + " wait for go first")
 	}
 	v := rejoin.Decide(facts(want, have))
 	switch v.Way {
@@ -330,10 +332,6 @@ func keepStandby(want Want, have Status) Step {
 	case have.Upstream.Name != "" && have.Upstream.Epoch <= want.Sealed && have.Detached < want.Sealed:
 		return Step{Kind: Detach, Epoch: want.Sealed, Because: fmt.Sprintf("epoch %d is sealed here", want.Sealed)}
 	case up.Name == "" || want.Epoch <= max(want.Sealed, have.Detached):
-		if have.Position != nil && !have.Rebuilding && !sameNames(have.Slots, slotNames(want.Slots)) {
-			// It may be the next primary, and then these cost time that clients wait.
-			return Step{Kind: Slots, Slots: want.Slots, Because: "it may be appointed"}
-		}
 		return wait("nobody to follow yet")
 	case have.Upstream.same(up) && have.Upstream.Epoch == want.Epoch:
 		return keepFollowing(want, have)
@@ -366,7 +364,9 @@ func keepFollowing(want Want, have Status) Step {
 	case !have.enforces(want.Sync):
 		return Step{Kind: Configure, Sync: want.Sync, Because: "the rule to enforce after a promotion has changed"}
 	case len(have.Slots) > 0:
-		return Step{Kind: Slots, Because: "slots left from its time as primary keep log for nobody"}
+		return Step{Kind: Slots, Slots: want.Slots, Because: "slots left from its time as primary keep log for nobody"}
+	case !sameNames(have.SpareSlots, slotNames(want.Slots)):
+		return Step{Kind: Slots, Slots: want.Slots, Because: "it may be the next primary, and then clients would wait for these"}
 	}
 	return wait("following " + want.Upstream.Name)
 }

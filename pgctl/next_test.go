@@ -67,6 +67,9 @@ func render(s Step) string {
 	if len(s.Slots) > 0 {
 		out += " slots=" + strings.Join(s.Slots, ",")
 	}
+	if s.KeepLog {
+		out += " keep-log"
+	}
 	return out + ": " + s.Because
 }
 
@@ -172,6 +175,8 @@ func setHave(t *testing.T, s *Status, key, value string) {
 		s.SyncInForce = value == "yes"
 	case "slots":
 		s.Slots = slotNames(names(value))
+	case "spare-slots":
+		s.SpareSlots = slotNames(names(value))
 	case "signal":
 		s.Dir.StandbySignal = value == "yes"
 	case "upstream":

@@ -41,7 +41,7 @@ func (i *Instance) Promote(ctx context.Context, o PromoteOrder) (Promotion, erro
 	if err != nil {
 		return Promotion{}, fmt.Errorf("promote for epoch %d: %w", o.Epoch, err)
 	}
-	if err := i.createSlots(ctx, o.Slots); err != nil {
+	if err := i.createSlots(ctx, o.Slots, true); err != nil {
 		return Promotion{}, err
 	}
 	laps.lap("slots")

@@ -390,15 +390,15 @@ type cluster struct {
 // want is what the node's agent would make of the replicated state.
 func (c *cluster) want(n *node) Want {
 	w := Want{Role: RoleStandby, Epoch: c.epoch, SystemID: c.system, Target: c.target, Final: c.final, Sync: c.sync[n.name]}
+	for _, m := range c.members {
+		if m != n {
+			w.Slots = append(w.Slots, m.name)
+		}
+	}
 	if n == c.primary {
 		w.Role, w.MayInit = RolePrimary, true
 		held, _ := n.held()
 		w.LeaseLive = held == c.epoch
-		for _, m := range c.members {
-			if m != n {
-				w.Slots = append(w.Slots, m.name)
-			}
-		}
 		return w
 	}
 	if c.system != 0 {

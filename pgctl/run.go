@@ -226,20 +226,49 @@ func (i *Instance) mark(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := i.apply(ctx); err != nil {
+	changed, err := i.store(ctx)
+	if err != nil {
 		return err
 	}
+	maps.DeleteFunc(changed, func(name, _ string) bool { return slices.Contains(standbyOnly(), name) })
+	if len(changed) > 0 {
+		// Else a primary needs no reload, for which every process of it would read all files just when clients come back.
+		if err := i.reload(ctx); err != nil {
+			return err
+		}
+	}
 	return i.putSignal()
+}
+
+// standbyOnly names the live settings that a server out of recovery never looks at.
+func standbyOnly() []string {
+	return []string{"primary_conninfo", "primary_slot_name", "restore_command", "wal_retrieve_retry_interval"}
 }
 
 // apply brings the settings of the running server to the durable copy, or only those named: the file first, then a
 // reload. It returns before the processes have taken notice. Each change costs three fsyncs.
 func (i *Instance) apply(ctx context.Context, only ...string) error {
+	changed, err := i.store(ctx, only...)
+	if err != nil || len(changed) == 0 {
+		return err
+	}
+	return i.reload(ctx)
+}
+
+func (i *Instance) reload(ctx context.Context) error {
+	if _, err := i.exec(ctx, "SELECT pg_reload_conf()"); err != nil {
+		return fmt.Errorf("reload the settings: %w", err)
+	}
+	return nil
+}
+
+// store is apply without the reload; it returns what it changed.
+func (i *Instance) store(ctx context.Context, only ...string) (map[string]string, error) {
 	l, m, _ := i.snapshot()
 	want := l.settings(i.cfg, m.detached)
 	changed, err := i.changedSettings(want)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(only) > 0 {
 		maps.DeleteFunc(changed, func(name, _ string) bool { return !slices.Contains(only, name) })
@@ -250,7 +279,7 @@ func (i *Instance) apply(ctx context.Context, only ...string) error {
 	case i.major >= 17:
 		// ALTER SYSTEM is off there, so that nobody else writes the file.
 		if err := i.writeAutoConf(i.autoConf(), want); err != nil {
-			return err
+			return nil, err
 		}
 	default:
 		var sql []string
@@ -259,17 +288,12 @@ func (i *Instance) apply(ctx context.Context, only ...string) error {
 		}
 		for _, statement := range sql { // each in its own transaction: ALTER SYSTEM insists
 			if _, err := i.exec(ctx, statement); err != nil {
-				return fmt.Errorf("change %s: %w", strings.Fields(statement)[3], err)
+				return nil, fmt.Errorf("change %s: %w", strings.Fields(statement)[3], err)
 			}
 		}
 	}
-	if len(changed) > 0 {
-		if _, err := i.exec(ctx, "SELECT pg_reload_conf()"); err != nil {
-			return fmt.Errorf("reload the settings: %w", err)
-		}
-	}
 	i.note(func() { i.seen.applied, i.seen.configured = up, true })
-	return nil
+	return changed, nil
 }
 
 // shown waits until every process of the server has been told the named live settings. The standing session shows them

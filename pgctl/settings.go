@@ -230,7 +230,9 @@ func (l live) upstream(detached uint64) Upstream {
 func conninfo(c Config, u Upstream, application string) string {
 	q := pg.QuoteConninfo
 	return "host=" + q(u.Host) + " port=" + strconv.Itoa(u.Port) + " user=" + q(c.Replication.Name) +
-		" passfile=" + q(c.passFile()) + " application_name=" + q(application) + " sslmode=prefer"
+		" passfile=" + q(c.passFile()) + " application_name=" + q(application) +
+		// Without the last, libpq looks for Kerberos tickets first: files and libraries, tens of milliseconds.
+		" sslmode=prefer gssencmode=disable"
 }
 
 func (i *Instance) autoConf() string { return filepath.Join(i.cfg.DataDir, "postgresql.auto.conf") }

@@ -127,6 +127,7 @@ func sqlState(err error) string {
 const (
 	stateCannotConnect = "57P03" // starting up, shutting down, or not yet consistent
 	stateCrash         = "57P02" // a process crashed, so all sessions are ended
+	stateInUse         = "55006" // of an object, here a slot
 	stateNoFile        = "58P01" // the requested log segment has been removed
 )
 

@@ -95,10 +95,11 @@ type Status struct {
 	ReplayedAt    time.Time // commit time of the last replayed transaction, zero if none; for display
 	Replay        pg.LSN    // standby only
 	ReplayPaused  bool
-	Sync          Sync   // as a session shows it
-	SyncInForce   bool   // it is proved that commits wait as Sync says
-	ForeignSSN    string // synchronous_standby_names when quorate didn't write it, else empty
-	Slots         []string
+	Sync          Sync     // as a session shows it
+	SyncInForce   bool     // it is proved that commits wait as Sync says
+	ForeignSSN    string   // synchronous_standby_names when quorate didn't write it, else empty
+	Slots         []string // for members, that keep log
+	SpareSlots    []string // for members, that keep none yet
 	Senders       []Sender
 	Impostors     []Sender // walsenders under a member's name that are not that member
 	Receiver      string   // status of the walreceiver, empty without one

@@ -158,27 +158,30 @@ func (i *Instance) Checkpoint(ctx context.Context) error {
 	return nil
 }
 
-// SetSlots makes the slots of the named members and drops those that quorate made for others, unless one is in use.
-func (i *Instance) SetSlots(ctx context.Context, members []string) error {
+// SetSlots makes the slots of the named members and drops those that quorate made for others, unless one is in use. With
+// keep they keep log from now on, as those of a primary shall; without, they are spare: they cost nothing until a
+// walreceiver uses them, and are there when this node is promoted.
+func (i *Instance) SetSlots(ctx context.Context, members []string, keep bool) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if err := i.createSlots(ctx, members); err != nil {
-		return err
+	names, wrong := []string{"''"}, "restart_lsn IS NOT NULL"
+	if keep {
+		wrong = "restart_lsn IS NULL"
 	}
-	keep := []string{"''"}
 	for _, m := range members {
-		keep = append(keep, pg.QuoteLiteral(SlotName(m)))
+		names = append(names, pg.QuoteLiteral(SlotName(m)))
 	}
 	_, err := i.exec(ctx, `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
- WHERE slot_type = 'physical' AND NOT active AND starts_with(slot_name, 'quorate_') AND slot_name NOT IN (`+strings.Join(keep, ",")+`)`)
-	if err != nil {
+ WHERE slot_type = 'physical' AND NOT active AND starts_with(slot_name, 'quorate_')
+ AND (`+wrong+` OR slot_name NOT IN (`+strings.Join(names, ",")+`))`)
+	if err != nil && sqlState(err) != stateInUse { // a walsender has just begun to use one: the next look sees that
 		return fmt.Errorf("drop slots: %w", err)
 	}
-	return nil
+	return i.createSlots(ctx, members, keep)
 }
 
-// createSlots makes missing slots; they keep log from now on.
-func (i *Instance) createSlots(ctx context.Context, members []string) error {
+// createSlots makes missing slots.
+func (i *Instance) createSlots(ctx context.Context, members []string, keep bool) error {
 	if len(members) == 0 {
 		return nil
 	}
@@ -187,7 +190,7 @@ func (i *Instance) createSlots(ctx context.Context, members []string) error {
  WHERE slot_type = 'physical' AND NOT active AND starts_with(slot_name, 'quorate_') AND wal_status = 'lost'`}
 	for _, m := range members {
 		name := pg.QuoteLiteral(SlotName(m))
-		sql = append(sql, "SELECT pg_create_physical_replication_slot("+name+", true) WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = "+name+")")
+		sql = append(sql, fmt.Sprintf("SELECT pg_create_physical_replication_slot(%s, %t) WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %s)", name, keep, name))
 	}
 	if _, err := i.exec(ctx, strings.Join(sql, ";")); err != nil {
 		return fmt.Errorf("make slots: %w", err)

@@ -146,8 +146,10 @@ func (i *Instance) readControl() (pg.Control, error) {
 	return c, fmt.Errorf("read %s: %w", path, err)
 }
 
-// watchQuery is everything in one round trip. CASE keeps the functions of the other role from being called.
-const watchQuery = `SELECT r, system_identifier,
+// watchPrepare and watchQuery are everything in one round trip, planned once per session: several looks fall into one
+// failover, and planning costs more than looking. CASE keeps the functions of the other role from being called.
+const (
+	watchPrepare = `PREPARE quorate_server AS SELECT r, system_identifier,
  CASE WHEN r THEN greatest(c.timeline_id, m.min_recovery_end_timeline, coalesce(w.received_tli, 0))::text
   ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int::text END,
  CASE WHEN r THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_flush_lsn() END,
@@ -160,9 +162,13 @@ const watchQuery = `SELECT r, system_identifier,
  (extract(epoch FROM CASE WHEN r THEN pg_last_xact_replay_timestamp() END) * 1000000)::bigint, w.pid
  FROM (SELECT pg_is_in_recovery() AS r) AS x, pg_control_system(), pg_control_checkpoint() AS c, pg_control_recovery() AS m
  LEFT JOIN pg_stat_wal_receiver AS w ON true;
-SELECT slot_name FROM pg_replication_slots WHERE slot_type = 'physical' AND starts_with(slot_name, 'quorate_')
+PREPARE quorate_slots AS SELECT slot_name,
+ CASE WHEN pg_is_in_recovery() THEN restart_lsn IS NOT NULL AND NOT active ELSE restart_lsn IS NOT NULL OR active END FROM pg_replication_slots WHERE slot_type = 'physical' AND starts_with(slot_name, 'quorate_')
  AND wal_status IS DISTINCT FROM 'lost';
-SELECT application_name, usename, host(client_addr), pid, state, flush_lsn, replay_lsn, sync_state, sync_priority FROM pg_stat_replication`
+PREPARE quorate_senders AS SELECT application_name, usename, host(client_addr), pid, state, flush_lsn, replay_lsn, sync_state, sync_priority
+ FROM pg_stat_replication`
+	watchQuery = "EXECUTE quorate_server; EXECUTE quorate_slots; EXECUTE quorate_senders"
+)
 
 // ask fills in what a session shows.
 func (i *Instance) ask(ctx context.Context, s *Status) {
@@ -198,6 +204,9 @@ func (i *Instance) query(ctx context.Context) ([][][]string, error) {
 			return nil, err
 		}
 		i.watch = w
+		if _, err := w.rows(ctx, watchPrepare); err != nil {
+			return nil, fmt.Errorf("prepare the questions: %w", err)
+		}
 	}
 	return i.watch.rows(ctx, watchQuery)
 }
@@ -241,7 +250,11 @@ func (i *Instance) fill(s *Status, out [][][]string) error {
 		s.ReplayedAt = time.UnixMicro(int64(replayed))
 	}
 	for _, r := range out[1] {
-		s.Slots = append(s.Slots, r[0])
+		if r[1] == "t" {
+			s.Slots = append(s.Slots, r[0])
+		} else {
+			s.SpareSlots = append(s.SpareSlots, r[0])
+		}
 	}
 	return i.fillSenders(s, out[2])
 }

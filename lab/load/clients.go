@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,20 +12,28 @@ import (
 	"github.com/quorate/quorate/lab/history"
 )
 
-// pool finds the primary for all writers of an application, as connection pools do: one of them searches and the others
-// follow it. Each for itself would mean a dozen dials at once, and where a new backend costs tens of milliseconds of CPU
-// (virtual machines), they would all run into their limit for ever.
+// pool finds the primary for all writers of an application, as connection pools do: it keeps one session to each host and
+// asks it whether that is a standby still. A writer for itself would dial every host again and again, and where a new
+// backend costs tens of milliseconds of CPU (virtual machines), a dozen dials at once run into their limit for ever.
 type pool struct {
 	hosts   []Host
 	configs []*pgconn.Config
-	known   atomic.Int64 // index of the primary, or unknown
-	search  sync.Mutex   // held by who searches
+	found   chan found // the first session to a new primary
+	mu      sync.Mutex
+	primary int           // index of the host that was writable last, or unknown
+	changed chan struct{} // closed when primary changes
+}
+
+// found is a session to a host that has just become writable.
+type found struct {
+	session *session
+	host    int
 }
 
 const unknown = -1
 
 func newPool(spec Spec) (*pool, error) {
-	p := &pool{hosts: spec.Hosts}
+	p := &pool{hosts: spec.Hosts, found: make(chan found), primary: unknown, changed: make(chan struct{})}
 	for _, h := range spec.Hosts {
 		c, err := configOf(h, spec.Database, spec.Load, map[string]string{"application_name": "lab_load"})
 		if err != nil {
@@ -32,81 +41,103 @@ func newPool(spec Spec) (*pool, error) {
 		}
 		p.configs = append(p.configs, c)
 	}
-	p.known.Store(unknown)
 	return p, nil
 }
 
-// get returns a writable session and the index of its host; nil when ctx ends.
-func (p *pool) get(ctx context.Context) (*session, int64) {
+// get returns a writable session and the index of its host; nil when ctx ends. The first writer that waits gets the
+// session on which a new primary was found, the others dial that host.
+func (p *pool) get(ctx context.Context) (*session, int) {
 	for ctx.Err() == nil {
-		if i := p.known.Load(); i != unknown {
-			if s, _ := p.try(ctx, i); s != nil {
+		i, changed := p.known()
+		if i == unknown {
+			select {
+			case f := <-p.found:
+				return f.session, f.host
+			case <-changed:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if s, err := dial(ctx, p.configs[i], dialLimit); err == nil {
+			if s.writable {
 				return s, i
 			}
-			p.forget(i)
+			s.close()
 		}
-		p.search.Lock()
-		if p.known.Load() == unknown {
-			s, i := p.find(ctx)
-			if s != nil {
-				p.known.Store(i)
-			}
-			p.search.Unlock()
-			return s, i
-		}
-		p.search.Unlock()
+		p.forget(i)
+		wait(ctx, retryAfter)
 	}
 	return nil, unknown
 }
 
-// forget says that host i is the primary no more, if that is what was believed.
-func (p *pool) forget(i int64) { p.known.CompareAndSwap(i, unknown) }
-
-// try dials one host and returns the session if it is writable, else when to try this host again.
-func (p *pool) try(ctx context.Context, i int64) (*session, time.Duration) {
-	s, err := dial(ctx, p.configs[i], dialLimit)
-	if err != nil {
-		return nil, retryAfter
-	}
-	if !s.writable {
-		s.close()
-		return nil, standbyAfter
-	}
-	return s, 0
+func (p *pool) known() (int, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.primary, p.changed
 }
 
-// find dials all hosts at once, each again shortly after it answered, failed or let its limit pass, and keeps the first
-// session that is writable. So what is measured is when the cluster can be written to, not in which order a client tries
-// its hosts.
-func (p *pool) find(ctx context.Context) (*session, int64) {
-	type found struct {
-		s *session
-		i int64
+func (p *pool) set(i int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.primary != i {
+		p.primary = i
+		close(p.changed)
+		p.changed = make(chan struct{})
 	}
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	first := make(chan found)
-	for i := range int64(len(p.hosts)) {
-		go func() {
-			for ctx.Err() == nil {
-				s, again := p.try(ctx, i)
-				if s != nil {
-					select {
-					case first <- found{s, i}:
-					case <-ctx.Done():
-						s.close()
-					}
-					return
-				}
-				wait(ctx, again)
+}
+
+// forget says that host i is the primary no more, if that is what was believed.
+func (p *pool) forget(i int) {
+	if now, _ := p.known(); now == i {
+		p.set(unknown)
+	}
+}
+
+// watch keeps a session to host i while it is a standby, and hands it over when it is one no more: sessions outlive a
+// promotion. All hosts are watched at once, so what is measured is when the cluster can be written to, not in which order
+// a client tries its hosts. One that is gone, or is the primary already, is dialled again shortly after.
+func (p *pool) watch(ctx context.Context, i int) {
+	for ctx.Err() == nil {
+		if now, changed := p.known(); now == i {
+			select {
+			case <-changed:
+			case <-ctx.Done():
 			}
-		}()
+			continue
+		}
+		s, err := dial(ctx, p.configs[i], dialLimit)
+		for err == nil && !s.writable && wait(ctx, retryAfter) {
+			err = s.look(dialLimit)
+		}
+		switch {
+		case err == nil && s.writable:
+			p.hand(ctx, s, i)
+			p.set(i)
+		case s != nil:
+			s.close()
+		}
+		wait(ctx, again(err))
 	}
+}
+
+// again is when to dial a host again. A refusal costs the host nothing; a server that says that it is starting or shutting
+// down has forked a process to say so, and shuts down the later the more of these it has.
+func again(err error) time.Duration {
+	var answer *pgconn.PgError
+	if errors.As(err, &answer) {
+		return answeredAfter
+	}
+	return retryAfter
+}
+
+// hand gives a session to a writer that waits for one; all do, unless the old primary is frozen and holds them.
+func (p *pool) hand(ctx context.Context, s *session, i int) {
 	select {
-	case f := <-first:
-		return f.s, f.i
+	case p.found <- found{s, i}:
+	case <-time.After(retryAfter):
+		s.close()
 	case <-ctx.Done():
-		return nil, unknown
+		s.close()
 	}
 }
 

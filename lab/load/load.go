@@ -24,18 +24,15 @@ import (
 
 // The timing of the clients, which is part of what a figure means.
 const (
-	WriteEvery  = 20 * time.Millisecond  // per writer
-	ProbeEvery  = 20 * time.Millisecond  // per node, on a standing session
-	KnockEvery  = time.Second            // per node, with a new connection: it may cost tens of milliseconds of CPU
-	dialLimit   = 250 * time.Millisecond // connection and startup of one host
-	writeLimit  = 500 * time.Millisecond // answer to one statement
-	retryAfter  = 20 * time.Millisecond
-	redialAfter = 100 * time.Millisecond // of a prober that has lost its session
-	reportEvery = 100 * time.Millisecond
-	// standbyAfter is when a host is asked again that said it is a standby. A session costs a host that refuses or is
-	// gone nothing, but a standby a new process: where that takes 40 ms of CPU (seen on a nested virtual machine),
-	// asking every 20 ms kept both cores busy, and what was measured was the clients: gaps of 3 s instead of 0.7 s.
-	standbyAfter = 100 * time.Millisecond
+	WriteEvery    = 20 * time.Millisecond  // per writer
+	ProbeEvery    = 20 * time.Millisecond  // per node, on a standing session
+	KnockEvery    = time.Second            // per node, with a new connection: it may cost tens of milliseconds of CPU
+	dialLimit     = 250 * time.Millisecond // connection and startup of one host
+	writeLimit    = 500 * time.Millisecond // answer to one statement
+	retryAfter    = 20 * time.Millisecond
+	answeredAfter = 100 * time.Millisecond // a host whose server answered that it can't serve now
+	redialAfter   = 100 * time.Millisecond // of a prober that has lost its session
+	reportEvery   = 100 * time.Millisecond
 )
 
 // Spec says what to write where. It is the first line of the process's standard input.
@@ -117,6 +114,9 @@ func Run(ctx context.Context, spec Spec, out io.Writer) error {
 		probers = append(probers, p)
 	}
 	var wg sync.WaitGroup
+	for i := range spec.Hosts {
+		wg.Go(func() { p.watch(ctx, i) })
+	}
 	for range spec.Writers {
 		wg.Go(func() { (&writer{pool: p, table: spec.Load.Table, ids: ids, rec: rec}).run(ctx) })
 	}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -110,7 +111,7 @@ func TestALostConnectionIsUnknown(t *testing.T) {
 }
 
 // standIn is a Postgres that only starts sessions: as primary or as standby.
-func standIn(t *testing.T, standby bool) Host {
+func standIn(t *testing.T, standby bool, answer string) Host {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -143,7 +144,7 @@ func standIn(t *testing.T, standby bool) Host {
 				if b.Flush() != nil {
 					return
 				}
-				server(t, conn, []pgproto3.BackendMessage{row("00000002"), done(), ready()})
+				server(t, conn, []pgproto3.BackendMessage{row(answer), done(), ready()})
 			}()
 		}
 	}()
@@ -164,7 +165,7 @@ func TestThePoolFindsThePrimary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	primary, standby := standIn(t, false), standIn(t, true)
+	primary, standby := standIn(t, false, "00000002"), standIn(t, true, "on")
 	primary.Node, standby.Node = "n3", "n2"
 	p, err := newPool(Spec{Database: "postgres", Load: Account{User: "lab_load"}, Hosts: []Host{{Node: "n1", Addr: host, Port: port}, standby, primary}})
 	if err != nil {
@@ -172,8 +173,15 @@ func TestThePoolFindsThePrimary(t *testing.T) {
 	}
 	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
 	defer stop()
-	for _, known := range []int64{unknown, 2, 1, 0} {
-		p.known.Store(known)
+	watching, unwatch := context.WithCancel(ctx)
+	var watchers sync.WaitGroup
+	for i := range p.hosts {
+		watchers.Go(func() { p.watch(watching, i) })
+	}
+	defer watchers.Wait()
+	defer unwatch()
+	for _, known := range []int{unknown, 2, 1, 0} {
+		p.set(known)
 		s, i := p.get(ctx)
 		if s == nil || i != 2 {
 			t.Fatalf("believing in %d: host %d, session %v", known, i, s)
@@ -183,8 +191,14 @@ func TestThePoolFindsThePrimary(t *testing.T) {
 		}
 		s.close()
 	}
+	for i, _ := p.known(); i != 2; i, _ = p.known() { // whoever found it last has handed the session over and says so next
+		if ctx.Err() != nil {
+			t.Fatal("the pool does not know the primary")
+		}
+		wait(ctx, time.Millisecond)
+	}
 	p.forget(1)
-	if p.known.Load() != 2 {
+	if i, _ := p.known(); i != 2 {
 		t.Error("a late word about another host made the pool forget the primary")
 	}
 	ended, cancel := context.WithCancel(ctx)
@@ -194,8 +208,27 @@ func TestThePoolFindsThePrimary(t *testing.T) {
 	}
 }
 
+func TestAStandingSessionFindsThePromotedStandby(t *testing.T) {
+	promoted := standIn(t, true, "off")
+	promoted.Node = "n2"
+	p, err := newPool(Spec{Database: "postgres", Load: Account{User: "lab_load"}, Hosts: []Host{promoted}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	var watcher sync.WaitGroup
+	watcher.Go(func() { p.watch(ctx, 0) })
+	defer watcher.Wait()
+	defer stop()
+	s, i := p.get(ctx)
+	if s == nil || i != 0 || !s.writable {
+		t.Fatalf("host %d, session %+v", i, s)
+	}
+	s.close()
+}
+
 func TestMainWritesUntilItsInputEnds(t *testing.T) {
-	primary := standIn(t, false)
+	primary := standIn(t, false, "00000002")
 	primary.Node = "n1"
 	events := filepath.Join(t.TempDir(), "events")
 	spec, err := json.Marshal(Spec{Hosts: []Host{primary}, Writers: 2, Database: "postgres", Load: Account{User: "lab_load", Table: "lab.load"}, Events: events})

@@ -21,7 +21,7 @@ const canceled = "57014"
 type session struct {
 	conn     net.Conn
 	frontend *pgproto3.Frontend
-	writable bool // what the server said at startup: it is no standby
+	writable bool // what the server said last: it is no standby
 }
 
 // configOf makes what connects to one host.
@@ -56,6 +56,16 @@ func dial(ctx context.Context, c *pgconn.Config, limit time.Duration) (*session,
 	s := &session{conn: h.Conn, frontend: h.Frontend}
 	s.writable = h.ParameterStatuses["in_hot_standby"] == "off" && h.ParameterStatuses["default_transaction_read_only"] == "off"
 	return s, nil
+}
+
+// look asks whether the server still is a standby; after an error the session must be closed.
+func (s *session) look(limit time.Duration) error {
+	a := s.do("SHOW in_hot_standby", limit)
+	if a.outcome != history.OK {
+		return fmt.Errorf("ask whether it is a standby: %s", a.why)
+	}
+	s.writable = a.value == "off"
+	return nil
 }
 
 func (s *session) close() { _ = s.conn.Close() }
