@@ -60,7 +60,8 @@ func (s State) admit(e Envelope) error {
 // the interface too, but has no place in the log and could be nil.
 func known(c Command) bool {
 	switch c.(type) {
-	case Init, Appoint, Promoted, SetSync, SetElectorate, SetMember, AskSwitchover, BeginSwitchover, EndWish, Pause, Resume:
+	case Init, Appoint, Promoted, SetSync, SetElectorate, SetMember, AskSwitchover, BeginSwitchover, EndWish,
+		EditConfig, RecordDiscard, DismissDiscard, RecordFailover, Pause, Resume:
 		return true
 	}
 	return false
@@ -71,6 +72,12 @@ func (s State) clone() State {
 	s.Lineage = append([]Lineage{}, s.Lineage...)
 	s.Electorate.Voters = append([]NodeID{}, s.Electorate.Voters...)
 	s.Sync.Members = append([]NodeID{}, s.Sync.Members...)
+	s.Config.Earlier = append([]ConfigVersion{}, s.Config.Earlier...)
+	s.Discards = append([]Discard{}, s.Discards...)
+	s.Failovers = append([]Failover{}, s.Failovers...)
+	for i := range s.Failovers {
+		s.Failovers[i].Phases = append([]Phase{}, s.Failovers[i].Phases...)
+	}
 	s.Events = append([]Event{}, s.Events...)
 	s.Seen = append([]string{}, s.Seen...)
 	members := make(map[NodeID]Member, len(s.Members))

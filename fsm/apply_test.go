@@ -16,7 +16,11 @@ func commands(s State) map[string]Command {
 		"set-sync": SetSync{Rule: s.Sync}, "set-electorate": SetElectorate{Voters: []NodeID{"n1", "n2"}},
 		"set-member": SetMember{Member: dataMember("n4")}, "ask-switchover": AskSwitchover{ID: "w2"},
 		"begin-switchover": BeginSwitchover{ID: "w", To: "n2"}, "end-wish": EndWish{ID: "w", Because: "no time"},
-		"pause": Pause{}, "resume": Resume{},
+		"edit-config":     EditConfig{IfVersion: s.Config.Version, Settings: s.Config.Settings},
+		"record-discard":  RecordDiscard{Discard: discard("d2")},
+		"dismiss-discard": DismissDiscard{ID: "d"},
+		"record-failover": RecordFailover{Failover: Failover{Epoch: 1, Rule: "first-primary"}},
+		"pause":           Pause{}, "resume": Resume{},
 	}
 }
 
@@ -28,6 +32,8 @@ func prepare(t testing.TB, kind string) State {
 		return State{}
 	case "resume":
 		return must(t, three(t), Pause{})
+	case "dismiss-discard":
+		return must(t, three(t), RecordDiscard{Discard: discard("d")})
 	case "begin-switchover", "end-wish":
 		return must(t, three(t), AskSwitchover{ID: "w"})
 	}

@@ -85,6 +85,14 @@ func decodeChange(frame commandFrame) (Command, error) {
 		return decodeAs[BeginSwitchover](frame.Change)
 	case EndWish{}.Kind():
 		return decodeAs[EndWish](frame.Change)
+	case EditConfig{}.Kind():
+		return decodeAs[EditConfig](frame.Change)
+	case RecordDiscard{}.Kind():
+		return decodeAs[RecordDiscard](frame.Change)
+	case DismissDiscard{}.Kind():
+		return decodeAs[DismissDiscard](frame.Change)
+	case RecordFailover{}.Kind():
+		return decodeAs[RecordFailover](frame.Change)
 	case Pause{}.Kind():
 		return decodeAs[Pause](frame.Change)
 	case Resume{}.Kind():

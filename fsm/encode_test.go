@@ -31,8 +31,14 @@ func goldenCommands() map[string]Command {
 		"ask-switchover":   AskSwitchover{ID: "w1", To: "id-2"},
 		"begin-switchover": BeginSwitchover{ID: "w1", To: "id-2"},
 		"end-wish":         EndWish{ID: "w1", Because: "n2 is behind"},
-		"pause":            Pause{},
-		"resume":           Resume{},
+		"edit-config":      EditConfig{IfVersion: 3, Doc: "b: 2\n", Settings: Settings{FailoverAfterMS: 1000, Durability: DurabilityAsync, Strict: true}},
+		"record-discard": RecordDiscard{Discard: Discard{ID: "d1", Node: "id-1", Epoch: 8, Timeline: 3, From: 0x1_0300_0060, To: 0x1_0300_0100,
+			Commits: 2, Way: "rewind", Path: "/var/lib/quorate/evidence/d1", SHA256: "00ff", Lossy: true, Dismissed: true}},
+		"dismiss-discard": DismissDiscard{ID: "d1"},
+		"record-failover": RecordFailover{Failover: Failover{Epoch: 8, From: "id-1", To: "id-2", Rule: "best-standby", Cause: "silent", Wish: "w1",
+			Async: true, Phases: []Phase{{Name: "silent", MS: 1010}}, Wall: 1_700_000_000_123}},
+		"pause":  Pause{},
+		"resume": Resume{},
 	}
 }
 
@@ -78,7 +84,9 @@ func TestGoldenCommands(t *testing.T) {
 
 func TestGoldenState(t *testing.T) {
 	s := must(t, branched(t), SetMember{Member{ID: "w1", Name: "w1", Role: RoleWitness, NoVote: true}},
-		AskSwitchover{ID: "w", To: "n2"}, BeginSwitchover{ID: "w", To: "n2"})
+		AskSwitchover{ID: "w", To: "n2"}, BeginSwitchover{ID: "w", To: "n2"}, RecordDiscard{Discard: discard("d")},
+		RecordFailover{Failover: Failover{Epoch: 1, Rule: "first-primary", Phases: []Phase{{Name: "appointed", MS: 3}}}})
+	s = must(t, s, EditConfig{IfVersion: s.Config.Version, Doc: "b: 2", Settings: s.Config.Settings})
 	got := encoded(t, s)
 	want := golden(t, "state", got)
 	if !bytes.Equal(got, want) {

@@ -38,6 +38,10 @@ var (
 	ErrExists = errors.New("exists already")
 	// ErrNoWish refuses to approve or end a wish that is not the pending one.
 	ErrNoWish = errors.New("no such wish")
+	// ErrStaleConfig refuses an edit of a configuration that was edited meanwhile.
+	ErrStaleConfig = errors.New("configuration has changed")
+	// ErrNoDiscard refuses to dismiss a discard that is not known.
+	ErrNoDiscard = errors.New("no such discard")
 	// ErrUnknownCommand marks a command that this version does not know; see UnknownCommandError.
 	ErrUnknownCommand = errors.New("unknown command")
 	// ErrFormat marks bytes that are not an encoded command or state of a format that this version reads.

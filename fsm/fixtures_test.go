@@ -70,3 +70,8 @@ func sameState(t testing.TB, a, b State) bool {
 	t.Helper()
 	return bytes.Equal(encoded(t, a), encoded(t, b))
 }
+
+// discard is one by n1.
+func discard(id string) Discard {
+	return Discard{ID: id, Node: "n1", Epoch: 1, Timeline: 1, From: 0x100, To: 0x200, Commits: 3, Way: "clone", Path: "/evidence/" + id, SHA256: "ab"}
+}

@@ -19,6 +19,7 @@ func (c Init) apply(next *State) (string, error) {
 		return "", err
 	}
 	next.ClusterID, next.Scope, next.Config = c.ClusterID, c.Scope, c.Config
+	next.Config.Earlier = []ConfigVersion{}
 	next.Generation, next.MinVersion = 1, 1
 	var voters []NodeID
 	for _, m := range c.Members {

@@ -58,7 +58,7 @@ func (d dice) evidence(s State) Evidence {
 }
 
 func (d dice) command(s State) Command {
-	switch d.Intn(13) {
+	switch d.Intn(15) {
 	case 0:
 		return Init{ClusterID: pick(d, "c1", ""), Scope: "demo", Members: []Member{dataMember("n1"), dataMember("n2"), dataMember("n3"), d.member()},
 			Config: Config{Settings: Settings{FailoverAfterMS: 1000, Durability: pick(d, DurabilityQuorum, DurabilityQuorum, DurabilityAsync)}}}
@@ -80,10 +80,22 @@ func (d dice) command(s State) Command {
 		return AskSwitchover{ID: pick(d, "w1", "w2"), To: d.node()}
 	case 10:
 		return BeginSwitchover{ID: pick(d, "w1", "w2"), To: d.node()}
+	case 12:
+		return EditConfig{IfVersion: pick(d, s.Config.Version, 2), Doc: pick(d, "a", "b"), Settings: pick(d, s.Config.Settings, Settings{FailoverAfterMS: 2000, Durability: DurabilityAsync})}
+	case 13:
+		return d.record()
 	case 11:
 		return pick[Command](d, EndWish{ID: pick(d, "w1", "w2")}, Pause{})
 	}
 	return Resume{}
+}
+
+// record makes one of the commands that only file something.
+func (d dice) record() Command {
+	one := discard(pick(d, "d1", "d2", "d3", ""))
+	one.Node = d.node()
+	return pick[Command](d, RecordDiscard{Discard: one}, DismissDiscard{ID: pick(d, "d1", "d4")},
+		RecordFailover{Failover: Failover{Epoch: d.epoch(), Rule: "best-standby", Phases: []Phase{{Name: pick(d, "silent", ""), MS: int64(d.Intn(9))}}}})
 }
 
 // Any stream of commands gives every node the same bytes, whether it applied them all, came back from its disk in the
@@ -167,7 +179,8 @@ func checkStep(t *testing.T, before, after State, c Command) {
 			fail("timelines do not grow")
 		}
 	}
-	if len(after.Electorate.Voters) == 0 || len(after.Events) > maxEvents || len(after.Seen) > maxSeen {
+	if len(after.Electorate.Voters) == 0 || len(after.Events) > maxEvents || len(after.Seen) > maxSeen || len(after.Discards) > maxDiscards ||
+		len(after.Failovers) > maxFailovers || len(after.Config.Earlier) > maxConfigs {
 		fail("a bound is broken")
 	}
 	for _, l := range after.Lineage {

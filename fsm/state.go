@@ -72,9 +72,10 @@ type Settings struct {
 
 // Config is the replicated configuration document; only Settings is understood here.
 type Config struct {
-	Version  uint64   `json:"version"`
-	Doc      string   `json:"doc"`
-	Settings Settings `json:"settings"`
+	Version  uint64          `json:"version"`
+	Doc      string          `json:"doc"`
+	Settings Settings        `json:"settings"`
+	Earlier  []ConfigVersion `json:"earlier"` // the documents before, oldest first
 }
 
 // Lineage is one assignment's place in WAL history. Promoted is false while Timeline and SwitchLSN are what the Appoint
@@ -126,6 +127,8 @@ type State struct {
 	Paused     bool              `json:"paused"`
 	PauseRev   uint64            `json:"pause_rev"` // Rev of the last Pause or Resume
 	Wish       *Wish             `json:"wish,omitempty"`
+	Failovers  []Failover        `json:"failovers"` // reports, oldest first
+	Discards   []Discard         `json:"discards"`  // oldest first
 	Events     []Event           `json:"events"`
 	Seen       []string          `json:"seen"` // last 128 request ids
 	MinVersion int               `json:"min_version"`
