@@ -256,7 +256,7 @@ func (s *Server) history(w http.ResponseWriter, _ *http.Request) {
 			continue
 		}
 		line := []any{l.Parent, uint64(l.SwitchLSN), "no recovery target specified"}
-		if e, ok := appointment(state, l.Epoch); ok {
+		if e, ok := state.Appointment(l.Epoch); ok {
 			line = append(line, time.UnixMilli(e.Wall).UTC().Format("2006-01-02T15:04:05.000000-07:00"), state.Name(l.Node))
 			if e.By != "" {
 				line[2] = e.By
@@ -265,14 +265,4 @@ func (s *Server) history(w http.ResponseWriter, _ *http.Request) {
 		lines = append(lines, line)
 	}
 	answer(w, http.StatusOK, lines)
-}
-
-// appointment is the event that began an epoch, if it is recent enough to be remembered.
-func appointment(s fsm.State, epoch fsm.Epoch) (fsm.Event, bool) {
-	for i, e := range s.Events {
-		if e.Epoch == epoch {
-			return e, i > 0 // The first one remembered may be a later one of the same epoch.
-		}
-	}
-	return fsm.Event{}, false
 }

@@ -24,6 +24,7 @@ func (c Appoint) apply(next *State) (string, error) {
 	switch {
 	case next.Epoch > 0 && c.Node == next.Primary:
 		entry = next.lastLineage()
+		entry.Async = false // It has its own log still.
 		text = fmt.Sprintf("%s appointed again, timeline unchanged", next.Name(c.Node))
 	case next.Paused:
 		return "", fmt.Errorf("%w: only the present primary can be appointed before a resume", ErrPaused)
@@ -38,7 +39,7 @@ func (c Appoint) apply(next *State) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		entry = Lineage{Timeline: c.Timeline, Parent: parent, SwitchLSN: c.SwitchLSN}
+		entry = Lineage{Timeline: c.Timeline, Parent: parent, SwitchLSN: c.SwitchLSN, Async: len(next.Sync.Members) == 0}
 		text = fmt.Sprintf("%s appointed in place of %s, timeline %d from %s", next.Name(c.Node), next.Name(next.Primary), c.Timeline, c.SwitchLSN)
 	}
 	next.Epoch++

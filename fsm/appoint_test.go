@@ -176,8 +176,12 @@ func TestAppointAsync(t *testing.T) {
 	s := must(t, State{}, initOf(DurabilityAsync, dataMember("n1"), dataMember("n2"), dataMember("n3")), Appoint{Node: "n1"})
 	a := good()
 	a.Evidence.Positions = nil
-	if got := must(t, s, a).lastLineage(); got.Parent != 1 || got.SwitchLSN != 20 {
+	taken := must(t, s, a)
+	if got := taken.lastLineage(); got.Parent != 1 || got.SwitchLSN != 20 || !got.Async {
 		t.Fatalf("lineage %+v", got)
+	}
+	if got := must(t, taken, Appoint{IfEpoch: 2, Node: "n2"}).lastLineage(); got.Async {
+		t.Fatalf("n2 has its own log still: %+v", got)
 	}
 	a.Evidence.Positions = []Position{at("n2", 1, 1, 20), at("n3", 1, 1, 30)}
 	must(t, s, a) // any node may be taken; which one is best is the leader's rule

@@ -1,15 +1,18 @@
 package fsm
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
 
 const (
-	maxFailovers = 64
-	maxPhases    = 16
-	maxPath      = 4096 // bytes of a path or another text that a node chose
+	maxPhases = 16
+	maxPath   = 4096 // bytes of a path or another text that a node chose
 )
+
+// MaxFailovers is how many reports a State keeps: those of the newest epochs.
+const MaxFailovers = 64
 
 // Phase is one step of a failover, in ms since it began.
 type Phase struct {
@@ -27,7 +30,17 @@ type Failover struct {
 	Wish   string  `json:"wish,omitempty"` // the switchover that it was, if it was one
 	Async  bool    `json:"async"`          // nothing was promised: acknowledged commits may be among what was discarded
 	Phases []Phase `json:"phases"`
-	Wall   int64   `json:"wall"` // unix milliseconds of its end, for display only
+	Wall   int64   `json:"wall"` // unix milliseconds of its Appoint, for display only
+}
+
+// Appointment finds the event of the Appoint that began epoch, with the rule that decided in By; false if it is too old to
+// be remembered.
+func (s State) Appointment(epoch Epoch) (Event, bool) {
+	i := slices.IndexFunc(s.Events, func(e Event) bool { return e.Epoch == epoch })
+	if epoch == 0 || i < 1 { // The first one remembered may be a later one of the same epoch.
+		return Event{}, false
+	}
+	return s.Events[i], true
 }
 
 // RecordFailover files the report of an epoch (Version only). The first one about an epoch stays.
@@ -56,11 +69,13 @@ func (c RecordFailover) apply(next *State) (string, error) {
 			return "", fmt.Errorf("%w: phase %q at %d ms", ErrInvalid, p.Name, p.MS)
 		}
 	}
-	f.To, f.From = next.Lineage[at].Node, ""
+	f.To, f.From, f.Async = next.Lineage[at].Node, "", next.Lineage[at].Async
 	if at > 0 {
 		f.From = next.Lineage[at-1].Node
 	}
 	f.Phases = slices.Clone(f.Phases)
-	next.Failovers = keepLast(append(next.Failovers, f), maxFailovers)
+	next.Failovers = append(next.Failovers, f)
+	slices.SortFunc(next.Failovers, func(a, b Failover) int { return cmp.Compare(a.Epoch, b.Epoch) }) // a late one goes to its place
+	next.Failovers = keepLast(next.Failovers, MaxFailovers)
 	return fmt.Sprintf("report of epoch %d: %s", f.Epoch, next.Name(f.To)), nil
 }

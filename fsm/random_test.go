@@ -180,7 +180,7 @@ func checkStep(t *testing.T, before, after State, c Command) {
 		}
 	}
 	if len(after.Electorate.Voters) == 0 || len(after.Events) > maxEvents || len(after.Seen) > maxSeen || len(after.Discards) > maxDiscards ||
-		len(after.Failovers) > maxFailovers || len(after.Config.Earlier) > maxConfigs {
+		len(after.Failovers) > MaxFailovers || len(after.Config.Earlier) > maxConfigs {
 		fail("a bound is broken")
 	}
 	for _, l := range after.Lineage {

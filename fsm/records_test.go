@@ -109,3 +109,37 @@ func TestRecordFailover(t *testing.T) {
 		t.Errorf("a phase before the beginning: %v", err)
 	}
 }
+
+func TestReportsStayInOrder(t *testing.T) {
+	s := three(t)
+	for e := range Epoch(MaxFailovers + 9) {
+		s = must(t, s, Appoint{IfEpoch: e + 1, Node: "n1"})
+	}
+	report := func(e Epoch) RecordFailover { return RecordFailover{Failover: Failover{Epoch: e, Async: true}} }
+	s = must(t, s, report(9), report(7), report(8))
+	for i, f := range s.Failovers {
+		if f.Epoch != Epoch(7+i) || f.Async {
+			t.Errorf("report %d is of epoch %d, async %t: one of the same node under quorum never is", i, f.Epoch, f.Async)
+		}
+	}
+	for e := Epoch(10); len(s.Failovers) < MaxFailovers-1; e++ {
+		s = must(t, s, report(e))
+	}
+	s = must(t, s, report(6), report(1)) // the second one is too old
+	if n := len(s.Failovers); n != MaxFailovers || s.Failovers[0].Epoch != 6 {
+		t.Errorf("%d reports from epoch %d on, want %d from 6", n, s.Failovers[0].Epoch, MaxFailovers)
+	}
+}
+
+func TestAppointment(t *testing.T) {
+	s := must(t, three(t), Appoint{IfEpoch: 1, Node: "n1"}, Pause{})
+	if e, ok := s.Appointment(2); !ok || e.By != "test" || !strings.Contains(e.Text, "appointed again") {
+		t.Errorf("%+v, %t", e, ok)
+	}
+	s.Events = s.Events[len(s.Events)-1:]
+	for _, epoch := range []Epoch{0, 1, 2, 3} {
+		if e, ok := s.Appointment(epoch); ok {
+			t.Errorf("epoch %d: %+v, though only the pause is remembered", epoch, e)
+		}
+	}
+}

@@ -87,6 +87,9 @@ type Lineage struct {
 	Parent    pg.Timeline `json:"parent"`     // 0 for the first
 	SwitchLSN pg.LSN      `json:"switch_lsn"` // where Timeline left Parent
 	Promoted  bool        `json:"promoted"`
+	// Async says that nothing was promised when another node was appointed: commits that its predecessor acknowledged may
+	// be missing since.
+	Async bool `json:"async,omitempty"`
 }
 
 // Wish is an operator's request that waits to be carried out.
