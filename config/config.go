@@ -5,12 +5,9 @@
 package config
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"time"
-
-	"github.com/goccy/go-yaml"
 
 	"github.com/quorate/quorate/fsm"
 )
@@ -85,6 +82,7 @@ type DCS struct {
 // DCSPostgreSQL are server parameters that hold on every node.
 type DCSPostgreSQL struct {
 	Parameters map[string]string `yaml:"parameters" json:"parameters,omitempty"`
+	PgHBA      []string          `yaml:"pg_hba" json:"pg_hba,omitempty"` // for nodes without lines of their own
 }
 
 // Fencing says how the guard makes Postgres unable to commit.
@@ -181,10 +179,8 @@ func Load(path string, env []string) (Config, error) {
 // Decode is Load without the file.
 func Decode(b []byte, env []string) (Config, error) {
 	c := Default()
-	if len(bytes.TrimSpace(b)) > 0 {
-		if err := yaml.UnmarshalWithOptions(b, &c, yaml.Strict()); err != nil {
-			return Config{}, fmt.Errorf("decode: %s", yaml.FormatError(err, false, true))
-		}
+	if err := decodeStrict(b, &c); err != nil {
+		return Config{}, err
 	}
 	if err := overlay(&c, env); err != nil {
 		return Config{}, err
@@ -198,6 +194,9 @@ func Decode(b []byte, env []string) (Config, error) {
 
 // complete fills what follows from other keys.
 func (c *Config) complete() {
+	for _, set := range []*map[string]string{&c.PostgreSQL.Parameters, &c.Bootstrap.DCS.PostgreSQL.Parameters} {
+		*set = lowered(*set)
+	}
 	if c.Cluster.ConnectAddress == "" {
 		c.Cluster.ConnectAddress = c.Cluster.Listen
 	}

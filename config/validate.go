@@ -105,25 +105,13 @@ func (c Config) validateSecret() []error {
 func (c Config) validateTiming() []error {
 	var errs []error
 	fa := time.Duration(c.Bootstrap.DCS.FailoverAfter)
-	if fa < minFailoverAfter || fa > maxFailoverAfter {
-		errs = append(errs, fmt.Errorf("bootstrap.dcs.failover_after %s: it is between %s and %s", fa, minFailoverAfter, maxFailoverAfter))
-	}
 	if ka := time.Duration(c.Fencing.KillAfter); ka < 0 || ka > fa {
 		errs = append(errs, fmt.Errorf("fencing.kill_after %s is not between 0 and failover_after %s", ka, fa))
 	}
-	if d := c.Bootstrap.DCS.Durability; d != fsm.DurabilityQuorum && d != fsm.DurabilityAsync {
-		errs = append(errs, fmt.Errorf("bootstrap.dcs.durability %q: it is quorum or async", d))
+	if err := c.Bootstrap.DCS.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("bootstrap.dcs: %w", err))
 	}
 	return errs
-}
-
-// owned are the parameters that quorate sets itself (DETAILS 25); a user's value would be overridden without a word.
-func owned() []string {
-	return []string{
-		"listen_addresses", "port", "unix_socket_directories", "cluster_name", "wal_level", "hot_standby", "restart_after_crash",
-		"hba_file", "ident_file", "data_directory", "recovery_target_timeline", "synchronous_standby_names", "primary_conninfo",
-		"primary_slot_name", "restore_command", "wal_retrieve_retry_interval", "wal_log_hints",
-	}
 }
 
 func (c Config) validatePostgres() []error {
@@ -137,13 +125,8 @@ func (c Config) validatePostgres() []error {
 	if inside(c.Cluster.DataDir, c.PostgreSQL.DataDir) {
 		errs = append(errs, fmt.Errorf("cluster.data_dir %s lies inside postgresql.data_dir %s: a new copy of the database would take it away", c.Cluster.DataDir, c.PostgreSQL.DataDir))
 	}
-	for _, set := range []map[string]string{c.PostgreSQL.Parameters, c.Bootstrap.DCS.PostgreSQL.Parameters} {
-		for _, name := range owned() {
-			if _, ok := set[name]; ok {
-				errs = append(errs, fmt.Errorf("postgresql parameter %s is set by quorate itself: remove it", name))
-			}
-		}
-	}
+	errs = append(errs, validateParameters(c.PostgreSQL.Parameters)...)
+	errs = append(errs, validateHBA(c.PostgreSQL.PgHBA)...)
 	return errs
 }
 
