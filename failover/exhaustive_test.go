@@ -57,6 +57,7 @@ type primaryCase struct {
 	released    pg.LSN
 	restartable bool
 	rev         uint64
+	sick        string
 }
 
 func primaryCases() []primaryCase {
@@ -68,6 +69,8 @@ func primaryCases() []primaryCase {
 		{age: 50 * time.Millisecond, run: RunStopped, released: 0x7000, restartable: true, rev: 9},
 		{age: 2 * time.Second, run: RunStopped, released: 0x7000, rev: 9},
 		{age: 1100 * time.Millisecond, run: RunRunning, rev: 8},
+		{age: 50 * time.Millisecond, run: RunStarting, rev: 9, sick: "nobody can connect"},
+		{age: 1100 * time.Millisecond, run: RunRunning, rev: 9, sick: "nobody can connect"},
 	}
 }
 
@@ -98,7 +101,7 @@ func exhaustiveState() fsm.State {
 func compose(s fsm.State, p primaryCase, standbys map[fsm.NodeID]standbyCase) View {
 	v := baseView()
 	v.State = s
-	r := Report{Node: "n1", Epoch: 7, Rev: p.rev, Run: p.run, Timeline: 3, Flush: 0x5000, Restartable: p.restartable}
+	r := Report{Node: "n1", Epoch: 7, Rev: p.rev, Run: p.run, Timeline: 3, Flush: 0x5000, Restartable: p.restartable, Sick: p.sick}
 	if p.released != 0 {
 		r.Released = &fsm.Release{Epoch: 7, Node: "n1", Timeline: 3, FinalLSN: p.released}
 	} else if p.run == RunRunning {
@@ -107,6 +110,9 @@ func compose(s fsm.State, p primaryCase, standbys map[fsm.NodeID]standbyCase) Vi
 	v.Seen["n1"] = Sighting{Age: p.age, Report: r}
 	for id, c := range standbys {
 		sr := Report{Node: id, Epoch: 7, Rev: 9, Run: c.run, Timeline: 3, Sightings: []Age{{Node: "n1", MS: c.heard.Milliseconds()}}}
+		if sr.Healthy = c.run == RunRunning; sr.Healthy && c.answer == never {
+			sr.Upstream = "n1"
+		}
 		v.Seen[id] = Sighting{Age: c.age, Report: sr}
 		if c.answer != never {
 			v.Answers[id] = Answer{VouchedAgo: c.answer}
@@ -158,7 +164,7 @@ func TestEveryView(t *testing.T) {
 		}
 	}
 	t.Logf("%d views, rules fired: %v", views, fired)
-	for _, name := range []string{"ask-first", "still-vouched", "re-appoint", "primary-released", "primary-silent", "wait-lease", "best-standby", "restart-in-place", "nobody-qualifies", "resume-unseen"} {
+	for _, name := range []string{"ask-first", "still-vouched", "re-appoint", "primary-released", "primary-silent", "wait-lease", "best-standby", "restart-in-place", "nobody-qualifies", "resume-unseen", "primary-sick", "sick-alone"} {
 		if fired[name] == 0 {
 			t.Errorf("rule %s never fired", name)
 		}
@@ -179,6 +185,8 @@ func unsafe(v View, d Decision) string {
 	switch do := d.Do.(type) {
 	case SealNow:
 		return unsafeSeal(v)
+	case Stop:
+		return unsafeStop(v, do)
 	case Propose:
 		if a, ok := do.Command.(fsm.Appoint); ok {
 			return unsafeAppoint(v, a, do.IfRev)
@@ -199,6 +207,30 @@ func unsafeSeal(v View) string {
 	}
 	if quiet < 2 {
 		return "seals although no majority answered that it has not vouched for failover_after"
+	}
+	return ""
+}
+
+// unsafeStop: only a primary that says itself that it is sick, in the present epoch, is ever told to stop, and only while
+// enough others that hold every acknowledged commit stream from it.
+func unsafeStop(v View, s Stop) string {
+	p := v.Seen["n1"]
+	if s.Node != "n1" || s.Epoch != 7 || p.Report.Sick == "" || p.Age > 3*v.BeatEvery {
+		return "stops a primary that is not known to be sick now"
+	}
+	streaming, fit := 0, 0
+	for _, id := range []fsm.NodeID{"n2", "n3"} {
+		x := v.Seen[id]
+		if x.Age > 3*v.BeatEvery || x.Report.Upstream != "n1" {
+			continue
+		}
+		fit++
+		if member(v.State.Sync.Members, id) {
+			streaming++
+		}
+	}
+	if fit == 0 || streaming < fsm.PositionsNeeded(v.State.Sync) {
+		return "stops a sick primary that nobody can replace"
 	}
 	return ""
 }

@@ -216,6 +216,16 @@ func nodeOption(v *View, id fsm.NodeID, m *fsm.Member, s *Sighting, key, val str
 		s.Report.Serving = v.State.Epoch
 	case "restartable":
 		s.Report.Restartable = true
+	case "sick":
+		s.Report.Sick, s.Report.Healthy = val, false
+	case "upstream":
+		s.Report.Upstream = fsm.NodeID(val)
+	case "unhealthy":
+		s.Report.Healthy = false
+	case "epoch":
+		n, err := strconv.ParseUint(val, 10, 64)
+		s.Report.Epoch = fsm.Epoch(n)
+		return err
 	case "problem":
 		s.Report.Problem = val
 	case "failed":
@@ -252,6 +262,8 @@ func renderDo(v View, do Do) string {
 		return fmt.Sprintf("seal %v detach %v", x.Seal, x.Detach)
 	case HandOff:
 		return "hand leadership to " + string(x.To)
+	case Stop:
+		return fmt.Sprintf("stop %s in epoch %d", x.Node, x.Epoch)
 	case Propose:
 		if a, ok := x.Command.(fsm.Appoint); ok {
 			return fmt.Sprintf("appoint %s epoch=%d tl=%d at %s with %d seals, %d positions", a.Node, a.IfEpoch+1, a.Timeline, a.SwitchLSN, len(a.Evidence.Seals), len(a.Evidence.Positions))

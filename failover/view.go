@@ -36,6 +36,7 @@ type Report struct {
 	Serving     fsm.Epoch         `json:"serving,omitempty"` // the epoch as whose primary Postgres accepts writes; 0 none
 	Healthy     bool              `json:"healthy"`
 	Problem     string            `json:"problem,omitempty"`
+	Sick        string            `json:"sick,omitempty"` // what this node's prober finds wrong with its Postgres or disk
 	Timeline    pg.Timeline       `json:"tli"`
 	Flush       pg.LSN            `json:"flush"`               // primary: flush LSN; standby: received and flushed (for display)
 	Replay      pg.LSN            `json:"replay"`              // standby only
@@ -119,7 +120,7 @@ const (
 	Stuck   Verdict = "stuck"   // needs a person, or a node to come back
 )
 
-// Do is the one thing to do. The set is sealed: Nothing, Ask, SealNow, Propose, HandOff.
+// Do is the one thing to do. The set is sealed: Nothing, Ask, SealNow, Propose, HandOff, Stop.
 type Do interface{ do() }
 
 // Nothing asks for nothing.
@@ -147,11 +148,19 @@ type Propose struct {
 // HandOff transfers Raft leadership to To.
 type HandOff struct{ To fsm.NodeID }
 
+// Stop tells Node, the sick primary, to kill its Postgres and to release Epoch. It counts for that epoch only, so a late one
+// can't hurt what was started after it.
+type Stop struct {
+	Epoch fsm.Epoch
+	Node  fsm.NodeID
+}
+
 func (Nothing) do() {}
 func (Ask) do()     {}
 func (SealNow) do() {}
 func (Propose) do() {}
 func (HandOff) do() {}
+func (Stop) do()    {}
 
 // Decision is what a rule concluded. Because holds one sentence per operand, for people; Again is when to look again at
 // the latest, 0 for the next event or tick.
