@@ -44,7 +44,8 @@ func magicMajor(magic uint16) (pg.MajorVersion, bool) {
 
 // walker reads pages in order. Its page is valid from a load that returned nil to the next load.
 type walker struct {
-	log Log
+	log  Log
+	keep bool // somebody looks at the records
 
 	file     io.ReaderAt // nil before the first segment
 	fileTLI  pg.Timeline

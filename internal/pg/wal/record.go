@@ -11,6 +11,7 @@ import (
 // checksum 4.
 const (
 	recordHeader  = 24
+	offXID        = 4
 	offPrevious   = 8
 	offInfo       = 16
 	offManager    = 17
@@ -18,12 +19,17 @@ const (
 	managerXLOG   = 0
 	infoMask      = 0xF0
 	infoSegSwitch = 0x40 // the rest of the segment is unused
+
+	infoCheckpointShutdown = 0x00
+	infoCheckpointOnline   = 0x10
 )
 
 // record is where a complete record lies.
 type record struct {
 	start, end pg.LSN
 	timeline   pg.Timeline
+	header     [recordHeader]byte
+	body       []byte // what follows the header, of a transaction's record and when somebody looks
 }
 
 // next reads the record at the position where the last one ended. previous is where that one
@@ -53,7 +59,7 @@ func (w *walker) readRecord(at, previous pg.LSN) (rec record, again pg.LSN, err 
 	}
 	rec.start = w.pageAddr + pg.LSN(offset)
 	rec.timeline = w.timelineOf(rec.start)
-	a := assembly{start: rec.start, previous: previous, total: uint64(binary.LittleEndian.Uint32(w.page[offset:]))}
+	a := assembly{start: rec.start, previous: previous, keep: w.keep, total: uint64(binary.LittleEndian.Uint32(w.page[offset:]))}
 	if a.total == 0 {
 		return record{}, 0, stop(StopZero, "no record at %s", rec.start)
 	}
@@ -75,6 +81,7 @@ func (w *walker) readRecord(at, previous pg.LSN) (rec record, again pg.LSN, err 
 	if a.header[offManager] == managerXLOG && a.header[offInfo]&infoMask == infoSegSwitch {
 		rec.end = pg.SegmentStart(rec.end+pg.LSN(w.log.SegmentSize-1), w.log.SegmentSize)
 	}
+	rec.header, rec.body = a.header, a.body
 	return rec, 0, nil
 }
 
@@ -100,13 +107,15 @@ func (w *walker) addPage(a *assembly) (end, again pg.LSN, err error) {
 	return w.pageAddr + pg.LSN(w.size) + align(remain), 0, nil
 }
 
-// assembly is a record under way. Of its bytes only the header is kept; the rest goes into the
-// checksum, which PostgreSQL computes over the payload first and the header after it.
+// assembly is a record under way. Of its bytes only the header is kept, and up to 1 MiB of what a visitor wants; the rest
+// goes into the checksum, which PostgreSQL computes over the payload first and the header after it.
 type assembly struct {
 	start, previous pg.LSN
 	total, got      uint64
 	header          [recordHeader]byte
 	sum             uint32
+	keep            bool // the body of a transaction's record
+	body            []byte
 }
 
 // add takes the record's next bytes. The link to the previous record is checked as soon as it
@@ -121,6 +130,9 @@ func (a *assembly) add(chunk []byte) error {
 				return err
 			}
 		}
+	}
+	if a.keep && a.got >= recordHeader && a.header[offManager] == managerXact {
+		a.body = append(a.body, chunk[:min(len(chunk), maxBody-len(a.body))]...)
 	}
 	a.sum = crc32.Update(a.sum, crc32.MakeTable(crc32.Castagnoli), chunk)
 	a.got += uint64(len(chunk))

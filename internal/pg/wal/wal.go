@@ -7,7 +7,7 @@
 // (page timelines), and chooses among files of several timelines as recovery does: for each
 // segment the newest timeline of the history that has a file, never going back to an older one.
 //
-// It reads through io.ReaderAt alone. Memory is one page, whatever the size of a record.
+// It reads through io.ReaderAt alone. Memory is one page, whatever the size of a record; a Walk keeps up to 1 MiB more.
 package wal
 
 import (
@@ -93,19 +93,7 @@ type End struct {
 // An error (ErrInput, or what Segments or a segment returned) means that the end is unknown;
 // a damaged log is no error but an End.
 func (l Log) FindEnd(start pg.LSN) (End, error) {
-	if err := l.check(start); err != nil {
-		return End{}, err
-	}
-	w := &walker{log: l, page: make([]byte, l.BlockSize)}
-	end := End{LSN: w.snap(start)}
-	for {
-		rec, err := w.next(end.LSN, end.LastRecord)
-		if err != nil {
-			return w.finish(end, err)
-		}
-		end.LSN, end.LastRecord, end.Timeline = rec.end, rec.start, rec.timeline
-		end.Records++
-	}
+	return l.Walk(start, nil)
 }
 
 // check refuses what would make the walk divide by zero, read wildly or believe nonsense.
