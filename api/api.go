@@ -47,6 +47,8 @@ type Local struct {
 	ReplayTimestamp time.Time        // of the last replayed transaction
 	ReplayPaused    bool
 	Fence           string // cgroup or signals
+	Guard           string // version of the guard, which may be older than the daemon's
+	Reject          string // whether a frozen Postgres refuses new connections: "yes", or "no: " and why
 }
 
 // ReplicationRow is one walsender, in the fields of Patroni.

@@ -47,6 +47,8 @@ type aboutQuorate struct {
 	Epoch   fsm.Epoch `json:"epoch"`
 	LeaseMS int64     `json:"lease_ms"` // what is left of it; 0: none
 	Fence   string    `json:"fence,omitempty"`
+	Guard   string    `json:"guard_version,omitempty"`
+	Reject  string    `json:"reject,omitempty"` // whether a frozen Postgres refuses new connections, or why not
 }
 
 type primaryLog struct {
@@ -69,7 +71,7 @@ func (s *Server) document(f facts) document {
 		State: stateWord(f.local.Report.Run), Role: roleWord(f), Timeline: f.local.Report.Timeline, Pause: f.state.Paused,
 		Unlocked: !f.locked(), LastSeen: f.lastSeen(time.Now()), Tags: f.tags, SystemID: systemID(f.state.SystemID),
 		Patroni: about{Version: spokenVersion, Scope: s.opts.Scope, Name: s.opts.Name},
-		Quorate: aboutQuorate{Version: s.opts.Version, Epoch: f.state.Epoch, LeaseMS: f.local.LeaseLeft.Milliseconds(), Fence: f.local.Fence},
+		Quorate: aboutQuorate{Version: s.opts.Version, Epoch: f.state.Epoch, LeaseMS: f.local.LeaseLeft.Milliseconds(), Fence: f.local.Fence, Guard: f.local.Guard, Reject: f.local.Reject},
 	}
 	if !f.running() {
 		return d

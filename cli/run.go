@@ -98,6 +98,7 @@ func (a *app) guardVerb() *cobra.Command {
 			if o.Dir == "" {
 				return codeError{exitUsage, errors.New("--dir is missing: the daemon gives it")}
 			}
+			o.Version = a.version
 			return guard.Run(o)
 		},
 	}

@@ -57,7 +57,8 @@ func (v view) Local() api.Local {
 			Username: s.User, ApplicationName: s.Name, ClientAddr: s.Addr, State: s.State, SyncState: s.SyncState, SyncPriority: s.SyncPriority,
 		})
 	}
-	l.Fence = v.n.fenceKind
+	told := v.n.guard.told.Load()
+	l.Fence, l.Guard, l.Reject = told.Fence, told.Version, told.Reject
 	return l
 }
 

@@ -47,7 +47,7 @@ type Node struct {
 	log      hclog.Logger
 	timing   config.Timing
 	cluster  *cluster.Cluster
-	guard    *guard.Client
+	guard    *keeper
 	postgres *pgctl.Instance
 	fence    *fence
 	records  *records
@@ -56,8 +56,6 @@ type Node struct {
 	closing  atomic.Bool // Postgres is being stopped at this moment
 	wake     chan struct{}
 	stop     chan struct{} // closed by the API's stop request
-	// fenceKind says how the guard fences, cgroup or signals, for people.
-	fenceKind string
 }
 
 // observation is the newest look at Postgres, for the API.
@@ -153,12 +151,8 @@ func (n *Node) openPostgres(secrets []transport.Secret) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the guard's directory: %w", err)
 	}
-	n.guard, err = guard.Ensure(n.guardOptions(dir))
-	if err != nil {
-		return fmt.Errorf("adopt or start the guard: %w", err)
-	}
-	if s, err := n.guard.Status(); err == nil {
-		n.fenceKind = s.Fence
+	if n.guard, err = openKeeper(n.guardOptions(dir), n.opts.Version, n.log); err != nil {
+		return err
 	}
 	n.fence = &fence{guard: n.guard, margin: n.timing.Margin, state: func() fsm.State { return n.cluster.State() }}
 	n.postgres, err = pgctl.Open(pc, pgctl.Deps{Guard: n.guard, Lease: n.fence.Held, Logger: n.log})

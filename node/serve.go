@@ -31,8 +31,7 @@ func (n *Node) serve(ctx context.Context, secrets []transport.Secret) error {
 			n.witness(ctx)
 			return
 		}
-		go n.forwardGuard(ctx)
-		go n.watchGuard(ctx)
+		go n.tendGuard(ctx)
 		(&agent{Node: n}).run(ctx)
 	}()
 	go n.stopWhenAsked(ctx, cancel)
@@ -135,51 +134,6 @@ func (n *Node) shutDown() error {
 		}
 	}
 	return n.guard.Quit()
-}
-
-// forwardGuard wakes the agent at every change that the guard tells of: an exit, a freeze, an empty cgroup.
-func (n *Node) forwardGuard(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case _, ok := <-n.guard.Changes():
-			if !ok {
-				n.exit("the guard is gone")
-				return
-			}
-			n.poke()
-		}
-	}
-}
-
-// watchGuard looks whether the guard still can enforce a deadline. One that does not tick is killed with all it guards,
-// because nobody else would end a Postgres whose lease is over (DETAILS 11).
-func (n *Node) watchGuard(ctx context.Context) {
-	tick := time.NewTicker(guardLate / 5)
-	defer tick.Stop()
-	late := 0
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if v := n.guard.Record(); guard.Now()-v.Tick <= guardLate {
-			late = 0
-			continue
-		}
-		// Twice: this process, not the guard, may have been the one that was held up.
-		if late++; late < 2 {
-			continue
-		}
-		n.log.Error("the guard does not tick; killing it and Postgres", "limit", guardLate.String())
-		if err := n.guard.Kill(); err != nil {
-			n.log.Error("killing what the guard left", "error", err)
-		}
-		n.exit("the guard hung and was killed with its Postgres")
-		return
-	}
 }
 
 // witness reports what there is to say of a node without Postgres.

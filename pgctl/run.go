@@ -121,7 +121,7 @@ func (i *Instance) start(ctx context.Context, up Upstream, v guard.Verdict, epoc
 		Argv: i.commandLine(i.major), Env: []string{"LC_ALL=C.UTF-8", "PATH=" + i.cfg.BinDir + ":/usr/bin:/bin"},
 		Dir: i.cfg.DataDir, Credential: i.cred, LogFile: i.cfg.LogFile(),
 		L: i.cfg.leaseLength(), KillAfter: i.cfg.killAfter(), Margin: i.cfg.margin(),
-		Verdict: v, Epoch: epoch, Deadline: deadline,
+		Verdict: v, Epoch: epoch, Deadline: deadline, Listen: i.cfg.listening(),
 	})
 	if err != nil {
 		return fmt.Errorf("start the postmaster: %w", err)

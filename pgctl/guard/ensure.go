@@ -17,6 +17,7 @@ const (
 	attachLimit = 2 * time.Second // for a living guard to answer an agent
 	bootLimit   = 5 * time.Second // for a new guard to answer
 	sweepLimit  = 10 * time.Second
+	retireLimit = 5 * time.Second // for Postgres to shut down under a guard that is replaced
 	pollEvery   = 5 * time.Millisecond
 )
 
@@ -31,8 +32,10 @@ type Options struct {
 // Ensure adopts the living guard of the directory, with whatever it runs, or
 // makes sure that nothing of a dead one is left and starts a new one. A guard
 // that holds its lock but doesn't answer within 2 s is killed with all it guards.
+// One with another version of the record, which can't be given a deadline, is
+// replaced after its Postgres was asked to shut down, for 5 s at most.
 // ErrAgentRunning if another Client exists, ErrNotEmpty if the rest of a run
-// doesn't die (call again), ErrIncompatible if the guard is of another version.
+// doesn't die (call again).
 func Ensure(o Options) (*Client, error) {
 	if !filepath.IsAbs(o.Dir) {
 		return nil, fmt.Errorf("ensure a guard: directory %q must be absolute: %w", o.Dir, ErrBadRequest)
@@ -57,8 +60,11 @@ func adoptOrStart(o Options) (*Client, error) {
 	}
 	if held {
 		c, err := attachWithin(o, attachLimit)
-		if err == nil || errors.Is(err, ErrIncompatible) {
-			return c, err
+		if err == nil {
+			return c, nil
+		}
+		if errors.Is(err, ErrIncompatible) {
+			retire(o)
 		}
 		if err := killGuard(id); err != nil {
 			return nil, err
@@ -107,6 +113,21 @@ func attachWithin(o Options, limit time.Duration) (*Client, error) {
 		c, err := attach(o, left)
 		if err == nil || errors.Is(err, ErrIncompatible) || Now() >= end {
 			return c, err
+		}
+	}
+}
+
+// retire has a guard that can't be adopted shut its Postgres down, so that the
+// kill that follows meets nothing. A primary is frozen and killed by that guard
+// when its lease is over: nobody can extend it. What fails here is left to the kill.
+func retire(o Options) {
+	old := &Client{opts: o} // run 0 is the current one
+	if old.Signal("SIGINT") != nil {
+		return
+	}
+	for end := Now() + retireLimit; Now() < end; time.Sleep(pollEvery) {
+		if s, err := old.Status(); err != nil || s.Gone() {
+			return
 		}
 	}
 }

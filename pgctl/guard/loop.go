@@ -22,6 +22,7 @@ const (
 type loop struct {
 	rec    *record
 	fence  fence
+	reject *rejector
 	reqs   <-chan request
 	events chan<- Status          // one per state change
 	shown  atomic.Pointer[Status] // newest, for goroutines
@@ -213,6 +214,7 @@ func (l *loop) arm(next time.Duration) {
 
 // freeze ends the run's ability to commit.
 func (l *loop) freeze() {
+	l.reject.set(l.req.Listen) // first, but not waited for (docs/decisions/0005)
 	err := l.freezeNow()
 	if l.status.Verdict == VerdictServe {
 		late := Now() - l.entitled
@@ -293,6 +295,9 @@ func (l *loop) finish() {
 
 func (l *loop) enter(s State) {
 	l.status.State, l.status.Since = s, Now()
+	if s == StateRunning || s == StateEmpty {
+		l.reject.set(nil)
+	}
 	l.publish()
 }
 

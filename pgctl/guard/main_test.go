@@ -18,13 +18,14 @@ const (
 
 	testPrefix  = "qguard-"
 	testCgroups = "quorate-guard-test"
+	testVersion = "test"
 	patience    = 30 * time.Second
 )
 
 // TestMain is the guard process itself when the tests start one.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(envDir); dir != "" {
-		if err := Run(RunOptions{Dir: dir, Cgroup: os.Getenv(envCgroup)}); err != nil {
+		if err := Run(RunOptions{Dir: dir, Cgroup: os.Getenv(envCgroup), Version: testVersion}); err != nil {
 			fmt.Fprintln(os.Stderr, "guard:", err)
 			os.Exit(1)
 		}

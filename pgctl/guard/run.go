@@ -33,6 +33,7 @@ type RunOptions struct {
 	Dir     string       // short: the socket path in it may have 107 bytes
 	Cgroup  string       // relative to the cgroup2 mount, like quorate/n1; "" means signals
 	Signals bool         // fence by signals even if cgroups would work
+	Version string       // of this program, for the agent to compare
 	Logger  hclog.Logger // nil: standard error
 }
 
@@ -74,7 +75,7 @@ func (o RunOptions) guard(id identity, rec *record, recordFD int) error {
 	last := readRun(o.Dir)
 	reqs, events := make(chan request, 16), make(chan Status, 256)
 	l := &loop{rec: rec, reqs: reqs, events: events, paused: &atomic.Bool{}}
-	l.status.GuardPID = id.pid
+	l.status.GuardPID, l.status.Version = id.pid, o.Version
 	if last.Boot == bootText(id.boot) {
 		l.status.Run = last.Run // the next run gets a number that this boot never saw
 	}
@@ -84,6 +85,7 @@ func (o RunOptions) guard(id identity, rec *record, recordFD int) error {
 	}
 	l.status.Locked, l.status.OOM = lockMemory(), protectFromOOM()
 	l.status.Sched = raisePriority()
+	l.reject, l.status.Reject = newRejector(id, o.Logger)
 
 	sock, err := listen(filepath.Join(o.Dir, socketName))
 	if err != nil {
@@ -96,11 +98,12 @@ func (o RunOptions) guard(id identity, rec *record, recordFD int) error {
 	l.publish()
 	l.rec.setTick(Now())
 	o.Logger.Info("guard runs", "pid", id.pid, "dir", o.Dir, "fence", l.status.Fence, "why", l.status.FenceWhy,
-		"sched", l.status.Sched, "locked", l.status.Locked, "oom", l.status.OOM)
+		"sched", l.status.Sched, "locked", l.status.Locked, "oom", l.status.OOM, "reject", l.status.Reject, "version", o.Version)
 	l.paused.Store(o.pausedMarker())
 	go s.accept(sock)
 	go o.watchMarker(l.paused)
 	go o.watchSignals(s)
+	go l.reject.run()
 	go func() {
 		for st := range events {
 			s.tell(st)

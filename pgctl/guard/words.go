@@ -3,6 +3,7 @@ package guard
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,8 +24,8 @@ var (
 	// ErrGuardLost: the guard process is gone or its connection broke. Close the
 	// client and call Ensure again, which sweeps.
 	ErrGuardLost = errors.New("the guard process is gone")
-	// ErrIncompatible: the living guard speaks another record version. It is
-	// replaced when its Postgres has been stopped.
+	// ErrIncompatible: the living guard speaks another record version. Ensure
+	// replaces it.
 	ErrIncompatible = errors.New("the running guard has an incompatible version")
 	// ErrBadRequest: the guard refused what it was asked as malformed.
 	ErrBadRequest = errors.New("bad request")
@@ -151,6 +152,8 @@ type Status struct {
 	Sched    string `json:"sched"`     // fifo, nice or normal
 	Locked   string `json:"locked"`    // yes, or why memory isn't locked
 	OOM      string `json:"oom"`       // protected, or why not
+	Reject   string `json:"reject"`    // "yes": a frozen Postgres refuses new connections; "no: " and why not
+	Version  string `json:"version"`   // of the guard's program, "" before guards said so
 	Note     string `json:"note"`      // last trouble of the deadline thread
 }
 
@@ -176,4 +179,7 @@ type StartRequest struct {
 	Verdict    Verdict       `json:"verdict"`    // standby, serve or unleased until the agent's first Set for the run
 	Epoch      uint64        `json:"epoch"`
 	Deadline   time.Duration `json:"deadline"`
+	// Listen is where clients connect to; new connections to it are refused while the run is frozen. An unspecified
+	// address means the port on all of them.
+	Listen []netip.AddrPort `json:"listen,omitempty"`
 }
