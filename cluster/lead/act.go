@@ -54,7 +54,7 @@ func (l *Loop) carryOut(ctx context.Context, calls *sync.WaitGroup, v failover.V
 			l.detach(ctx, calls, id, do.Epoch)
 		}
 	case failover.Propose:
-		l.propose(ctx, calls, v.State, do, d.Rule)
+		l.propose(ctx, calls, do, d.Rule)
 	case failover.HandOff:
 		l.handOff(ctx, calls, do.To)
 	}
@@ -133,7 +133,7 @@ func (l *Loop) start(ctx context.Context, calls *sync.WaitGroup, c call, within 
 }
 
 // propose submits one command at a time.
-func (l *Loop) propose(ctx context.Context, calls *sync.WaitGroup, state fsm.State, do failover.Propose, rule string) {
+func (l *Loop) propose(ctx context.Context, calls *sync.WaitGroup, do failover.Propose, rule string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.proposing || l.transferring || l.cfg.Boot() < l.retryAt {
@@ -148,12 +148,9 @@ func (l *Loop) propose(ctx context.Context, calls *sync.WaitGroup, state fsm.Sta
 			l.cfg.Logger.Info("proposal failed", "rule", rule, "command", do.Command.Kind(), "if_rev", do.IfRev, "error", err)
 		}
 		l.mu.Lock()
-		now := l.cfg.Boot()
 		l.proposing = false
 		if err != nil {
-			l.retryAt = now + proposeAgain
-		} else if a, ok := do.Command.(fsm.Appoint); ok && a.Node != state.Primary && l.ledger.begun(a.IfEpoch) {
-			l.ledger.mark(now, a.IfEpoch, PhaseAppointed)
+			l.retryAt = l.cfg.Boot() + proposeAgain
 		}
 		l.mu.Unlock()
 		l.Wake()

@@ -38,13 +38,14 @@ type ledger struct {
 	seals      map[fsm.NodeID]received[lease.SealReply]
 	positions  map[fsm.NodeID]fsm.Position
 	failed     map[fsm.NodeID]received[string]
-	sealing    time.Duration // when the first seal was sent; 0: none was
-	phases     []Phase       // of the present epoch, on the leader only
-	lastBeat   time.Duration // of the primary, when its silence was acted upon first
+	sealing    time.Duration        // when the first seal was sent; 0: none was
+	phases     []Phase              // of the failovers that this node led
+	causes     map[fsm.Epoch]string // why those epochs ended, in words
+	ledFrom    fsm.Epoch            // the present one when this node began to lead
 }
 
 func newLedger(now time.Duration) *ledger {
-	l := &ledger{born: now, epochSince: now}
+	l := &ledger{born: now, epochSince: now, causes: make(map[fsm.Epoch]string)}
 	l.clear()
 	return l
 }

@@ -73,6 +73,8 @@ type Loop struct {
 	calls        map[call]flight
 	proposing    bool
 	retryAt      time.Duration // no proposal before
+	filing       bool
+	fileAt       time.Duration // no report before
 	handedOff    time.Duration
 	transferring bool
 }
@@ -144,7 +146,8 @@ func (l *Loop) begin() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.leading, l.leadingSince = true, l.cfg.Boot()
-	l.last, l.retryAt = failover.Decision{}, 0
+	l.last, l.retryAt, l.fileAt = failover.Decision{}, 0, 0
+	l.ledger.lead()
 }
 
 func (l *Loop) end() {
@@ -159,6 +162,7 @@ func (l *Loop) tick(ctx context.Context, calls *sync.WaitGroup) time.Duration {
 	d := failover.Decide(v)
 	l.note(v, d)
 	l.carryOut(ctx, calls, v, d)
+	l.file(ctx, calls, v)
 	if d.Again > 0 && d.Again < tickEvery {
 		return d.Again
 	}

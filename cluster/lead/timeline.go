@@ -1,6 +1,7 @@
 package lead
 
 import (
+	"slices"
 	"time"
 
 	"github.com/quorate/quorate/failover"
@@ -14,6 +15,9 @@ const (
 	PhaseSealed    = "sealed"    // a majority sealed
 	PhasePositions = "positions" // as many nodes told their detached position as an election needs
 	PhaseAppointed = "appointed" // the next epoch's Appoint was committed
+	PhasePromoted  = "promoted"  // its primary left recovery and the log knows the timeline
+	PhaseServing   = "serving"   // it was heard to accept writes
+	PhaseStreaming = "streaming" // as many nodes stream from it as a commit waits for: commits are acknowledged again
 )
 
 // maxPhases bounds what a leader keeps: the last few failovers.
@@ -28,14 +32,24 @@ type Phase struct {
 	SinceBeat time.Duration `json:"since_beat"`
 }
 
-// mark adds a phase of the present epoch once.
+// begin notes the first phase of the end of epoch, whose primary was last heard age ago.
+func (l *ledger) begin(now, age time.Duration, epoch fsm.Epoch) {
+	l.phases = append(l.phases, Phase{Epoch: epoch, Name: PhaseSilent, At: now, SinceBeat: age})
+}
+
+// mark adds a phase, once, to the end of epoch, which has begun.
 func (l *ledger) mark(now time.Duration, epoch fsm.Epoch, name string) {
+	lastBeat := now
 	for _, p := range l.phases {
-		if p.Epoch == epoch && p.Name == name {
+		if p.Epoch != epoch {
+			continue
+		}
+		if p.Name == name {
 			return
 		}
+		lastBeat = p.At - p.SinceBeat
 	}
-	l.phases = append(l.phases, Phase{Epoch: epoch, Name: name, At: now, SinceBeat: now - l.lastBeat})
+	l.phases = append(l.phases, Phase{Epoch: epoch, Name: name, At: now, SinceBeat: now - lastBeat})
 	if len(l.phases) > maxPhases {
 		l.phases = append([]Phase(nil), l.phases[len(l.phases)-maxPhases:]...)
 	}
@@ -44,17 +58,22 @@ func (l *ledger) mark(now time.Duration, epoch fsm.Epoch, name string) {
 // time marks the phases that view and decision show. A false alarm leaves a "silent" behind; the next one of the same
 // epoch replaces it.
 func (l *ledger) time(now time.Duration, v failover.View, d failover.Decision) {
-	switch d.Do.(type) {
+	l.follow(now, v)
+	switch do := d.Do.(type) {
 	case failover.Ask, failover.SealNow:
 		if !l.begun(v.State.Epoch) {
-			l.lastBeat = now - v.Seen[v.State.Primary].Age
-			l.mark(now, v.State.Epoch, PhaseSilent)
+			l.begin(now, v.Seen[v.State.Primary].Age, v.State.Epoch)
+			l.noteCause(v, d)
+		}
+	case failover.Propose:
+		if _, ok := do.Command.(fsm.Appoint); ok && !l.begun(v.State.Epoch) {
+			l.noteCause(v, d)
 		}
 	}
 	if !l.begun(v.State.Epoch) {
 		return
 	}
-	if d.Verdict == failover.Healthy {
+	if d.Verdict == failover.Healthy || d.Verdict == failover.AtRisk {
 		l.forget(v.State.Epoch)
 		return
 	}
@@ -74,13 +93,17 @@ func (l *ledger) time(now time.Duration, v failover.View, d failover.Decision) {
 	}
 }
 
+// lead begins anew: what was seen of the present epoch's end in an earlier term may have been a false alarm since.
+func (l *ledger) lead() {
+	l.ledFrom = l.epoch
+	l.forget(l.epoch)
+}
+
 func (l *ledger) begun(epoch fsm.Epoch) bool {
-	n := len(l.phases)
-	return n > 0 && l.phases[n-1].Epoch == epoch
+	return slices.ContainsFunc(l.phases, func(p Phase) bool { return p.Epoch == epoch })
 }
 
 func (l *ledger) forget(epoch fsm.Epoch) {
-	for l.begun(epoch) {
-		l.phases = l.phases[:len(l.phases)-1]
-	}
+	l.phases = slices.DeleteFunc(l.phases, func(p Phase) bool { return p.Epoch == epoch })
+	delete(l.causes, epoch)
 }
