@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -219,4 +220,56 @@ func changes(a, b string) int {
 		}
 	}
 	return row[len(b)]
+}
+
+// Merge applies patch, YAML or JSON, to the document doc: what it names replaces what was, a null removes it (RFC 7396).
+// Numbers and booleans may stand where a parameter's text is meant.
+func Merge(doc string, patch []byte) (DCS, error) {
+	var probe DCS
+	if err := decodeStrict(patch, &probe); err != nil {
+		return DCS{}, err
+	}
+	text, err := yaml.YAMLToJSON(patch)
+	if err != nil {
+		return DCS{}, fmt.Errorf("decode: %s", yaml.FormatError(err, false, true))
+	}
+	var base, edit any
+	for _, part := range []struct {
+		text []byte
+		into *any
+	}{{[]byte(doc), &base}, {text, &edit}} {
+		d := json.NewDecoder(bytes.NewReader(part.text))
+		d.UseNumber()
+		if err := d.Decode(part.into); err != nil {
+			return DCS{}, fmt.Errorf("decode: %w", err)
+		}
+	}
+	if _, ok := edit.(map[string]any); !ok {
+		return DCS{}, fmt.Errorf("the change %q names no key", patch)
+	}
+	merged, err := json.Marshal(merge(base, edit))
+	if err != nil {
+		return DCS{}, fmt.Errorf("encode the configuration: %w", err)
+	}
+	return ReadDCS(merged)
+}
+
+func merge(base, edit any) any {
+	changes, ok := edit.(map[string]any)
+	if !ok {
+		return edit
+	}
+	out, ok := base.(map[string]any)
+	if !ok {
+		out = map[string]any{}
+	}
+	for k, v := range changes {
+		k = strings.ToLower(k) // as the document has them all
+		if v == nil {
+			delete(out, k)
+		} else {
+			out[k] = merge(out[k], v)
+		}
+	}
+	return out
 }

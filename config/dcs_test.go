@@ -86,3 +86,38 @@ func TestReadDCSRefuses(t *testing.T) {
 		})
 	}
 }
+
+func TestMerge(t *testing.T) {
+	base := `{"failover_after":"1s","durability":"quorum","postgresql":{"parameters":{"work_mem":"4MB","max_connections":"100"}}}`
+	for _, c := range []struct{ name, patch, want string }{
+		{"one value", "postgresql: { parameters: { Work_Mem: 64MB } }", `{"failover_after":"1s","durability":"quorum","postgresql":{"parameters":{"max_connections":"100","work_mem":"64MB"}}}`},
+		{"a number", `{"postgresql":{"parameters":{"max_connections":200}}}`, `{"failover_after":"1s","durability":"quorum","postgresql":{"parameters":{"max_connections":"200","work_mem":"4MB"}}}`},
+		{"a null removes its value", "postgresql: { parameters: { work_mem: null } }", `{"failover_after":"1s","durability":"quorum","postgresql":{"parameters":{"max_connections":"100"}}}`},
+		{"a null removes a section", "postgresql: null", `{"failover_after":"1s","durability":"quorum"}`},
+		{"the default comes back", "durability: null", base},
+		{"a list is replaced", `{"postgresql":{"parameters":null,"pg_hba":["local all all peer"]}}`, `{"failover_after":"1s","durability":"quorum","postgresql":{"pg_hba":["local all all peer"]}}`},
+		{"strictness", "strict: true", `{"failover_after":"1s","durability":"quorum","strict":true,"postgresql":{"parameters":{"max_connections":"100","work_mem":"4MB"}}}`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d, err := Merge(base, []byte(c.patch))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want DCS
+			if want, err = ReadDCS([]byte(c.want)); err != nil {
+				t.Fatal(err)
+			}
+			got, _ := d.Doc()
+			if text, _ := want.Doc(); got != text {
+				t.Errorf("got %s\nwant %s", got, text)
+			}
+		})
+	}
+	for _, patch := range []string{"", "- a", "x", "strct: true", "strict: perhaps"} {
+		if d, err := Merge(base, []byte(patch)); err == nil {
+			t.Errorf("%q was taken: %+v", patch, d)
+		} else {
+			t.Logf("%q: %v", patch, err)
+		}
+	}
+}
