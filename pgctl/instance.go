@@ -78,7 +78,10 @@ type Instance struct {
 	statusMu sync.Mutex // owns the connection that Status uses
 	watch    *session
 
+	settingMu sync.Mutex // serialises SetParameters and CheckParameters; taken before mu
+
 	facts  sync.Mutex // guards all below; never held during I/O
+	params accepted
 	live   live
 	marks  marks
 	seen   seen
@@ -172,7 +175,7 @@ func Open(cfg Config, deps Deps) (*Instance, error) {
 			return nil, err
 		}
 	}
-	if err := i.load(); err != nil {
+	if err := errors.Join(i.load(), i.loadParameters()); err != nil {
 		return nil, err
 	}
 	if err := i.writeServerFiles(); err != nil {

@@ -65,7 +65,7 @@ func (i *Instance) writeServerFiles() error {
 	if err != nil {
 		return err
 	}
-	conf, err := i.configuration()
+	conf, err := i.configuration(i.accepted())
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func passLine(c Credentials) string {
 func (i *Instance) hba() string {
 	var out strings.Builder
 	agent, repl := pg.QuoteIdent(AgentRole), pg.QuoteIdent(i.cfg.Replication.Name)
-	fmt.Fprintf(&out, "# Written by quorate; changes are lost. Put your lines into the node file.\n")
+	fmt.Fprintf(&out, "# Written by quorate; changes are lost. Use: quorate edit-config\n")
 	fmt.Fprintf(&out, "local all %s peer map=quorate\nlocal replication %s peer map=quorate\nlocal all %s reject\nhost all %s all reject\n", agent, agent, repl, agent)
 	fmt.Fprintf(&out, "host replication %s samenet scram-sha-256\n", repl)
 	for _, addr := range i.memberAddresses() {
@@ -105,7 +105,7 @@ func (i *Instance) hba() string {
 		}
 		fmt.Fprintf(&out, "host replication %s %s/%d scram-sha-256\n", repl, addr, bits)
 	}
-	lines := i.cfg.HBA
+	lines := i.accepted().HBA
 	if len(lines) == 0 {
 		lines = DefaultHBA()
 	}
@@ -146,7 +146,7 @@ func (i *Instance) ident() (string, error) {
 }
 
 // configuration is our postgresql.conf: the directory's own first, then what quorate recommends, then the user's.
-func (i *Instance) configuration() (string, error) {
+func (i *Instance) configuration(a accepted) (string, error) {
 	c := i.cfg
 	keep, err := slotLimit(filepath.Dir(c.DataDir))
 	if err != nil {
@@ -160,13 +160,19 @@ func (i *Instance) configuration() (string, error) {
 		// A restart of the agent must find the title of the walreceiver.
 		"update_process_title": "on",
 	}
-	for name, value := range c.Parameters {
+	for name, value := range a.Set {
 		if !strings.EqualFold(name, "wal_level") {
 			settings[strings.ToLower(name)] = value
 		}
 	}
+	for n, name := range pg.HotStandbyNames() {
+		// Not known: as wanted. A zero that nobody asked for is the default, or what the directory's own file says.
+		if _, set := settings[name]; a.Hot.Known() && (set || a.Hot[n] > 0) {
+			settings[name] = strconv.Itoa(a.Hot[n])
+		}
+	}
 	var out strings.Builder
-	fmt.Fprintf(&out, "# Written by quorate; changes are lost. Put your settings into the node file.\n")
+	fmt.Fprintf(&out, "# Written by quorate; changes are lost. Use: quorate edit-config\n")
 	fmt.Fprintf(&out, "include_if_exists '%s'\n", filepath.Join(c.DataDir, "postgresql.conf"))
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
 		out.WriteString(confLine(name, settings[name]))
