@@ -113,6 +113,9 @@ func (i *Instance) start(ctx context.Context, up Upstream, v guard.Verdict, epoc
 	}
 	i.ctl.close()
 	i.ctl = nil
+	if err := i.dropDeadLocks(); err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
 	if up.Name != "" || v != guard.VerdictStandby {
 		// With nobody to follow a standby replays what is there and writes nothing.
 		i.note(func() { i.cached = nil })
