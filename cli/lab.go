@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/signal"
 	"syscall"
@@ -26,8 +27,8 @@ Begin with: quorate lab demo (under three minutes, leaves nothing behind) or quo
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		Args: cobra.NoArgs,
 	}
-	cmd.AddCommand(a.labUpVerb(), a.labStatusVerb(), a.labFaultVerb(), a.labHealVerb(), a.labBenchVerb(), a.labDemoVerb(),
-		a.labDownVerb(), a.labLoadVerb())
+	cmd.AddCommand(a.labUpVerb(), a.labStatusVerb(), a.labFaultVerb(), a.labHealVerb(), a.labBenchVerb(), a.labSoakVerb(),
+		a.labDemoVerb(), a.labDownVerb(), a.labLoadVerb())
 	return cmd
 }
 
@@ -44,7 +45,7 @@ func (a *app) labUpVerb() *cobra.Command {
 	o := lab.Options{}
 	another := false
 	cmd := &cobra.Command{
-		Use: "up [--nodes N]", Short: "Make a cluster and wait until it is whole", Args: cobra.NoArgs,
+		Use: "up [--data N] [--witness M]", Short: "Make a cluster and wait until it is whole", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := interruptible(cmd)
 			defer stop()
@@ -60,10 +61,20 @@ func (a *app) labUpVerb() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().IntVar(&o.Nodes, "nodes", 3, "how many nodes")
-	cmd.Flags().StringVar(&o.Durability, "durability", "quorum", "quorum or async")
+	labSize(cmd, &o.Nodes, &o.Witnesses, &o.Durability, &o.Failover)
+	cmd.Flags().BoolVar(&o.Disks, "disks", false, "each Postgres on a file system of its own, so that disk-hang and disk-full can be made; needs root")
 	cmd.Flags().BoolVar(&another, "another", false, "though one is up; the other verbs then need --id")
 	return cmd
+}
+
+// labSize gives a verb the flags that say what cluster it works on.
+func labSize(cmd *cobra.Command, data, witnesses *int, durability *string, failover *time.Duration) {
+	f := cmd.Flags()
+	f.IntVar(data, "data", 3, "how many nodes with a Postgres")
+	f.IntVar(data, "nodes", 3, "the same as --data")
+	f.IntVar(witnesses, "witness", 0, "how many nodes without one beside them, which vote")
+	f.StringVar(durability, "durability", "quorum", "quorum or async")
+	f.DurationVar(failover, "failover-after", time.Second, "how long a primary may be silent")
 }
 
 // withLab makes a verb that works on a lab that is up.
@@ -90,19 +101,17 @@ func (a *app) labStatusVerb() *cobra.Command {
 
 func (a *app) labFaultVerb() *cobra.Command {
 	var leaderToo bool
+	list := false
 	kind := ""
 	cmd := a.withLab(&cobra.Command{
 		Use:   "fault KIND",
 		Short: "Break something under load and show what happens, step by step",
-		Long: `Break something under load and show what happens, step by step. KIND is
-
-  host-kill      the primary's host vanishes: its link, then everything that runs on it
-  postgres-kill  SIGKILL to the primary's postmaster
-  partition      the primary is cut off from the other nodes; clients still reach all
-  switchover     no fault: another node is asked to take over
-
-Undo it with: quorate lab heal`,
+		Long: "Break something under load and show what happens, step by step. KIND is\n\n" + lab.FaultHelp() +
+			"\nUndo it with: quorate lab heal",
 		Args: func(cmd *cobra.Command, args []string) error {
+			if list {
+				return cobra.NoArgs(cmd, args)
+			}
 			if err := cobra.ExactArgs(1)(cmd, args); err != nil {
 				return err
 			}
@@ -111,6 +120,14 @@ Undo it with: quorate lab heal`,
 		},
 		ValidArgs: lab.Faults(),
 	}, func(ctx context.Context, l *lab.Lab) error { return l.ShowFault(ctx, kind, leaderToo) })
+	make := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if list {
+			return a.print(lab.FaultHelp())
+		}
+		return make(cmd, args)
+	}
+	cmd.Flags().BoolVar(&list, "list", false, "only say which there are, what they do and what healing does about them")
 	cmd.Flags().BoolVar(&leaderToo, "raft-leader-too", false, "host-kill: the host of the Raft leader in the same instant")
 	return cmd
 }
@@ -129,7 +146,7 @@ func (a *app) labHealVerb() *cobra.Command {
 
 func (a *app) labBenchVerb() *cobra.Command {
 	var o lab.BenchOptions
-	var recompute string
+	var recompute, clients string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "bench --fault KIND", Short: "Measure what a fault costs, many times", Args: cobra.NoArgs,
@@ -137,6 +154,10 @@ func (a *app) labBenchVerb() *cobra.Command {
 
 Exit code 1 when an acknowledged write was lost or two primaries took writes at once.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if clients != "" && clients != "libpq" {
+				return codeError{exitUsage, fmt.Errorf("--client %q: it is libpq", clients)}
+			}
+			o.Libpq = clients != ""
 			ctx, stop := interruptible(cmd)
 			defer stop()
 			var b lab.Bench
@@ -146,22 +167,51 @@ Exit code 1 when an acknowledged write was lost or two primaries took writes at 
 			} else {
 				b, err = lab.Measure(ctx, o, a.err)
 			}
-			if err != nil && !errors.Is(err, lab.ErrUnsafe) {
+			if err != nil && len(b.Runs) == 0 {
 				return err
 			}
 			return errors.Join(a.json(b), err)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Kind, "fault", "", "host-kill, postgres-kill, partition or switchover")
+	f.StringVar(&o.Kind, "fault", "", "which `kind`; quorate lab fault --list says which there are")
 	f.IntVar(&o.Runs, "runs", 1, "how many times")
-	f.StringVar(&o.Durability, "durability", "quorum", "quorum or async")
-	f.IntVar(&o.Nodes, "nodes", 3, "how many nodes")
+	labSize(cmd, &o.Nodes, &o.Witnesses, &o.Durability, &o.Failover)
+	f.StringVar(&clients, "client", "", "libpq: beside the load a client that tries its hosts one after another; its gap is only printed")
 	f.BoolVar(&o.LeaderToo, "raft-leader-too", false, "host-kill: the host of the Raft leader in the same instant")
 	f.StringVar(&o.Dir, "out", "", "`directory` for the raw events (default: a new one)")
 	f.StringVar(&o.ID, "id", "", "which lab (default: the one that is up, else one of its own)")
 	f.StringVar(&recompute, "recompute", "", "measure nothing; compute the figures of the raw events in `directory` again")
 	f.BoolVar(&asJSON, "json", true, "print JSON, which is all it prints")
+	return cmd
+}
+
+func (a *app) labSoakVerb() *cobra.Command {
+	var o lab.SoakOptions
+	minutes := 30.0
+	cmd := &cobra.Command{
+		Use: "soak [--minutes N] [--seed S]", Short: "Break and heal at random for a long time, and check everything", Args: cobra.NoArgs,
+		Long: `Break and heal a cluster at random under load for a long time. Every kind of fault comes once before any comes again, now
+and then a second one before the first is healed, and all nodes are killed at once and started in all orders.
+
+Exit code 1 when the cluster was not whole within 30 s after healing, when an acknowledged write is missing, or when two
+primaries took writes at once. The same seed makes the same faults in the same order.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := interruptible(cmd)
+			defer stop()
+			o.For = time.Duration(minutes * float64(time.Minute))
+			if !cmd.Flags().Changed("seed") {
+				o.Seed = rand.Uint64N(1_000_000)
+			}
+			return lab.Soak(ctx, o, a.out)
+		},
+	}
+	labSize(cmd, &o.Nodes, &o.Witnesses, &o.Durability, &o.Failover)
+	f := cmd.Flags()
+	f.Float64Var(&minutes, "minutes", minutes, "how long, beside the last round")
+	f.Uint64Var(&o.Seed, "seed", 0, "which faults come when (default: any)")
+	f.StringVar(&o.Dir, "out", "", "`directory` for the raw history (default: a new one)")
+	f.StringVar(&o.ID, "id", "", "which lab (default: one of its own)")
 	return cmd
 }
 

@@ -29,17 +29,21 @@ type clients struct {
 	events string
 	acks   atomic.Int64
 	ended  chan error
-	done   bool // stop was called; it is called by one goroutine only
+	done   bool   // stop was called; it is called by one goroutine only
+	unkeep func() // ends what keeps the daemons running meanwhile; can be called again
 }
 
-// startLoad starts writing, and probing too if told so, with the history going to the file events.
-func (l *Lab) startLoad(events string, probe bool) (*clients, error) {
+// startLoad starts writing, and probing and a client like libpq too if told so, with the history going to the file events.
+func (l *Lab) startLoad(events string, probe, libpq bool) (*clients, error) {
 	spec := load.Spec{
 		Writers: writers, Database: database, Events: events,
 		Load:   load.Account{User: loadRole, Password: l.Password, Table: loadTable},
 		Prober: load.Account{User: proberRole, Password: l.Password, Table: proberTable},
 	}
-	for _, n := range l.Nodes {
+	if libpq {
+		spec.Libpq = libpqTable
+	}
+	for _, n := range l.data() {
 		spec.Hosts = append(spec.Hosts, load.Host{Node: n.Name, Addr: n.Addr, Port: port(n.Postgres)})
 		if probe {
 			spec.Sockets = append(spec.Sockets, load.Host{Node: n.Name, Addr: n.PGSocket(), Port: port(n.Postgres)})
@@ -49,7 +53,7 @@ func (l *Lab) startLoad(events string, probe bool) (*clients, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tell the clients what to do: %w", err)
 	}
-	c := &clients{cmd: exec.Command(l.Exe, "lab", "load"), events: events, ended: make(chan error, 1)}
+	c := &clients{unkeep: func() {}, cmd: exec.Command(l.Exe, "lab", "load"), events: events, ended: make(chan error, 1)}
 	c.cmd.Env, c.cmd.Stderr = environment(), os.Stderr
 	// A session of its own, so that an interrupt at the terminal does not end the clients before the lab does.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -86,6 +90,7 @@ func (c *clients) stop() error {
 		return nil
 	}
 	c.done = true
+	c.unkeep()
 	_ = c.stdin.Close()
 	select {
 	case err := <-c.ended:

@@ -53,5 +53,8 @@ func stateOf(e client.Explanation) State {
 	for _, ev := range e.View.State.Events {
 		s.Events = append(s.Events, Event{Epoch: uint64(ev.Epoch), Wall: time.UnixMilli(ev.Wall), By: ev.By, Text: ev.Text})
 	}
+	for _, d := range e.View.State.Discards {
+		s.Kept = append(s.Kept, Kept{ID: d.ID, Node: name(d.Node), Epoch: uint64(d.Epoch), Way: d.Way, Commits: d.Commits, Path: d.Path, Lossy: d.Lossy})
+	}
 	return s
 }

@@ -51,7 +51,7 @@ func Demonstrate(ctx context.Context, o Options) (err error) {
 	}
 	l.say("%s is a standby of %s, %s, and all three copies are there again after %.1f s.", t.Old, t.New, how, time.Since(healing).Seconds())
 	l.sum(f)
-	if f.Lost > 0 || f.Overlap > 0 {
+	if broken(l.Durability, f.Lost, f.Overlap, kind) {
 		return ErrUnsafe
 	}
 	return nil
@@ -63,8 +63,11 @@ func (l *Lab) rejoined(t Trial) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if rejoin(t, log) == "clone" {
+	switch rejoin(t, log) {
+	case "clone":
 		return "copied anew with its old data kept aside", nil
+	case "rewind":
+		return "its data rewound to where the histories part", nil
 	}
 	return "with its data as it was", nil
 }
@@ -95,11 +98,22 @@ func (l *Lab) ShowFault(ctx context.Context, kind string, leaderToo bool) error 
 	}
 	l.Tell(t)
 	l.sum(f)
-	l.say("%s is primary now, epoch %d. Next: quorate lab heal", t.New, t.EpochAfter)
-	if f.Lost > 0 || f.Overlap > 0 {
+	l.say("%s. Next: quorate lab heal", outcome(t))
+	if broken(l.Durability, f.Lost, f.Overlap, kind) {
 		return ErrUnsafe
 	}
 	return nil
+}
+
+// outcome says who is primary now, and whether that is due to the fault.
+func outcome(t Trial) string {
+	switch {
+	case t.EpochAfter == t.EpochBefore:
+		return fmt.Sprintf("No failover: %s goes on as primary, epoch %d", t.New, t.EpochAfter)
+	case t.New == t.Old:
+		return fmt.Sprintf("%s is primary again, epoch %d", t.New, t.EpochAfter)
+	}
+	return fmt.Sprintf("%s is primary now, epoch %d", t.New, t.EpochAfter)
 }
 
 // Describe shows what there is of the lab and how it is.
@@ -113,6 +127,9 @@ func (l *Lab) Describe(ctx context.Context, out io.Writer) error {
 	states, errs := l.Look(ctx)
 	for _, n := range l.Nodes {
 		daemon, postgres, says := "daemon runs", "no Postgres", ""
+		if n.Witness {
+			postgres = "witness, so no Postgres"
+		}
 		if !l.running(n) {
 			daemon = "no daemon"
 		}
@@ -130,6 +147,6 @@ func (l *Lab) Describe(ctx context.Context, out io.Writer) error {
 		l.say("not whole: %s", why)
 		return nil
 	}
-	l.say("whole: every node runs, streams, and keeps commits")
+	l.say("whole: every node runs, and every standby streams and keeps commits")
 	return nil
 }

@@ -46,7 +46,8 @@ func Sweep(ctx context.Context, out io.Writer) error {
 // Down ends all processes of the lab and removes its control groups, namespaces and directory. It can be called again
 // after an error, and by another process than the one that made the lab.
 func (l *Lab) Down(ctx context.Context) error {
-	var errs []error
+	// Who waits for a disk that hangs can't be killed.
+	errs := []error{l.releaseDisks()}
 	if l.Namespaces {
 		errs = append(errs, l.endGroups(ctx))
 	} else {
@@ -58,6 +59,7 @@ func (l *Lab) Down(ctx context.Context) error {
 	for _, n := range l.Nodes {
 		errs = append(errs, freeSharedMemory(n.PGData()))
 	}
+	errs = append(errs, l.removeDisks(ctx))
 	if l.Namespaces {
 		names, err := netns.List("q" + l.ID + "-")
 		errs = append(errs, err)
@@ -90,6 +92,11 @@ func (l *Lab) Left() []string {
 	if _, err := os.Lstat(l.dir); err == nil {
 		left = append(left, l.dir)
 	}
+	mounts, err := mountsBelow(l.dir)
+	if err != nil {
+		left = append(left, err.Error())
+	}
+	left = append(left, mounts...)
 	names, err := netns.List("q" + l.ID + "-")
 	if err != nil {
 		left = append(left, err.Error())

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/quorate/quorate/lab/cgroup"
 	"github.com/quorate/quorate/lab/netns"
@@ -48,13 +49,17 @@ type Lab struct {
 	Namespaces bool    `json:"namespaces"`      // false: loopback
 	Exe        string  `json:"exe"`             // the quorate program its daemons run
 	Durability string  `json:"durability"`
+	Failover   string  `json:"failover_after"`    // as in the node files
 	Signals    bool    `json:"signals,omitempty"` // fencing.signals on all nodes
+	Disks      bool    `json:"disks,omitempty"`   // Postgres of each node has a file system of its own
 	Password   string  `json:"password"`          // of the roles postgres, lab_load and lab_prober
 	Net        string  `json:"net"`               // first three numbers of the addresses
 	Nodes      []*Node `json:"nodes"`
 
 	dir string
 	out io.Writer // what is going on, for people
+
+	keeping keeping
 }
 
 // Owner identifies a process for as long as the machine runs.
@@ -63,7 +68,7 @@ type Owner struct {
 	Start string `json:"start_time"` // clock ticks since boot
 }
 
-// Node is one daemon and its Postgres. The paths are absolute.
+// Node is one daemon and its Postgres, if it is no witness. The paths are absolute.
 type Node struct {
 	Name     string `json:"name"`
 	Addr     string `json:"addr"`
@@ -71,6 +76,9 @@ type Node struct {
 	API      string `json:"api"`      // host:port
 	Postgres string `json:"postgres"` // host:port
 	Dir      string `json:"dir"`
+	Witness  bool   `json:"witness,omitempty"` // it votes and has no Postgres
+	Disk     bool   `json:"disk,omitempty"`    // its Postgres has a file system of its own
+	Exe      string `json:"exe,omitempty"`     // the program it was upgraded to; "": the lab's
 }
 
 // Config is the node file, Log what the daemon prints, Socket where it answers, Data its own directory, PGData Postgres's
@@ -79,8 +87,21 @@ func (n *Node) Config() string   { return filepath.Join(filepath.Dir(n.Dir), n.N
 func (n *Node) Log() string      { return filepath.Join(n.Dir, "quorate.log") }
 func (n *Node) Data() string     { return filepath.Join(n.Dir, "q") }
 func (n *Node) Socket() string   { return filepath.Join(n.Data(), "quorate.sock") }
-func (n *Node) PGData() string   { return filepath.Join(n.Dir, "pg") }
+func (n *Node) PGData() string   { return filepath.Join(n.postgresDir(), "pg") }
 func (n *Node) PGSocket() string { return filepath.Join(n.Data(), "run") }
+
+// postgresDir is where the data directory is in, which is renamed when it is replaced: with a disk, that.
+func (n *Node) postgresDir() string {
+	if n.Disk {
+		return n.mountPoint()
+	}
+	return n.Dir
+}
+
+// data are the nodes with a Postgres.
+func (l *Lab) data() []*Node {
+	return slices.DeleteFunc(slices.Clone(l.Nodes), func(n *Node) bool { return n.Witness })
+}
 
 // port is the number in host:port.
 func port(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
@@ -160,7 +181,7 @@ func all(out io.Writer) ([]*Lab, error) {
 	for _, dir := range dirs {
 		l, err := open(dir, out)
 		switch {
-		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission):
+		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOTDIR):
 		case err != nil:
 			return nil, err
 		default:

@@ -43,7 +43,7 @@ func skeleton(t *testing.T) *Lab {
 			t.Error(err)
 		}
 	})
-	if err := errors.Join(l.makeNetwork(t.Context()), l.writeFiles()); err != nil {
+	if err := errors.Join(l.makeNetwork(t.Context()), l.writeFiles(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range l.Nodes {
@@ -182,7 +182,7 @@ func TestMissing(t *testing.T) {
 	} {
 		s := whole()
 		c.change(&s)
-		got := s.missing([]string{"n1", "n2", "n3"}, "quorum")
+		got := s.missing([]string{"n1", "n2", "n3"}, nil, "quorum")
 		if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}

@@ -22,6 +22,8 @@ const pollEvery = 10 * time.Millisecond
 
 // start starts the node's daemon, unless it runs. A group that was killed is made anew before (see cgroup.Put).
 func (l *Lab) start(n *Node) error {
+	l.keeping.starting.Lock()
+	defer l.keeping.starting.Unlock()
 	if l.running(n) {
 		return nil
 	}
@@ -30,7 +32,11 @@ func (l *Lab) start(n *Node) error {
 		return fmt.Errorf("open the log of %s: %w", n.Name, err)
 	}
 	defer func() { _ = log.Close() }()
-	cmd := exec.Command(l.Exe, "run", "-c", n.Config())
+	exe := l.Exe
+	if n.Exe != "" {
+		exe = n.Exe
+	}
+	cmd := exec.Command(exe, "run", "-c", n.Config())
 	cmd.Dir, cmd.Env = "/", environment()
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -16,6 +16,7 @@ const (
 	proberRole  = "lab_prober"
 	loadTable   = "lab.load"
 	proberTable = "lab.beat"
+	libpqTable  = "lab.libpq"
 	database    = "postgres"
 )
 
@@ -60,8 +61,9 @@ func (l *Lab) makeTables(ctx context.Context) error {
 		"ALTER ROLE " + proberRole + " SET log_min_messages = fatal",
 		"CREATE TABLE " + loadTable + " (id bigint PRIMARY KEY, node text NOT NULL, ts timestamptz NOT NULL)",
 		"CREATE TABLE " + proberTable + " (id bigint PRIMARY KEY, node text NOT NULL, ts timestamptz NOT NULL)",
+		"CREATE TABLE " + libpqTable + " (id bigint PRIMARY KEY, node text NOT NULL, ts timestamptz NOT NULL)",
 		"GRANT USAGE ON SCHEMA lab TO " + loadRole + ", " + proberRole,
-		"GRANT SELECT, INSERT ON " + loadTable + " TO " + loadRole,
+		"GRANT SELECT, INSERT ON " + loadTable + ", " + libpqTable + " TO " + loadRole,
 		"GRANT SELECT, INSERT ON " + proberTable + " TO " + proberRole,
 	} {
 		if _, err := conn.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
@@ -96,7 +98,7 @@ func (l *Lab) present(ctx context.Context, n *Node, first, last int64) (map[int6
 // URI is how a client connects to whichever node is primary; see Client for where that works.
 func (l *Lab) URI() string {
 	hosts := ""
-	for i, n := range l.Nodes {
+	for i, n := range l.data() {
 		if i > 0 {
 			hosts += ","
 		}

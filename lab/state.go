@@ -15,6 +15,9 @@ import (
 // askLimit bounds one question to one daemon.
 const askLimit = 2 * time.Second
 
+// glanceLimit bounds one where those that do not answer do not matter: they may be stopped.
+const glanceLimit = 500 * time.Millisecond
+
 // tailLines is how much of each log stands in an error.
 const tailLines = 50
 
@@ -31,6 +34,18 @@ type State struct {
 	Nodes   map[string]NodeState
 	Phases  []Phase
 	Events  []Event
+	Kept    []Kept
+}
+
+// Kept is evidence: log that was no part of the cluster's history and was put aside, as the replicated state records it.
+type Kept struct {
+	ID      string `json:"id"`
+	Node    string `json:"node"`
+	Epoch   uint64 `json:"epoch"`
+	Way     string `json:"way"`
+	Commits int    `json:"commits"` // -1: not counted
+	Path    string `json:"path"`
+	Lossy   bool   `json:"lossy"`
 }
 
 // NodeState is what a node said of itself in its last beat to the one that was asked.
@@ -62,8 +77,8 @@ type Event struct {
 	Text  string
 }
 
-// missing says what keeps the cluster of these nodes from being whole; "" if nothing does.
-func (s State) missing(nodes []string, durability string) string {
+// missing says what keeps the cluster of these data nodes and witnesses from being whole; "" if nothing does.
+func (s State) missing(nodes, witnesses []string, durability string) string {
 	if s.Epoch == 0 || s.Primary == "" {
 		return "no primary yet"
 	}
@@ -71,7 +86,7 @@ func (s State) missing(nodes []string, durability string) string {
 	if p.Serving != s.Epoch {
 		return fmt.Sprintf("primary %s does not serve epoch %d yet", s.Primary, s.Epoch)
 	}
-	for _, n := range nodes {
+	for _, n := range slices.Concat(nodes, witnesses) {
 		r, ok := s.Nodes[n]
 		switch {
 		case !ok:
@@ -80,7 +95,7 @@ func (s State) missing(nodes []string, durability string) string {
 			return fmt.Sprintf("%s was last heard of %s ago", n, r.Age.Round(time.Millisecond))
 		case r.Epoch != s.Epoch:
 			return fmt.Sprintf("%s is at epoch %d, the cluster at %d", n, r.Epoch, s.Epoch)
-		case n == s.Primary:
+		case n == s.Primary || slices.Contains(witnesses, n):
 		case r.Run != "running":
 			return strings.TrimSpace(fmt.Sprintf("Postgres on %s is %s %s %s", n, r.Run, r.Progress, r.Problem))
 		case !r.InRecovery || r.Timeline != p.Timeline:
@@ -109,18 +124,27 @@ func copies(n int) int {
 	return max(2, int(math.Ceil(float64(n)/2)))
 }
 
-// names lists the lab's nodes.
-func (l *Lab) names() []string {
+// namesOf lists the nodes' names.
+func namesOf(nodes []*Node) []string {
 	var all []string
-	for _, n := range l.Nodes {
+	for _, n := range nodes {
 		all = append(all, n.Name)
 	}
 	return all
 }
 
+// witnesses lists the names of the nodes without Postgres.
+func (l *Lab) witnesses() []string {
+	return namesOf(slices.DeleteFunc(slices.Clone(l.Nodes), func(n *Node) bool { return !n.Witness }))
+}
+
 // Look asks all daemons at once and returns the answers by name, and why the others gave none.
 func (l *Lab) Look(ctx context.Context) (map[string]State, map[string]error) {
-	ctx, stop := context.WithTimeout(ctx, askLimit)
+	return l.look(ctx, askLimit)
+}
+
+func (l *Lab) look(ctx context.Context, within time.Duration) (map[string]State, map[string]error) {
+	ctx, stop := context.WithTimeout(ctx, within)
 	defer stop()
 	var mu sync.Mutex
 	states, errs := map[string]State{}, map[string]error{}
@@ -150,7 +174,7 @@ func (l *Lab) whole(ctx context.Context) (State, string) {
 			return State{}, fmt.Sprintf("%s does not answer: %v", n.Name, err)
 		}
 		s := states[n.Name]
-		if why := s.missing(l.names(), l.Durability); why != "" {
+		if why := s.missing(namesOf(l.data()), l.witnesses(), l.Durability); why != "" {
 			return s, fmt.Sprintf("asked %s: %s", n.Name, why)
 		}
 		if n == l.Nodes[0] {
@@ -186,18 +210,27 @@ func (l *Lab) AwaitHealthy(ctx context.Context) (State, error) {
 	}
 }
 
-// await waits, with the limit for healing, for a state of the lab that done accepts, as any of its nodes tells it.
+// newest is the answer with the highest epoch, and of those the Raft leader's; the zero State if there is none.
+func newest(states map[string]State) State {
+	var best State
+	for _, s := range states {
+		if s.Epoch > best.Epoch || s.Epoch == best.Epoch && best.Leader == "" && s.Leader != "" {
+			best = s
+		}
+	}
+	return best
+}
+
+// await waits, with the limit for healing, for a state of the lab that done accepts, as the node with the newest tells it.
 func (l *Lab) await(ctx context.Context, what string, done func(State) bool) (State, error) {
 	ctx, stop := context.WithTimeout(ctx, healLimit)
 	defer stop()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		states, _ := l.Look(ctx)
-		for _, n := range l.Nodes {
-			if s, ok := states[n.Name]; ok && done(s) {
-				return s, nil
-			}
+		states, _ := l.look(ctx, glanceLimit)
+		if s := newest(states); done(s) {
+			return s, nil
 		}
 		select {
 		case <-ctx.Done():

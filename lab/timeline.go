@@ -120,7 +120,11 @@ func meaning(step string) string {
 
 // Tell shows the timeline.
 func (l *Lab) Tell(t Trial) {
-	l.say("  %9s  %s", "0 ms", t.Kind+" of "+strings.Join(t.Hit, " and ")+", primary in epoch "+fmt.Sprint(t.EpochBefore))
+	who := t.Old + " is primary"
+	if slices.Contains(t.Hit, t.Old) {
+		who = "the primary"
+	}
+	l.say("  %9s  %s of %s, %s in epoch %d", "0 ms", t.Kind, strings.Join(t.Hit, " and "), who, t.EpochBefore)
 	for _, s := range t.Steps {
 		l.say("  %6.0f ms  %-11s %s", s.MS, s.Name, meaning(s.Name))
 	}

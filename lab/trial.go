@@ -8,8 +8,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/quorate/quorate/lab/history"
@@ -20,6 +20,7 @@ import (
 const (
 	healthyFor = 3 * time.Second  // before the fault, which then comes at any instant of the second that follows
 	observeFor = 10 * time.Second // after it
+	showFor    = 3 * time.Second  // after it, when it is shown to a person and nothing is due
 	minRate    = 150              // acknowledgements per second before the fault
 	rateLimit  = 10 * time.Second // to reach that
 )
@@ -30,6 +31,7 @@ type Trial struct {
 	Kind        string   `json:"fault"`
 	Durability  string   `json:"durability"`
 	Nodes       int      `json:"nodes"`
+	Witnesses   int      `json:"witnesses,omitempty"` // of the nodes
 	Hit         []string `json:"hit"`
 	Fault       int64    `json:"fault_at"`        // nanoseconds since boot, as in Events
 	Until       int64    `json:"until,omitempty"` // when the clients stopped, if before the end of the window
@@ -38,8 +40,12 @@ type Trial struct {
 	OldLeader   string   `json:"old_leader"`
 	EpochBefore uint64   `json:"epoch_before"`
 	EpochAfter  uint64   `json:"epoch_after"`
-	RecoveredMS float64  `json:"recovered_ms"` // from the beginning of healing until all nodes were well
-	Rejoin      string   `json:"rejoin"`       // how the old primary came back: plain, clone, or none if it never left
+	RecoveredMS float64  `json:"recovered_ms"`       // from the beginning of healing until all nodes were well
+	Rejoin      string   `json:"rejoin"`             // how the node that was hit came back: plain, rewind, clone, or none if it never left
+	Respawned   int      `json:"respawned"`          // agents that were started again before healing
+	Kept        []Kept   `json:"kept"`               // evidence of what was discarded since
+	Found       []int64  `json:"found"`              // lost ids that are in it
+	Unhealed    string   `json:"unhealed,omitempty"` // why there are no figures
 	Prober      bool     `json:"prober"`
 	Rate        int64    `json:"acks_per_second"` // before the fault
 	Steps       []Step   `json:"steps"`
@@ -59,6 +65,7 @@ type Plan struct {
 	Kind      string
 	LeaderToo bool
 	Prober    bool
+	Libpq     bool   // a client beside the load that tries one host after another
 	Dir       string // for what is kept
 	Name      string // of the two files in Dir
 }
@@ -74,9 +81,12 @@ func (l *Lab) Try(ctx context.Context, p Plan) (t Trial, err error) {
 	if err := pause(ctx, observeFor-time.Duration(load.Now()-t.Fault)); err != nil {
 		return t, err
 	}
+	t.Respawned = l.respawned()
+	c.unkeep()
 	began := time.Now()
 	after, err := l.Heal(ctx)
 	if err != nil {
+		t.Unhealed = firstLine(err)
 		return t, errors.Join(err, t.save(p))
 	}
 	t.RecoveredMS = float64(time.Since(began).Milliseconds())
@@ -89,19 +99,37 @@ func (l *Lab) Try(ctx context.Context, p Plan) (t Trial, err error) {
 	return t, t.save(p)
 }
 
-// Show makes one fault under load, waits until there is a primary again that takes writes, and returns what happened. It does not heal.
+// firstLine is the error without the states and logs that follow.
+func firstLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line
+}
+
+// Show makes one fault under load, waits until there is a primary again that takes writes, or for a while when no new one
+// is due, and returns what happened. It does not heal.
 func (l *Lab) Show(ctx context.Context, p Plan) (t Trial, f history.Figures, err error) {
 	t, c, err := l.breakUnderLoad(ctx, p)
 	if err != nil {
 		return t, f, err
 	}
 	defer func() { err = errors.Join(err, c.stop()) }()
+	k, err := kindOf(p.Kind)
+	if err != nil {
+		return t, f, err
+	}
+	epoch := t.EpochBefore
+	if k.due == dueFailover {
+		epoch++
+	} else if err := pause(ctx, showFor); err != nil {
+		return t, f, err
+	}
 	after, err := l.await(ctx, "there is a primary again", func(s State) bool {
-		return s.Epoch > t.EpochBefore && s.Nodes[s.Primary].Serving == s.Epoch
+		return s.Epoch >= epoch && s.Epoch > 0 && s.Nodes[s.Primary].Serving == s.Epoch
 	})
 	if err != nil {
 		return t, f, err
 	}
+	t.Respawned = l.respawned()
 	limit, cancel := context.WithTimeout(ctx, healLimit)
 	defer cancel()
 	if err := c.flowing(limit, 1); err != nil {
@@ -118,11 +146,15 @@ func (l *Lab) Show(ctx context.Context, p Plan) (t Trial, f history.Figures, err
 // breakUnderLoad starts the clients, waits until all was well for long enough and breaks at a random instant. The clients
 // still run when it returns without an error.
 func (l *Lab) breakUnderLoad(ctx context.Context, p Plan) (Trial, *clients, error) {
-	t := Trial{Kind: p.Kind, Durability: l.Durability, Nodes: len(l.Nodes), Prober: p.Prober, Events: p.Name + ".events"}
-	c, err := l.startLoad(filepath.Join(p.Dir, t.Events), p.Prober)
+	t := Trial{
+		Kind: p.Kind, Durability: l.Durability, Nodes: len(l.Nodes), Witnesses: len(l.witnesses()), Prober: p.Prober,
+		Events: p.Name + ".events",
+	}
+	c, err := l.startLoad(filepath.Join(p.Dir, t.Events), p.Prober, p.Libpq)
 	if err != nil {
 		return t, nil, err
 	}
+	c.unkeep = sync.OnceFunc(l.keep(ctx))
 	f, rate, err := l.breakWhenWell(ctx, c, p)
 	if err != nil {
 		return t, nil, errors.Join(err, c.stop())
@@ -166,51 +198,6 @@ func (l *Lab) breakWhenWell(ctx context.Context, c *clients, p Plan) (Fault, int
 	}
 	f, err := l.Break(ctx, p.Kind, s, p.LeaderToo)
 	return f, rate, err
-}
-
-// conclude reads what is needed for the figures, and computes them.
-func (l *Lab) conclude(ctx context.Context, t *Trial, p Plan, after State) (history.Figures, error) {
-	t.New, t.EpochAfter = after.Primary, after.Epoch
-	writes, err := load.Read(filepath.Join(p.Dir, t.Events))
-	if err != nil {
-		return history.Figures{}, err
-	}
-	first, last := int64(0), int64(0)
-	for _, w := range writes {
-		if !w.Prober {
-			if first == 0 || w.ID < first {
-				first = w.ID
-			}
-			last = max(last, w.ID)
-		}
-	}
-	have, err := l.present(ctx, l.Node(t.New), first, last)
-	if err != nil {
-		return history.Figures{}, err
-	}
-	for id := range have {
-		t.Present = append(t.Present, id)
-	}
-	slices.Sort(t.Present)
-	log, err := l.logSince(t.Fault)
-	if err != nil {
-		return history.Figures{}, err
-	}
-	t.Rejoin = rejoin(*t, log)
-	f := computeOf(*t, writes)
-	t.Steps, t.Rules = timeline(*t, after, log, f)
-	return f, nil
-}
-
-// rejoin says how the old primary came back, going by its log since the fault.
-func rejoin(t Trial, log []logLine) string {
-	switch {
-	case slices.ContainsFunc(log, func(r logLine) bool { return r.node == t.Old && strings.HasPrefix(r.text, "clone begins") }):
-		return "clone"
-	case t.New == t.Old:
-		return "none"
-	}
-	return "plain"
 }
 
 // computeOf computes the figures of a trial.

@@ -27,13 +27,19 @@ const (
 	healLimit = 30 * time.Second
 )
 
+// maxNodes is how many voters a cluster may have.
+const maxNodes = 7
+
 // Options say what lab to make. The zero value is one of three nodes that a person takes down.
 type Options struct {
-	Nodes      int    // 0: three
-	Durability string // "": quorum
-	Owned      bool   // it ends with this process: whoever comes next sweeps it
-	Signals    bool   // fence by signals though control groups could be used
-	Exe        string // the quorate program; "": this one
+	Nodes      int           // with a Postgres; 0: three
+	Witnesses  int           // nodes without one beside them, which vote
+	Durability string        // "": quorum
+	Failover   time.Duration // failover_after; 0: one second
+	Disks      bool          // each Postgres has a file system of its own, so that it can hang and be full; needs root
+	Owned      bool          // it ends with this process: whoever comes next sweeps it
+	Signals    bool          // fence by signals though control groups could be used
+	Exe        string        // the quorate program; "": this one
 	Out        io.Writer
 }
 
@@ -67,11 +73,11 @@ func (l *Lab) bringUp(ctx context.Context) error {
 	ctx, stop := context.WithTimeout(ctx, upLimit)
 	defer stop()
 	began := time.Now()
-	l.say("lab %s: %d nodes in %s", l.ID, len(l.Nodes), l.dir)
+	l.say("lab %s: %s in %s", l.ID, l.size(), l.dir)
 	if err := l.makeNetwork(ctx); err != nil {
 		return err
 	}
-	if err := l.writeFiles(); err != nil {
+	if err := l.writeFiles(ctx); err != nil {
 		return err
 	}
 	for _, n := range l.Nodes {
@@ -90,6 +96,19 @@ func (l *Lab) bringUp(ctx context.Context) error {
 	return nil
 }
 
+// size says how many nodes there are, in words.
+func (l *Lab) size() string {
+	data := len(l.data())
+	switch witnesses := len(l.Nodes) - data; witnesses {
+	case 0:
+		return fmt.Sprintf("%d nodes", data)
+	case 1:
+		return fmt.Sprintf("%d data nodes and a witness", data)
+	default:
+		return fmt.Sprintf("%d data nodes and %d witnesses", data, witnesses)
+	}
+}
+
 // Introduce says what there is and what to try next.
 func (l *Lab) Introduce() {
 	inside := ""
@@ -105,14 +124,15 @@ func (l *Lab) Introduce() {
 	for _, t := range [][2]string{
 		{"quorate status -c " + l.Nodes[0].Config(), "who is primary, and what may be lost"},
 		{"quorate lab fault " + l.faults()[0], "break something and see what happens, step by step"},
+		{"quorate lab fault --list", "what else can be broken"},
 		{"quorate lab heal", "undo that and wait until all is well"},
 		{"quorate lab bench --fault " + l.faults()[0] + " --runs 3", "measure it"},
 		{"quorate lab down", "remove it all"},
 	} {
 		l.say("  %-50s %s", t[0], t[1])
 	}
-	for _, f := range l.impossible() {
-		l.say("  (%s can't be made here: it needs root)", f)
+	if !l.Namespaces {
+		l.say("  (without root these can't be made: %s)", strings.Join(l.impossible(), ", "))
 	}
 }
 
@@ -121,11 +141,14 @@ func create(o Options) (*Lab, error) {
 	if o.Nodes == 0 {
 		o.Nodes = 3
 	}
-	if o.Nodes < 1 || o.Nodes > 7 {
-		return nil, fmt.Errorf("--nodes %d: a lab has 1 to 7", o.Nodes)
+	if o.Nodes < 1 || o.Witnesses < 0 || o.Nodes+o.Witnesses > maxNodes {
+		return nil, fmt.Errorf("--data %d --witness %d: a lab has 1 to %d nodes, one of them with data", o.Nodes, o.Witnesses, maxNodes)
 	}
 	if o.Durability == "" {
 		o.Durability = "quorum"
+	}
+	if o.Failover == 0 {
+		o.Failover = time.Second
 	}
 	if o.Exe == "" {
 		exe, err := os.Executable()
@@ -142,9 +165,12 @@ func create(o Options) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Disks && able != nil {
+		return nil, fmt.Errorf("--disks: mounting a file system needs root: %w", able)
+	}
 	l := &Lab{
-		Boot: boot, Namespaces: able == nil, Exe: o.Exe, Durability: o.Durability, Signals: o.Signals,
-		Password: strings.ToLower(rand.Text()), out: o.Out,
+		Boot: boot, Namespaces: able == nil, Exe: o.Exe, Durability: o.Durability, Signals: o.Signals, Disks: o.Disks,
+		Failover: o.Failover.String(), Password: strings.ToLower(rand.Text()), out: o.Out,
 	}
 	// Until it is whole every lab is this process's: nobody wants to keep half a one.
 	me, err := owner(os.Getpid())
@@ -155,7 +181,7 @@ func create(o Options) (*Lab, error) {
 	if err := l.makeDir(); err != nil {
 		return nil, err
 	}
-	if err := l.place(o.Nodes); err != nil {
+	if err := l.place(o.Nodes, o.Witnesses); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(l.dir))
 	}
 	if err := l.save(); err != nil {
@@ -181,13 +207,16 @@ func (l *Lab) makeDir() error {
 }
 
 // place gives every node its name and addresses.
-func (l *Lab) place(count int) error {
+func (l *Lab) place(data, witnesses int) error {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(l.ID))
 	l.Net = fmt.Sprintf("10.%d.%d", 1+h.Sum32()%250, h.Sum32()/256%256)
-	for i := 1; i <= count; i++ {
+	for i := 1; i <= data+witnesses; i++ {
 		name := "n" + strconv.Itoa(i)
-		n := &Node{Name: name, Dir: filepath.Join(l.dir, name)}
+		if i > data {
+			name = "w" + strconv.Itoa(i-data)
+		}
+		n := &Node{Name: name, Dir: filepath.Join(l.dir, name), Witness: i > data, Disk: l.Disks && i <= data}
 		if l.Namespaces {
 			n.Addr = fmt.Sprintf("%s.%d", l.Net, 10+i)
 			n.Cluster, n.API, n.Postgres = n.Addr+":"+clusterPort, n.Addr+":"+apiPort, n.Addr+":"+postgresPort
@@ -220,7 +249,7 @@ func freePorts(count int) ([]string, error) {
 
 func (l *Lab) makeNetwork(ctx context.Context) error {
 	if !l.Namespaces {
-		l.say("  without root: everything on 127.0.0.1, and %s can't be made", strings.Join(l.impossible(), " and "))
+		l.say("  without root: everything on 127.0.0.1, and these faults can't be made: %s", strings.Join(l.impossible(), ", "))
 		return nil
 	}
 	if err := netns.MakeHub(ctx, l.hub()); err != nil {
@@ -240,7 +269,7 @@ func (l *Lab) makeNetwork(ctx context.Context) error {
 }
 
 // writeFiles writes the secret and one node file per node, and makes the nodes' directories.
-func (l *Lab) writeFiles() error {
+func (l *Lab) writeFiles(ctx context.Context) error {
 	secret := make([]byte, 32)
 	_, _ = rand.Read(secret)
 	if err := os.WriteFile(l.secretFile(), []byte(hex.EncodeToString(secret)+"\n"), 0o600); err != nil {
@@ -252,6 +281,11 @@ func (l *Lab) writeFiles() error {
 		}
 		if err := giveToPostgres(n.Dir); err != nil {
 			return err
+		}
+		if n.Disk {
+			if err := n.makeDisk(ctx); err != nil {
+				return err
+			}
 		}
 		if err := os.WriteFile(n.Config(), []byte(l.nodeFile(n)), 0o600); err != nil {
 			return fmt.Errorf("write the node file of %s: %w", n.Name, err)
@@ -297,14 +331,19 @@ func (l *Lab) nodeFile(n *Node) string {
 	fmt.Fprintf(&b, "scope: lab-%s\nname: %s\n", l.ID, n.Name)
 	fmt.Fprintf(&b, "cluster:\n  listen: %s\n  data_dir: %s\n  peers: [%s]\n  secret_file: %s\n",
 		n.Cluster, n.Data(), strings.Join(peers, ", "), l.secretFile())
+	if n.Witness {
+		fmt.Fprintf(&b, "  role: witness\n")
+	}
 	fmt.Fprintf(&b, "restapi:\n  listen: %s\n", n.API)
-	fmt.Fprintf(&b, "postgresql:\n  listen: %s\n  data_dir: %s\n", n.Postgres, n.PGData())
-	fmt.Fprintf(&b, "  authentication:\n    superuser: {username: postgres, password: %s}\n", l.Password)
-	fmt.Fprintf(&b, "    replication: {username: replicator, password: %s}\n", l.Password)
-	fmt.Fprintf(&b, "  pg_hba:\n    - local all %s md5\n    - host all %s samenet md5\n", proberRole, loadRole)
-	fmt.Fprintf(&b, "    - local all all scram-sha-256\n    - host all all samenet scram-sha-256\n")
-	fmt.Fprintf(&b, "  parameters:\n    shared_buffers: 64MB\n")
-	fmt.Fprintf(&b, "bootstrap:\n  dcs: {failover_after: 1s, durability: %s}\n", l.Durability)
+	if !n.Witness {
+		fmt.Fprintf(&b, "postgresql:\n  listen: %s\n  data_dir: %s\n", n.Postgres, n.PGData())
+		fmt.Fprintf(&b, "  authentication:\n    superuser: {username: postgres, password: %s}\n", l.Password)
+		fmt.Fprintf(&b, "    replication: {username: replicator, password: %s}\n", l.Password)
+		fmt.Fprintf(&b, "  pg_hba:\n    - local all %s md5\n    - host all %s samenet md5\n", proberRole, loadRole)
+		fmt.Fprintf(&b, "    - local all all scram-sha-256\n    - host all all samenet scram-sha-256\n")
+		fmt.Fprintf(&b, "  parameters:\n    shared_buffers: 64MB\n")
+	}
+	fmt.Fprintf(&b, "bootstrap:\n  dcs: {failover_after: %s, durability: %s}\n", l.Failover, l.Durability)
 	if l.Namespaces || l.Signals {
 		fmt.Fprintf(&b, "fencing:\n")
 	}

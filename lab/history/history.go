@@ -26,12 +26,20 @@ type Write struct {
 	ID       int64   `json:"id"`
 	Node     string  `json:"node"`             // who answered
 	Prober   bool    `json:"prober,omitempty"` // through the node's own socket, without waiting for standbys
+	Client   string  `json:"client,omitempty"` // another client than the load
+	XID      uint64  `json:"xid,omitempty"`    // of the transaction, if it was acknowledged
 	Timeline uint32  `json:"tli,omitempty"`    // of the server that acknowledged it
 	Start    int64   `json:"start"`
 	End      int64   `json:"end"`
 	Outcome  Outcome `json:"outcome"`
 	Why      string  `json:"why,omitempty"`
 }
+
+// OfLoad says whether the load made the write: only its writes are judged.
+func (w Write) OfLoad() bool { return !w.Prober && w.Client == "" }
+
+// Libpq is the Client that tries its hosts one after another.
+const Libpq = "libpq"
 
 // Run is one fault: what was written, and what the final primary has.
 type Run struct {
@@ -51,7 +59,8 @@ type Figures struct {
 	Lost        int
 	Unknown     int
 	Overlap     float64
-	Acks        int // of the load
+	Acks        int      // of the load
+	LibpqGap    *float64 // as WriteGap, of that client alone and whether its writes survived or not
 }
 
 // The window in which the write gap is looked for, in nanoseconds around the fault.
@@ -62,9 +71,14 @@ const (
 
 // Compute computes the figures.
 func Compute(r Run) Figures {
-	f := Figures{WriteGap: gap(r)}
+	f := Figures{WriteGap: gap(r, func(w Write) bool { return w.OfLoad() && r.Survived[w.ID] })}
+	libpq := func(w Write) bool { return w.Client == Libpq }
+	if slices.ContainsFunc(r.Writes, libpq) {
+		g := gap(r, libpq)
+		f.LibpqGap = &g
+	}
 	for _, w := range r.Writes {
-		if w.Prober {
+		if !w.OfLoad() {
 			continue
 		}
 		switch {
@@ -77,16 +91,16 @@ func Compute(r Run) Figures {
 			}
 		}
 	}
-	if w, ok := newest(r, func(w Write) bool { return !w.Prober && w.Node == r.Old }); ok {
+	if w, ok := newest(r, func(w Write) bool { return w.OfLoad() && w.Node == r.Old }); ok {
 		at := ms(w.End - r.Fault)
 		f.OldAck = &at
 	}
-	if w, ok := oldest(r, func(w Write) bool { return !w.Prober && w.Node != r.Old && w.End > r.Fault }); ok {
+	if w, ok := oldest(r, func(w Write) bool { return w.OfLoad() && w.Node != r.Old && w.End > r.Fault }); ok {
 		at := ms(w.End - r.Fault)
 		f.FirstAckNew = &at
 	}
 	for _, w := range r.Writes {
-		if at := ms(w.Start - r.Fault); !w.Prober && w.Node != r.Old && at > 0 && (f.FirstTryNew == nil || at < *f.FirstTryNew) {
+		if at := ms(w.Start - r.Fault); w.OfLoad() && w.Node != r.Old && at > 0 && (f.FirstTryNew == nil || at < *f.FirstTryNew) {
 			f.FirstTryNew = &at
 		}
 	}
@@ -97,7 +111,7 @@ func Compute(r Run) Figures {
 // gap is the longest time between two acknowledgements that follow each other, over all connections, counting only what
 // survived: an acknowledgement of something that is lost later ended nobody's wait. The ends of the window count as
 // acknowledgements, so that a cluster that never comes back shows the whole window.
-func gap(r Run) float64 {
+func gap(r Run, counts func(Write) bool) float64 {
 	from, to := r.Fault-windowBefore, r.Fault+windowAfter
 	if r.Until != 0 {
 		to = min(to, r.Until)
@@ -105,7 +119,7 @@ func gap(r Run) float64 {
 	ends := []int64{to}
 	last := int64(math.MinInt64)
 	for _, w := range r.Writes {
-		if w.Prober || w.Outcome != OK || !r.Survived[w.ID] || w.End > to {
+		if w.Outcome != OK || w.End > to || !counts(w) {
 			continue
 		}
 		if w.End >= from {
@@ -144,6 +158,41 @@ func overlap(r Run) float64 {
 		return 0
 	}
 	return ms(last.End - first)
+}
+
+// Overlap is for how long, in milliseconds, two nodes took writes at once anywhere in a history of many faults: on two
+// timelines after the newer one began, or on the same one. Each write is taken at its worst, as in Figures.
+func Overlap(writes []Write) float64 {
+	type reign struct {
+		node     string
+		timeline uint32
+	}
+	type span struct{ first, last int64 }
+	reigns := map[reign]span{}
+	for _, w := range writes {
+		if w.Outcome != OK || w.Timeline == 0 {
+			continue
+		}
+		k := reign{w.Node, w.Timeline}
+		s, ok := reigns[k]
+		if !ok {
+			s = span{w.Start, w.End}
+		}
+		reigns[k] = span{min(s.first, w.Start), max(s.last, w.End)}
+	}
+	longest := int64(0)
+	for a, old := range reigns {
+		for b, fresh := range reigns {
+			switch {
+			case a.node == b.node || a.timeline > b.timeline:
+			case a.timeline < b.timeline:
+				longest = max(longest, old.last-fresh.first)
+			default:
+				longest = max(longest, min(old.last, fresh.last)-max(old.first, fresh.first))
+			}
+		}
+	}
+	return ms(longest)
 }
 
 // newest and oldest return the acknowledged write that was acknowledged last or first, of those that match.

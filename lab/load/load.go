@@ -43,6 +43,7 @@ type Spec struct {
 	Database string  `json:"database"`
 	Load     Account `json:"load"`
 	Prober   Account `json:"prober"`
+	Libpq    string  `json:"libpq"`  // table of the client that is like libpq, which has the load's role; "": there is none
 	Events   string  `json:"events"` // file for the history, JSON lines of history.Write
 }
 
@@ -120,6 +121,9 @@ func Run(ctx context.Context, spec Spec, out io.Writer) error {
 	for range spec.Writers {
 		wg.Go(func() { (&writer{pool: p, table: spec.Load.Table, ids: ids, rec: rec}).run(ctx) })
 	}
+	if spec.Libpq != "" {
+		wg.Go(func() { (&libpq{pool: p, table: spec.Libpq, ids: ids, rec: rec}).run(ctx) })
+	}
 	for _, p := range probers {
 		wg.Go(func() { p.stand(ctx) })
 		wg.Go(func() { p.knock(ctx) })
@@ -166,7 +170,7 @@ func newRecorder(file string) (*recorder, error) {
 }
 
 func (r *recorder) add(w history.Write) {
-	if w.Outcome == history.OK && !w.Prober {
+	if w.Outcome == history.OK && w.OfLoad() {
 		r.acks.Add(1)
 	}
 	r.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -124,10 +125,11 @@ func (s *session) do(sql string, limit time.Duration) answer {
 	}
 }
 
-// insert is the statement of both kinds of clients. It returns the timeline the server writes on, eight hex digits.
+// insert is the statement of all clients. It returns the timeline the server writes on, eight hex digits, and the
+// transaction's number.
 func insert(table, node string, id int64) string {
 	return fmt.Sprintf("INSERT INTO %s (id, node, ts) VALUES (%d, '%s', clock_timestamp()) "+
-		"RETURNING substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)", table, id, node)
+		"RETURNING substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) || ' ' || pg_current_xact_id()", table, id, node)
 }
 
 // write does one insert and says what became of it.
@@ -135,8 +137,10 @@ func (s *session) write(table, node string, id int64, limit time.Duration) histo
 	w := history.Write{ID: id, Node: node, Start: Now()}
 	a := s.do(insert(table, node, id), limit)
 	w.End, w.Outcome, w.Why = Now(), a.outcome, a.why
-	if tli, err := strconv.ParseUint(a.value, 16, 32); err == nil {
+	timeline, xid, _ := strings.Cut(a.value, " ")
+	if tli, err := strconv.ParseUint(timeline, 16, 32); err == nil {
 		w.Timeline = uint32(tli)
 	}
+	w.XID, _ = strconv.ParseUint(xid, 10, 64) // zero where there is no answer
 	return w
 }

@@ -1,0 +1,167 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// diskSize is what the file system of a node's Postgres holds. The file below it is sparse: it takes what is written.
+const diskSize = 8 << 30
+
+// The requests that stop and resume all writing to a file system, as linux/fs.h has them: _IOWR('X', 119 and 120, int).
+const (
+	fsFreeze = 0xC0045877
+	fsThaw   = 0xC0045878
+)
+
+func (n *Node) mountPoint() string { return filepath.Join(n.Dir, "disk") }
+func (n *Node) image() string      { return filepath.Join(n.Dir, "disk.img") }
+func (n *Node) filler() string     { return filepath.Join(n.mountPoint(), "full") }
+
+// makeDisk makes the file system of the node's Postgres and mounts it. No block is reserved for root: full is full for all.
+func (n *Node) makeDisk(ctx context.Context) error {
+	f, err := os.Create(n.image())
+	if err != nil {
+		return fmt.Errorf("make the disk of %s: %w", n.Name, err)
+	}
+	if err := errors.Join(f.Truncate(diskSize), f.Close(), os.Mkdir(n.mountPoint(), 0o755)); err != nil {
+		return fmt.Errorf("make the disk of %s: %w", n.Name, err)
+	}
+	for _, argv := range [][]string{
+		{"mkfs.ext4", "-q", "-m", "0", "-E", "nodiscard,lazy_itable_init=1", n.image()},
+		{"mount", "-o", "loop", n.image(), n.mountPoint()},
+	} {
+		if out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("make the disk of %s: %s: %w: %s", n.Name, strings.Join(argv, " "), err, bytes.TrimSpace(out))
+		}
+	}
+	return giveToPostgres(n.mountPoint())
+}
+
+// hangDisk makes every write to the disk wait until thawDisk, and who waits can't be killed: as behind a path to
+// storage that has gone away.
+func (n *Node) hangDisk() error {
+	if err := n.diskRequest(fsFreeze); err != nil {
+		return fmt.Errorf("freeze the disk of %s: %w", n.Name, err)
+	}
+	return nil
+}
+
+// thawDisk undoes hangDisk. Thawing what is not frozen changes nothing.
+func (n *Node) thawDisk() error {
+	if err := n.diskRequest(fsThaw); err != nil && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("thaw the disk of %s: %w", n.Name, err)
+	}
+	return nil
+}
+
+// diskRequest asks nothing of a directory on which nothing is mounted: it would be the machine's own file system.
+func (n *Node) diskRequest(request uint) error {
+	if mounted, err := n.mounted(); err != nil || !mounted {
+		return err
+	}
+	fd, err := unix.Open(n.mountPoint(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	return unix.IoctlSetInt(fd, request, 0)
+}
+
+// fillDisk leaves no room on the disk, neither a block nor what a deletion of somebody else's would free.
+func (n *Node) fillDisk() error {
+	if mounted, err := n.mounted(); err != nil || !mounted {
+		return errors.Join(err, fmt.Errorf("%s has no disk of its own", n.Name))
+	}
+	f, err := os.OpenFile(n.filler(), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("fill the disk of %s: %w", n.Name, err)
+	}
+	defer func() { _ = f.Close() }()
+	end, err := f.Seek(0, 2)
+	if err != nil {
+		return fmt.Errorf("fill the disk of %s: %w", n.Name, err)
+	}
+	for step := int64(1 << 30); step >= 4096; {
+		switch err := unix.Fallocate(int(f.Fd()), 0, end, step); {
+		case errors.Is(err, unix.ENOSPC):
+			// What was allocated before the room ended counts: the file may have grown.
+			step /= 2
+		case err != nil && !errors.Is(err, unix.EINTR):
+			return fmt.Errorf("fill the disk of %s: %w", n.Name, err)
+		case err == nil:
+			end += step
+		}
+	}
+	return nil
+}
+
+// freeDisk undoes fillDisk.
+func (n *Node) freeDisk() error {
+	if err := os.Remove(n.filler()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("free the disk of %s: %w", n.Name, err)
+	}
+	return nil
+}
+
+// mounted says whether the disk is there.
+func (n *Node) mounted() (bool, error) {
+	all, err := mountsBelow(n.mountPoint())
+	return slices.Contains(all, n.mountPoint()), err
+}
+
+// mountsBelow lists what is mounted at dir or below.
+func mountsBelow(dir string) ([]string, error) {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("read mountinfo: %w", err)
+	}
+	var all []string
+	for line := range strings.Lines(string(b)) {
+		fields := strings.Fields(line)
+		if len(fields) > 4 && (fields[4] == dir || strings.HasPrefix(fields[4], dir+"/")) {
+			all = append(all, fields[4])
+		}
+	}
+	return all, nil
+}
+
+// releaseDisks thaws all disks, so that who writes to them can be killed.
+func (l *Lab) releaseDisks() error {
+	var errs []error
+	for _, n := range l.Nodes {
+		if n.Disk {
+			errs = append(errs, n.thawDisk())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// removeDisks unmounts what this lab has mounted. Nothing may run on it any more.
+func (l *Lab) removeDisks(ctx context.Context) error {
+	if !l.Disks {
+		return nil
+	}
+	all, err := mountsBelow(l.dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, at := range all {
+		errs = append(errs, until(ctx, at+" is unmounted", func() (bool, error) {
+			err := unix.Unmount(at, 0)
+			return err == nil, err
+		}))
+	}
+	return errors.Join(errs...)
+}
