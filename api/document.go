@@ -251,18 +251,17 @@ func (f facts) report(id fsm.NodeID) (failover.Report, bool) {
 
 // history lists the ends of timelines: [timeline, position, reason, time, new leader].
 func (s *Server) history(w http.ResponseWriter, _ *http.Request) {
-	state := s.node.State()
+	f := s.facts()
+	state := f.state
 	lines := [][]any{}
 	for i, l := range state.Lineage {
 		if l.Parent == 0 || i > 0 && state.Lineage[i-1].Timeline == l.Timeline || !l.Promoted {
 			continue
 		}
 		line := []any{l.Parent, uint64(l.SwitchLSN), "no recovery target specified"}
-		if e, ok := state.Appointment(l.Epoch); ok {
-			line = append(line, time.UnixMilli(e.Wall).UTC().Format("2006-01-02T15:04:05.000000-07:00"), state.Name(l.Node))
-			if e.By != "" {
-				line[2] = e.By
-			}
+		if r, _ := f.reportOf(l.Epoch); r.Rule != "" {
+			line[2] = r.Rule
+			line = append(line, time.UnixMilli(r.Wall).UTC().Format("2006-01-02T15:04:05.000000-07:00"), state.Name(l.Node))
 		}
 		lines = append(lines, line)
 	}

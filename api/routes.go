@@ -15,6 +15,7 @@ func (s *Server) routes(local bool) http.Handler {
 		"/v1/status":     s.status,
 		"/v1/explain":    s.explain,
 		"/v1/switchover": s.switchover,
+		historyPath:      s.epochs,
 	}
 	for path, rule := range healthPaths() {
 		get[path] = s.health(rule)
@@ -45,6 +46,9 @@ func (s *Server) routes(local bool) http.Handler {
 func (s *Server) pick(paths map[string]http.HandlerFunc, path string) http.HandlerFunc {
 	if h, ok := paths[path]; ok {
 		return h
+	}
+	if strings.HasPrefix(path, historyPath+"/") {
+		return s.epoch
 	}
 	if path == "/v1" || strings.HasPrefix(path, "/v1/") {
 		return func(w http.ResponseWriter, _ *http.Request) {

@@ -14,6 +14,10 @@ const (
 // MaxFailovers is how many reports a State keeps: those of the newest epochs.
 const MaxFailovers = 64
 
+// PhaseStreaming is the phase at which as many nodes stream from the new primary as a commit waits for: from then on commits
+// are acknowledged again.
+const PhaseStreaming = "streaming"
+
 // Phase is one step of a failover, in ms since it began.
 type Phase struct {
 	Name string `json:"name"`
@@ -26,7 +30,7 @@ type Failover struct {
 	From   NodeID  `json:"from"`           // primary of the epoch before, empty for the first
 	To     NodeID  `json:"to"`             // the same as From when it was appointed again
 	Rule   string  `json:"rule"`           // of the decision that appointed it
-	Cause  string  `json:"cause"`          // of the decision that began it, in words
+	Cause  string  `json:"cause"`          // "RULE: why" of the decision that began it; empty if nobody is left who knows
 	Wish   string  `json:"wish,omitempty"` // the switchover that it was, if it was one
 	Async  bool    `json:"async"`          // nothing was promised: acknowledged commits may be among what was discarded
 	Phases []Phase `json:"phases"`

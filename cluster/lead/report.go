@@ -64,13 +64,13 @@ func (l *ledger) follow(now time.Duration, v failover.View) {
 	}
 }
 
-// noteCause remembers why epoch had to end, in words, and forgets what is long over.
+// noteCause remembers why the present epoch has to end, as "RULE: words", and forgets what is long over.
 func (l *ledger) noteCause(v failover.View, d failover.Decision) {
 	cause := slices.Clone(d.Because)
 	if problem := v.Seen[v.State.Primary].Report.Problem; problem != "" {
 		cause = append(cause, v.State.Name(v.State.Primary)+" said: "+problem)
 	}
-	l.causes[v.State.Epoch] = clipped(strings.Join(cause, "; "))
+	l.causes[v.State.Epoch] = clipped(d.Rule + ": " + strings.Join(cause, "; "))
 	for epoch := range l.causes {
 		if epoch+keepCauses < v.State.Epoch {
 			delete(l.causes, epoch)

@@ -160,8 +160,8 @@ func TestCauseIsBounded(t *testing.T) {
 			t.Errorf("a cause of %d bytes, or a broken character in it", len(cause))
 		}
 	}
-	l.noteCause(failover.View{State: at(99, "a"), Seen: map[fsm.NodeID]failover.Sighting{"a": {Report: failover.Report{Problem: "disk full"}}}}, failover.Decision{Because: []string{"x", "y"}})
-	if got := l.causes[99]; got != "x; y; a said: disk full" {
+	l.noteCause(failover.View{State: at(99, "a"), Seen: map[fsm.NodeID]failover.Sighting{"a": {Report: failover.Report{Problem: "disk full"}}}}, failover.Decision{Rule: "r", Because: []string{"x", "y"}})
+	if got := l.causes[99]; got != "r: x; y; a said: disk full" {
 		t.Errorf("cause %q", got)
 	}
 }
@@ -193,7 +193,7 @@ func TestAFailoverIsReportedOnce(t *testing.T) {
 			t.Fatalf("filed %+v, want one report", all)
 		}
 		f := all[0]
-		if f.Epoch != 8 || f.From != "a" || f.To != "c" || f.Rule != "best-standby" || !strings.Contains(f.Cause, "heard na") {
+		if f.Epoch != 8 || f.From != "a" || f.To != "c" || f.Rule != "best-standby" || !strings.HasPrefix(f.Cause, "ask-first: nb heard na ") {
 			t.Errorf("filed %+v", f)
 		}
 		var names []string

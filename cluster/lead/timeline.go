@@ -10,14 +10,14 @@ import (
 
 // The phases of one failover, in their usual order.
 const (
-	PhaseSilent    = "silent"    // the leader first acted on the loss of the primary: its silence or its release
-	PhaseAsked     = "asked"     // a majority told how long ago it vouched last
-	PhaseSealed    = "sealed"    // a majority sealed
-	PhasePositions = "positions" // as many nodes told their detached position as an election needs
-	PhaseAppointed = "appointed" // the next epoch's Appoint was committed
-	PhasePromoted  = "promoted"  // its primary left recovery and the log knows the timeline
-	PhaseServing   = "serving"   // it was heard to accept writes
-	PhaseStreaming = "streaming" // as many nodes stream from it as a commit waits for: commits are acknowledged again
+	PhaseSilent    = "silent"           // the leader first acted on the loss of the primary: its silence, sickness or release
+	PhaseAsked     = "asked"            // a majority told how long ago it vouched last
+	PhaseSealed    = "sealed"           // a majority sealed
+	PhasePositions = "positions"        // as many nodes told their detached position as an election needs
+	PhaseAppointed = "appointed"        // the next epoch's Appoint was committed
+	PhasePromoted  = "promoted"         // its primary left recovery and the log knows the timeline
+	PhaseServing   = "serving"          // it was heard to accept writes
+	PhaseStreaming = fsm.PhaseStreaming // as many nodes stream from it as a commit waits for: commits are acknowledged again
 )
 
 // maxPhases bounds what a leader keeps: the last few failovers.
@@ -60,13 +60,14 @@ func (l *ledger) mark(now time.Duration, epoch fsm.Epoch, name string) {
 func (l *ledger) time(now time.Duration, v failover.View, d failover.Decision) {
 	l.follow(now, v)
 	switch do := d.Do.(type) {
-	case failover.Ask, failover.SealNow:
-		if !l.begun(v.State.Epoch) {
-			l.begin(now, v.Seen[v.State.Primary].Age, v.State.Epoch)
-			l.noteCause(v, d)
-		}
+	case failover.Nothing, failover.HandOff:
 	case failover.Propose:
 		if _, ok := do.Command.(fsm.Appoint); ok && !l.begun(v.State.Epoch) {
+			l.noteCause(v, d)
+		}
+	default: // everything else is done to a primary that is to be replaced
+		if !l.begun(v.State.Epoch) {
+			l.begin(now, v.Seen[v.State.Primary].Age, v.State.Epoch)
 			l.noteCause(v, d)
 		}
 	}
