@@ -95,5 +95,7 @@ type Options struct {
 	// from this machine may.
 	Tokens []string
 	// Stop asks the daemon for an orderly end; it returns at once and may be called again.
-	Stop func()
+	Stop       func()
+	ReadConfig ReadConfig
+	Restart    Restart
 }

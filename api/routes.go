@@ -9,18 +9,22 @@ import (
 // routes is the map of all paths. local: the listener is the unix socket.
 func (s *Server) routes(local bool) http.Handler {
 	get := map[string]http.HandlerFunc{
-		"/patroni":       s.patroni,
-		"/cluster":       s.cluster,
-		"/history":       s.history,
-		"/v1/status":     s.status,
-		"/v1/explain":    s.explain,
-		"/v1/switchover": s.switchover,
-		historyPath:      s.epochs,
+		"/patroni":           s.patroni,
+		"/cluster":           s.cluster,
+		"/history":           s.history,
+		"/config":            s.dynamicConfig,
+		"/v1/config":         s.config,
+		"/v1/config/history": s.configHistory,
+		"/v1/status":         s.status,
+		"/v1/explain":        s.explain,
+		"/v1/switchover":     s.switchover,
+		historyPath:          s.epochs,
 	}
 	for path, rule := range healthPaths() {
 		get[path] = s.health(rule)
 	}
-	post := map[string]http.HandlerFunc{"/v1/switchover": s.guarded(local, s.askSwitchover)}
+	post := map[string]http.HandlerFunc{"/v1/switchover": s.guarded(local, s.askSwitchover), "/v1/restart": s.guarded(local, s.restart)}
+	edit := s.guarded(local, s.editConfig)
 	if local {
 		post["/v1/stop"] = s.guarded(local, s.stop)
 	}
@@ -32,6 +36,10 @@ func (s *Server) routes(local bool) http.Handler {
 		case http.MethodHead, http.MethodOptions:
 			s.pick(get, path)(headOnly{w}, r)
 		default:
+			if path == "/v1/config" && (r.Method == http.MethodPut || r.Method == http.MethodPatch) {
+				edit(w, r)
+				return
+			}
 			if h, ok := post[path]; ok && r.Method == http.MethodPost {
 				h(w, r)
 				return

@@ -76,6 +76,8 @@ type NodeStatus struct {
 	Progress string      `json:"progress,omitempty"`
 	Postgres string      `json:"postgres,omitempty"`
 	API      string      `json:"api,omitempty"`
+	// Config is what it has of the replicated configuration.
+	Config failover.Configured `json:"config,omitzero"`
 }
 
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {
@@ -176,6 +178,7 @@ func (n *NodeStatus) hear(s failover.Sighting, v failover.View, end pg.LSN) {
 	n.State, n.Healthy, n.Timeline, n.LSN = string(r.Run), r.Healthy, r.Timeline, r.Flush
 	n.Serving = r.Serving == v.State.Epoch && v.State.Epoch > 0 && n.Role == "primary"
 	n.Problem, n.Progress = r.Problem, r.Progress
+	n.Config = r.Config
 	if n.Role == "witness" {
 		n.State = "voting"
 	}
@@ -216,6 +219,7 @@ func problems(out Status, st fsm.State) []string {
 			list = append(list, n.Name+": Postgres is "+n.State+".")
 		}
 	}
+	list = append(list, unconfigured(out.Nodes, st.Config.Version)...)
 	if out.Verdict == failover.Stuck {
 		list = append(list, out.Because...)
 	}

@@ -47,6 +47,7 @@ func wireErrors() []struct {
 		{"duplicate", fsm.ErrDuplicate},
 		{"stale-rev", fsm.ErrStaleRev},
 		{"stale-epoch", fsm.ErrStaleEpoch},
+		{"stale-config", fsm.ErrStaleConfig},
 		{"not-a-member", fsm.ErrNotMember},
 		{"not-electable", fsm.ErrNotElectable},
 		{"paused", fsm.ErrPaused},

@@ -48,6 +48,17 @@ type Report struct {
 	InForce     *fsm.SyncRule     `json:"in_force,omitempty"` // primary: the rule its Postgres enforces
 	Restartable bool              `json:"restartable"`        // Postgres is down here but could be started again
 	Progress    string            `json:"progress,omitempty"` // of a clone or recovery, for people
+	Config      Configured        `json:"config,omitzero"`
+}
+
+// Configured is what a node has of the replicated configuration.
+type Configured struct {
+	Version uint64        `json:"v,omitempty"`       // the newest that its Postgres has taken
+	Hot     pg.HotStandby `json:"hot,omitzero"`      // what it runs with
+	Pending []string      `json:"pending,omitempty"` // settings that wait for a restart of its Postgres
+	Held    []string      `json:"held,omitempty"`    // those that wait for another node first, and why
+	Refused string        `json:"refused,omitempty"` // why it has not taken the newest version
+	Restart bool          `json:"restart,omitempty"` // its Postgres is being restarted, or is about to be
 }
 
 // StreamingMember is one verified walsender on the primary.
