@@ -93,6 +93,7 @@ func (a *app) verbs() []*cobra.Command {
 		a.stopVerb(),
 		a.statusVerb(),
 		a.explainVerb(),
+		a.historyVerb(),
 		a.switchoverVerb(),
 		a.labVerb(),
 		a.versionVerb(),

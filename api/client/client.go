@@ -36,6 +36,8 @@ type (
 
 // The stages of a Switchover and the codes of a Problem that callers tell apart.
 const (
+	SwitchoverAsked   = api.Asked
+	SwitchoverBegun   = api.Begun
 	SwitchoverDone    = api.Done
 	SwitchoverDropped = api.Dropped
 
