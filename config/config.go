@@ -76,6 +76,7 @@ type DCS struct {
 	FailoverAfter Duration       `yaml:"failover_after" json:"failover_after"`
 	Durability    fsm.Durability `yaml:"durability" json:"durability"`
 	Strict        bool           `yaml:"strict" json:"strict,omitempty"`
+	MaximumLag    int64          `yaml:"maximum_lag_on_failover" json:"maximum_lag_on_failover"` // bytes, for durability async
 	PostgreSQL    DCSPostgreSQL  `yaml:"postgresql" json:"postgresql,omitzero"`
 }
 
@@ -157,7 +158,7 @@ func Default() Config {
 				Replication: Role{Username: "replicator"},
 			},
 		},
-		Bootstrap: Bootstrap{DCS: DCS{FailoverAfter: Duration(time.Second), Durability: fsm.DurabilityQuorum}},
+		Bootstrap: Bootstrap{DCS: DCS{FailoverAfter: Duration(time.Second), Durability: fsm.DurabilityQuorum, MaximumLag: 1 << 20}},
 		Log:       Log{Level: "info"},
 	}
 }

@@ -57,7 +57,7 @@ func (d DCS) YAML() (string, error) {
 // Settings are what the rules read of the document. This is the only place that derives them.
 func (d DCS) Settings() fsm.Settings {
 	return fsm.Settings{
-		FailoverAfterMS: time.Duration(d.FailoverAfter).Milliseconds(), Durability: d.Durability, Strict: d.Strict,
+		FailoverAfterMS: time.Duration(d.FailoverAfter).Milliseconds(), Durability: d.Durability, Strict: d.Strict, MaximumLag: d.MaximumLag,
 	}
 }
 
@@ -70,6 +70,9 @@ func (d DCS) Validate() error {
 	}
 	if d.Durability != fsm.DurabilityQuorum && d.Durability != fsm.DurabilityAsync {
 		bad("durability %q: it is quorum or async", d.Durability)
+	}
+	if d.MaximumLag < 0 {
+		bad("maximum_lag_on_failover %d: it is bytes, at least 0", d.MaximumLag)
 	}
 	if d.Strict && d.Durability == fsm.DurabilityAsync {
 		bad("strict: true and durability: async contradict each other: commits can't wait for copies that nobody asks for")

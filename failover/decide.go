@@ -2,6 +2,8 @@ package failover
 
 import (
 	"fmt"
+
+	"github.com/quorate/quorate/fsm"
 )
 
 // Rule is one row of the table. The first row whose When holds decides.
@@ -35,14 +37,22 @@ func Rules() []Rule {
 		{"restart-in-place", "No standby qualifies; the released primary holds everything and can start again.", restartable, thenReappoint},
 		{"nobody-qualifies", "Nobody here is known to hold every acknowledged commit: stay read-only until a node returns.", replacing, thenStuck},
 		{"primary-sick", "The primary's own prober finds its Postgres hung or its disk unusable, and a standby can take over: it shall kill Postgres and release.", primarySick, thenStopSick},
+		{"sync-async", "The durability asked for is async: that is agreed before the primary stops to wait for copies.", next(fsm.SyncAsync), thenSetSync},
+		{"sync-degrade", "Too few standbys have kept up for failover_after: commits go on with fewer copies, and elections need more positions.", next(fsm.SyncDegrade), thenSetSync},
 		{"switchover-void", "The requested switchover cannot be carried out.", wishVoid, thenEndWish},
 		{"switchover-begin", "The candidate streams and has nearly everything: the primary may hand over.", wishReady, thenBeginWish},
 		{"switchover-running", "A switchover is under way.", wishPending, thenWait},
 		{"hand-off", "The Raft leader lives on the primary's node: move it, so that losing that host needs no election.", leaderOnPrimary, thenHandOff},
-		{"sync-raise", "The primary promised that it enforces the stricter rule: record it.", promised, thenCommitPromise},
-		{"sync-grow", "A caught-up node becomes one of those that hold every acknowledged commit.", syncCanGrow, thenGrowSync},
-		{"sync-raising", "The primary is bringing one more copy per commit into force.", syncMustRaise, thenWait},
+		{"sync-raise", "The primary promised that it enforces one more copy of each commit: record it.", promised(fsm.SyncRaise), thenCommitPromise},
+		{"sync-leave", "The primary promised that no commit counts on a member that is away: elections stop counting on it too.", promised(fsm.SyncLeave), thenCommitPromise},
+		{"sync-return", "The primary promised that the time of async is over: from now on elections need its log.", promised(fsm.SyncReturn), thenCommitPromise},
+		{"sync-fit", "A commit has more copies than a D of this size asks for.", next(fsm.SyncFit), thenSetSync},
+		{"sync-grow", "A caught-up node becomes one of those that hold every acknowledged commit.", next(fsm.SyncGrow), thenSetSync},
+		{"sync-raising", "The primary is bringing one more copy per commit into force.", nextHere(fsm.SyncRaise), thenAwaitPromise},
+		{"sync-leaving", "A member is away or is being rebuilt: the primary makes sure that no commit counts on it.", nextHere(fsm.SyncLeave), thenAwaitPromise},
+		{"sync-returning", "Durability is quorum again: the primary promises to keep what it acknowledges.", nextHere(fsm.SyncReturn), thenAwaitPromise},
 		{"sick-alone", "The primary's own prober finds its Postgres hung or its disk unusable, and nobody can take over: somebody must look.", sickAlone, thenSickAlone},
+		{"degraded", "Commits are acknowledged by the primary alone, although other nodes could hold copies.", degraded, thenDegraded},
 		{"at-risk", "The primary serves, but a node is missing.", nodeMissing, thenAtRisk},
 		{"primary-starting", "The primary was appointed and does not serve yet.", notServing, thenWait},
 		{"healthy", "The primary serves and nothing needs doing.", always, thenHealthy},

@@ -261,12 +261,18 @@ func thenRestartSoon(f *facts) Decision {
 }
 
 func thenStuck(f *facts) Decision {
-	need := fsm.PositionsNeeded(f.State.Sync)
-	because := append(f.collected(), fmt.Sprintf("an election needs the positions of %d of %s", need, f.names(f.State.Sync.Members)))
+	because := f.collected()
+	if need := fsm.PositionsNeeded(f.State.Sync); need > 0 {
+		because = append(because, fmt.Sprintf("an election needs the positions of %d of %s", need, f.names(f.State.Sync.Members)))
+	}
 	for _, id := range f.State.Sync.Members {
 		if _, has := f.positions[id]; !has {
 			because = append(because, "missing: "+f.name(id)+f.whyMissing(id))
 		}
+	}
+	if len(f.State.Sync.Members) == 0 {
+		because = append(because, fmt.Sprintf("durability is async and maximum_lag_on_failover %d bytes; the log of %s went to %s at least",
+			f.State.Config.Settings.MaximumLag, f.name(f.State.Primary), f.Seen[f.State.Primary].Report.Flush))
 	}
 	if !f.silent && f.released == nil {
 		return Decision{Verdict: Waiting, Do: Nothing{}, Because: because}

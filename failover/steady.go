@@ -124,39 +124,6 @@ func thenHandOff(f *facts) Decision {
 	return Decision{Verdict: Acting, Do: HandOff{To: to}, Because: []string{f.name(f.Self) + " is primary and Raft leader; " + f.name(to) + " can lead"}}
 }
 
-func promised(f *facts) bool {
-	p := f.Seen[f.State.Primary].Report.Promise
-	return p != nil && p.Node == f.State.Primary && p.Rev == f.State.Rev
-}
-
-func thenCommitPromise(f *facts) Decision {
-	p := f.Seen[f.State.Primary].Report.Promise
-	return f.propose(fsm.SetSync{Rule: p.Rule, Promise: p},
-		fmt.Sprintf("%s promised %s under revision %d", f.name(p.Node), f.rule(p.Rule), p.Rev))
-}
-
-func syncCanGrow(f *facts) bool {
-	_, promise, ok := f.nextSync()
-	return ok && !promise
-}
-
-func syncMustRaise(f *facts) bool {
-	_, promise, ok := f.nextSync()
-	return ok && promise
-}
-
-func (f *facts) nextSync() (fsm.SyncRule, bool, bool) {
-	if f.State.Config.Settings.Durability == fsm.DurabilityAsync {
-		return fsm.SyncRule{}, false, false
-	}
-	return fsm.NextSync(f.State.Sync, f.caughtUp(), f.State.Primary)
-}
-
-func thenGrowSync(f *facts) Decision {
-	next, _, _ := f.nextSync()
-	return f.propose(fsm.SetSync{Rule: next}, fmt.Sprintf("%s becomes %s", f.rule(f.State.Sync), f.rule(next)))
-}
-
 // missing lists the members without a fresh healthy report, and the data nodes that should stream and do not.
 func (f *facts) missing() []string {
 	streams := map[fsm.NodeID]bool{f.State.Primary: true}

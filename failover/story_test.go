@@ -46,7 +46,7 @@ func baseView() View {
 		Self: "n2", Leading: true, BeatEvery: 125 * time.Millisecond, FirstNode: "n1",
 		LeadingFor: time.Hour, EpochAge: time.Hour,
 		Seen: map[fsm.NodeID]Sighting{}, Answers: map[fsm.NodeID]Answer{}, Seals: map[fsm.NodeID]Sealed{},
-		Positions: map[fsm.NodeID]fsm.Position{}, Failed: map[fsm.NodeID]string{}, CaughtUp: map[fsm.NodeID]bool{},
+		Positions: map[fsm.NodeID]fsm.Position{}, Failed: map[fsm.NodeID]string{}, Lost: map[fsm.NodeID]time.Duration{}, CaughtUp: map[fsm.NodeID]bool{},
 		State: fsm.State{
 			ClusterID: "c", Rev: 9, Epoch: 7, Primary: "n1", Members: map[fsm.NodeID]fsm.Member{},
 			Lineage: []fsm.Lineage{{Epoch: 7, Node: "n1", Timeline: 3, Parent: 2, SwitchLSN: 0x3000, Promoted: true}},
@@ -90,6 +90,12 @@ func viewOption(v *View, key string, vals []string) error {
 		return err
 	case "async":
 		v.State.Config.Settings.Durability = fsm.DurabilityAsync
+	case "maxlag":
+		n, err := strconv.ParseInt(vals[0], 10, 64)
+		v.State.Config.Settings.MaximumLag = n
+		return err
+	case "strict":
+		v.State.Config.Settings.Strict = true
 	case "paused":
 		v.State.Paused = true
 	case "resumed":
@@ -196,8 +202,8 @@ func nodeOption(v *View, id fsm.NodeID, m *fsm.Member, s *Sighting, key, val str
 		s.Report.Released = &fsm.Release{Epoch: v.State.Epoch, Node: id, Timeline: 3, FinalLSN: lsn(val)}
 		s.Report.Run = RunStopped
 	case "promise":
-		k, err := strconv.Atoi(val)
-		s.Report.Promise = &fsm.Promise{Node: id, Rev: v.State.Rev, Rule: fsm.SyncRule{Members: v.State.Sync.Members, Copies: k}}
+		p, err := parsePromise(v, id, val)
+		s.Report.Promise = p
 		return err
 	case "stream":
 		for _, x := range strings.Split(val, ",") {
@@ -230,6 +236,11 @@ func nodeOption(v *View, id fsm.NodeID, m *fsm.Member, s *Sighting, key, val str
 		s.Report.Problem = val
 	case "failed":
 		v.Failed[id] = val
+	case "lost":
+		var age time.Duration
+		err := duration(&age, val)
+		v.Lost[id] = age
+		return err
 	case "nofailover":
 		m.NoFailover = true
 	case "priority":
@@ -240,6 +251,29 @@ func nodeOption(v *View, id fsm.NodeID, m *fsm.Member, s *Sighting, key, val str
 		return fmt.Errorf("unknown")
 	}
 	return nil
+}
+
+// parsePromise reads K for the present members, or (K,member,...), with @REV for another revision than the present.
+func parsePromise(v *View, id fsm.NodeID, val string) (*fsm.Promise, error) {
+	p := &fsm.Promise{Node: id, Rev: v.State.Rev, Rule: fsm.SyncRule{Members: v.State.Sync.Members}}
+	val, rev, old := strings.Cut(val, "@")
+	var err error
+	if old {
+		if p.Rev, err = strconv.ParseUint(rev, 10, 64); err != nil {
+			return nil, err
+		}
+	}
+	words := strings.Split(strings.Trim(val, "()"), ",")
+	if p.Rule.Copies, err = strconv.Atoi(words[0]); err != nil {
+		return nil, err
+	}
+	if strings.HasPrefix(val, "(") {
+		p.Rule.Members = nil
+		for _, w := range words[1:] {
+			p.Rule.Members = append(p.Rule.Members, fsm.NodeID(w))
+		}
+	}
+	return p, nil
 }
 
 func renderDecision(v View, d Decision) string {

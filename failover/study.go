@@ -182,6 +182,9 @@ func (f *facts) qualify(q fsm.NodeID) *candidate {
 	if _, ok := f.State.RankOf(pos.Timeline); !ok {
 		return nil
 	}
+	if async && f.behind(pos.LSN) > pg.LSN(f.State.Config.Settings.MaximumLag) {
+		return nil
+	}
 	c := &candidate{node: q, position: pos}
 	inD := 0
 	for _, id := range f.sortedPositions() {
@@ -197,6 +200,15 @@ func (f *facts) qualify(q fsm.NodeID) *candidate {
 		return nil
 	}
 	return c
+}
+
+// behind is how much of the primary's log, by its release or else its last report, a log that ends at lsn lacks.
+func (f *facts) behind(lsn pg.LSN) pg.LSN {
+	end := f.Seen[f.State.Primary].Report.Flush
+	if f.released != nil {
+		end = f.released.FinalLSN
+	}
+	return lag(end, lsn)
 }
 
 // electableRun says whether a node with a known position can be promoted: it runs, or it was killed because it did not

@@ -106,7 +106,9 @@ type View struct {
 	Seals     map[fsm.NodeID]Sealed       // for State.Epoch
 	Positions map[fsm.NodeID]fsm.Position // detached for State.Epoch
 	// Failed says why a node gave no position though it was asked, e.g. "cloning".
-	Failed    map[fsm.NodeID]string
+	Failed map[fsm.NodeID]string
+	// Lost says for how long each standby has not kept up with the primary, by a Copies of the looker; absent: it does.
+	Lost      map[fsm.NodeID]time.Duration
 	CaughtUp  map[fsm.NodeID]bool // raft followers that could take over leadership
 	Appointed []time.Duration     // ages of the recent Appoints of another node, newest first
 	// Reappointed are the ages of the recent Appoints of the same node, newest first.

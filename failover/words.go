@@ -39,7 +39,13 @@ func (f *facts) names(ids []fsm.NodeID) string {
 
 func (f *facts) rule(r fsm.SyncRule) string {
 	if len(r.Members) == 0 {
-		return "commits are acknowledged by the primary alone"
+		return "async"
+	}
+	if len(r.Members) == 1 {
+		return f.names(r.Members) + " alone"
+	}
+	if r.Copies == 1 {
+		return "1 copy among " + f.names(r.Members)
 	}
 	return fmt.Sprintf("%d copies among %s", r.Copies, f.names(r.Members))
 }

@@ -68,8 +68,8 @@ func (d dice) command(s State) Command {
 		return Promoted{Epoch: s.Epoch, Node: s.Primary, Timeline: s.lastLineage().Timeline + pg.Timeline(d.Intn(2)), Parent: d.tli(), SwitchLSN: d.lsn(), SystemID: pg.SystemID(d.Intn(2))}
 	case 5, 6:
 		r := d.rule()
-		if next, _, ok := NextSync(s.Sync, d.nodes(), s.Primary); ok && d.Intn(2) == 0 {
-			r = next
+		if next, ok := NextSync(s.Sync, SyncFacts{Primary: s.Primary, Settings: s.Config.Settings, CaughtUp: d.nodes()}); ok && d.Intn(2) == 0 {
+			r = next.To
 		}
 		return SetSync{Rule: r, Promise: pick(d, nil, &Promise{Node: pick(d, s.Primary, d.node()), Rev: pick(d, s.Rev, s.Rev, 3), Rule: pick(d, r, d.rule())})}
 	case 7:

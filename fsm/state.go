@@ -68,6 +68,9 @@ type Settings struct {
 	FailoverAfterMS int64      `json:"failover_after_ms"` // silence after which the primary is replaced
 	Durability      Durability `json:"durability"`
 	Strict          bool       `json:"strict"`
+	// MaximumLag is how many bytes of log, by the primary's last report, a standby may lack and still be appointed with
+	// durability async.
+	MaximumLag int64 `json:"maximum_lag_on_failover,omitempty"`
 }
 
 // Config is the replicated configuration document; only Settings is understood here.

@@ -53,8 +53,12 @@ func SafeEnforcement(p SyncRule, x NodeID, r SyncRule) bool {
 }
 
 // Stricter reports whether to may replace from before Postgres hears of it: every set of positions that elects under
-// to also elects under from, |D'|-K'+1 - |D'\D| >= |D|-K+1 (lease.md rule 17). Any other change needs Postgres first.
+// to also elects under from, |D'|-K'+1 - |D'\D| >= |D|-K+1 (lease.md rule 17). Any other change needs Postgres first,
+// and so does leaving async: nothing was promised there, so there is nothing to be stricter than.
 func Stricter(from, to SyncRule) bool {
+	if len(from.Members) == 0 || len(to.Members) == 0 {
+		return from.Equal(to)
+	}
 	return PositionsNeeded(to)-len(without(to.Members, from.Members)) >= PositionsNeeded(from)
 }
 
@@ -67,33 +71,6 @@ func TargetCopies(n int) int {
 	return max(2, (n+1)/2)
 }
 
-// NextSync is the next single step from r towards a D of all caughtUp nodes and the primary, with the K that becomes it.
-// caughtUp are the electable standbys that stream past the primary's flush position. A step that needsPromise raises K:
-// Postgres goes first. Not ok means that r is as good as it can be now; a rule without the primary is never grown.
-//
-// K rises only while K members are there to acknowledge, since otherwise the step itself would stop all writes.
-func NextSync(r SyncRule, caughtUp []NodeID, primary NodeID) (to SyncRule, needsPromise, ok bool) {
-	if !r.Has(primary) {
-		return SyncRule{}, false, false
-	}
-	members, _ := sortedSet(r.Members)
-	alive := 0
-	for _, id := range members {
-		if id == primary || slices.Contains(caughtUp, id) {
-			alive++
-		}
-	}
-	if r.Copies < TargetCopies(len(members)) && r.Copies < alive {
-		return SyncRule{Members: members, Copies: r.Copies + 1}, true, true
-	}
-	missing, _ := sortedSet(without(caughtUp, members))
-	if len(missing) == 0 {
-		return SyncRule{}, false, false
-	}
-	members, _ = sortedSet(append(members, missing[0]))
-	return SyncRule{Members: members, Copies: r.Copies}, false, true
-}
-
 // Kind is "set-sync".
 func (SetSync) Kind() string { return "set-sync" }
 
@@ -104,7 +81,9 @@ func (c SetSync) apply(next *State) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if !Stricter(next.Sync, to) {
+	// An operator who chose async gave up what acknowledged commits are worth: that is agreed before Postgres hears of it
+	// (lease.md rule 19), so that no election counts on copies that nobody makes any more.
+	if !Stricter(next.Sync, to) && len(to.Members) > 0 {
 		if err := next.checkPromise(c.Promise, to); err != nil {
 			return "", err
 		}

@@ -125,7 +125,8 @@ func TestStricter(t *testing.T) {
 		{"a member swapped for another", rule(2, "n1", "n2"), rule(2, "n1", "n3"), false},
 		{"a member and a copy more at once", rule(1, "n1"), rule(2, "n1", "n2"), false},
 		{"to async", rule(1, "n1"), rule(0), false},
-		{"from async to the primary alone", rule(0), rule(1, "n1"), true},
+		{"from async to the primary alone", rule(0), rule(1, "n1"), false},
+		{"async stays async", rule(0), rule(0), true},
 		{"from async to two copies", rule(0), rule(2, "n1", "n2"), false},
 		{"no change", rule(2, "n1", "n2"), rule(2, "n2", "n1"), true},
 	} {
@@ -153,68 +154,6 @@ func TestSafeEnforcementMeansEnoughCopies(t *testing.T) {
 					t.Fatalf("Postgres waits for %v; a commit on n1 and %v has too few copies for %v", p, standbys, r)
 				}
 			}
-		}
-	}
-}
-
-// Growing never goes back, needs a promise exactly where Postgres has to come first, is accepted by the machine, never
-// asks for copies that nobody is there to make, and ends with everybody in and the target reached.
-func TestNextSyncGrowsToTheEnd(t *testing.T) {
-	names := []string{"n1", "n2", "n3", "n4", "n5", "n6", "n7"}
-	for size := 1; size <= len(names); size++ {
-		var members []Member
-		var standbys []NodeID
-		for _, name := range names[:size] {
-			members = append(members, dataMember(name))
-			if name != "n1" {
-				standbys = append(standbys, NodeID(name))
-			}
-		}
-		s := must(t, State{}, initOf(DurabilityQuorum, members...), Appoint{Node: "n1"})
-		for {
-			to, promise, ok := NextSync(s.Sync, standbys, "n1")
-			if !ok {
-				break
-			}
-			if promise == Stricter(s.Sync, to) {
-				t.Fatalf("%v to %v: needs promise %t", s.Sync, to, promise)
-			}
-			c := SetSync{Rule: to}
-			if promise {
-				c.Promise = &Promise{Node: "n1", Rev: s.Rev, Rule: to}
-			}
-			s = must(t, s, c)
-		}
-		if len(s.Sync.Members) != size || s.Sync.Copies != TargetCopies(size) {
-			t.Errorf("%d nodes end with %v", size, s.Sync)
-		}
-	}
-}
-
-func TestNextSync(t *testing.T) {
-	for _, c := range []struct {
-		name     string
-		from     SyncRule
-		caughtUp []NodeID
-		to       SyncRule
-		promise  bool
-		ok       bool
-	}{
-		{"a primary alone waits for company", rule(1, "n1"), nil, SyncRule{}, false, false},
-		{"the first standby joins", rule(1, "n1"), []NodeID{"n3", "n2"}, rule(1, "n1", "n2"), false, true},
-		{"then commits wait for it", rule(1, "n1", "n2"), []NodeID{"n2", "n3"}, rule(2, "n1", "n2"), true, true},
-		{"not while it is away", rule(1, "n1", "n2"), nil, SyncRule{}, false, false},
-		{"another one joins instead", rule(1, "n1", "n2"), []NodeID{"n3"}, rule(1, "n1", "n2", "n3"), false, true},
-		{"and is waited for", rule(1, "n1", "n2", "n3"), []NodeID{"n3"}, rule(2, "n1", "n2", "n3"), true, true},
-		{"the third joins last", rule(2, "n1", "n2"), []NodeID{"n2", "n3"}, rule(2, "n1", "n2", "n3"), false, true},
-		{"complete", rule(2, "n1", "n2", "n3"), []NodeID{"n2", "n3"}, SyncRule{}, false, false},
-		{"an absent member is not dropped here", rule(2, "n1", "n2", "n3"), []NodeID{"n2"}, SyncRule{}, false, false},
-		{"async is not grown", rule(0), []NodeID{"n2"}, SyncRule{}, false, false},
-		{"nor a rule without the primary", rule(1, "n2"), []NodeID{"n2"}, SyncRule{}, false, false},
-	} {
-		to, promise, ok := NextSync(c.from, c.caughtUp, "n1")
-		if !reflect.DeepEqual(to, c.to) || promise != c.promise || ok != c.ok {
-			t.Errorf("%s: %v %t %t", c.name, to, promise, ok)
 		}
 	}
 }
@@ -278,11 +217,14 @@ func TestSetSyncBeforeThePrimary(t *testing.T) {
 	if _, err := try(s, SetSync{Rule: rule(0)}); !errors.Is(err, ErrUnsafeSync) {
 		t.Fatal(err)
 	}
-	s = must(t, s, Appoint{Node: "n1"}, SetSync{Rule: rule(1, "n1")})
-	if _, err := try(s, SetSync{Rule: rule(0)}); !errors.Is(err, ErrUnsafeSync) {
-		t.Fatalf("back to async without the promise: %v", err)
+	s = must(t, s, Appoint{Node: "n1"})
+	alone := SetSync{Rule: rule(1, "n1")}
+	if _, err := try(s, alone); !errors.Is(err, ErrUnsafeSync) {
+		t.Fatalf("from async to the primary alone without its promise: %v", err)
 	}
-	must(t, s, SetSync{Rule: rule(0), Promise: &Promise{Node: "n1", Rev: s.Rev, Rule: rule(0)}})
+	alone.Promise = &Promise{Node: "n1", Rev: s.Rev, Rule: alone.Rule}
+	// Back to async is agreed first: an election must not count on copies that nobody makes any more.
+	must(t, s, alone, SetSync{Rule: rule(0)})
 }
 
 func TestUnelectableMemberMayStayInD(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/quorate/quorate/failover"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/pgctl"
@@ -41,6 +42,7 @@ type agent struct {
 	members   []pgctl.Member // as Postgres was told
 	membersAt time.Duration  // not before this are they told again
 	handover  handover
+	copies    failover.Copies
 	failures  int
 }
 
@@ -114,7 +116,7 @@ func (a *agent) act(ctx context.Context) bool {
 		a.gaveUp = state.Epoch
 		a.log.Warn("giving the epoch up: another node may do better", "epoch", state.Epoch, "run", string(a.have.Run), "step", string(a.lastStep.Kind), "because", a.lastStep.Because)
 	}
-	goal, raise := a.syncGoal(state)
+	goal, promise := a.syncGoal(state)
 	w := want(situation{
 		self: a.cluster.Self(), state: state, leaseLive: a.fence.live(state.Epoch, guard.Now()), sealed: a.sealed(),
 		released: a.records.ReleasedEpoch(), giveUp: a.gaveUp == state.Epoch && state.Epoch > 0, handOver: handOver, ending: a.ending.Load(), yields: a.yields(state), sync: goal,
@@ -124,7 +126,7 @@ func (a *agent) act(ctx context.Context) bool {
 	switch step.Kind {
 	case pgctl.Nothing:
 		a.failures = 0
-		return a.settled(ctx, state, raise)
+		return a.settled(ctx, state, promise)
 	case pgctl.Hold:
 		return false
 	}
@@ -166,16 +168,16 @@ func (a *agent) attempt(what, why string, action func() error) bool {
 	return false
 }
 
-// settled does what is left when Postgres is as it shall be: report the timeline, promise a stricter sync rule.
-func (a *agent) settled(ctx context.Context, state fsm.State, raise *fsm.SyncRule) bool {
+// settled does what is left when Postgres is as it shall be: report the timeline, promise a sync rule.
+func (a *agent) settled(ctx context.Context, state fsm.State, promise *fsm.SyncRule) bool {
 	if a.last.report().Serving != state.Epoch || state.Epoch == 0 {
 		return false
 	}
 	if last := state.Lineage[len(state.Lineage)-1]; !last.Promoted {
 		return a.attempt("report promotion", "the cluster knows only the predicted timeline", func() error { return a.reportPromotion(ctx, last) })
 	}
-	if raise != nil && a.records.Promised(state.Rev) == nil {
-		return a.attempt("promise", "one more copy of each commit", func() error { return a.promise(ctx, state, *raise) })
+	if promise != nil {
+		return a.attempt("promise", "elections are to count on it", func() error { return a.promise(ctx, state, *promise) })
 	}
 	return false
 }

@@ -251,9 +251,7 @@ func (n *Node) openCluster(secrets []transport.Secret) error {
 	}
 	n.cluster, err = cluster.Open(cluster.Config{
 		Dir: c.Cluster.DataDir, Scope: c.Scope, Listen: c.Cluster.Listen, Member: m, Peers: c.Cluster.Peers, Secrets: secrets,
-		Settings: fsm.Settings{
-			FailoverAfterMS: n.timing.FailoverAfter.Milliseconds(), Durability: c.Bootstrap.DCS.Durability, Strict: c.Bootstrap.DCS.Strict,
-		},
+		Settings:  c.Bootstrap.DCS.Settings(),
 		ConfigDoc: string(doc),
 	}, cluster.Deps{
 		Boot: guard.Now, Logger: n.log, Network: transport.TCP(2 * time.Second),

@@ -126,11 +126,11 @@ func (r *records) Served() fsm.Epoch {
 	return r.served.Epoch
 }
 
-// Promised is the promise as long as rev has not passed it, else nil.
+// Promised is the promise as long as it binds a node that applied rev, else nil.
 func (r *records) Promised(rev uint64) *fsm.Promise {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.promise == nil || rev > r.promise.Rev {
+	if !r.promise.Binds(rev) {
 		return nil
 	}
 	return r.promise

@@ -3,50 +3,24 @@ package node
 import (
 	"context"
 	"fmt"
-	"sort"
 	"time"
 
+	"github.com/quorate/quorate/failover"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/pgctl"
+	"github.com/quorate/quorate/pgctl/guard"
 )
 
-// syncGoal says what Postgres here shall enforce, and the rule that this node, as primary, should promise next.
-func (a *agent) syncGoal(state fsm.State) (goal pgctl.Sync, raise *fsm.SyncRule) {
+// syncGoal says what Postgres here shall enforce, and the rule that this node, as primary, should promise once that is in
+// force.
+func (a *agent) syncGoal(state fsm.State) (goal pgctl.Sync, promise *fsm.SyncRule) {
 	self := a.cluster.Self()
-	rule, raise := enforce(state, self, a.records.Promised(state.Rev), a.caughtUp(state))
-	return enforced(state, rule, self), raise
-}
-
-// enforce chooses between the replicated rule and what is on the way (lease.md rules 15-18). A promise freezes what it
-// promised until a higher Rev is applied. A rule that needs a promise is enforced before it is committed, never after; one
-// that does not is enforced once it is committed.
-func enforce(s fsm.State, self fsm.NodeID, promise *fsm.Promise, caughtUp []fsm.NodeID) (fsm.SyncRule, *fsm.SyncRule) {
-	if promise != nil {
-		return promise.Rule, nil
-	}
-	if s.Primary != self || s.Config.Settings.Durability == fsm.DurabilityAsync {
-		return s.Sync, nil
-	}
-	next, needsPromise, ok := fsm.NextSync(s.Sync, caughtUp, self)
-	if !ok || !needsPromise {
-		return s.Sync, nil
-	}
-	ids, k := fsm.EnforcedBy(next, self)
-	if p := (fsm.SyncRule{Members: ids, Copies: k}); !fsm.SafeEnforcement(p, self, s.Sync) || !fsm.SafeEnforcement(p, self, next) {
-		return s.Sync, nil
-	}
-	return next, &next
-}
-
-// caughtUp lists this node and the members that stream from it.
-func (a *agent) caughtUp(state fsm.State) []fsm.NodeID {
-	out := []fsm.NodeID{a.cluster.Self()}
-	for _, s := range a.last.report().Streaming {
-		out = append(out, s.Node)
-	}
-	sort.Slice(out, func(i, j int) bool { return out[i] < out[j] })
-	return out
+	view := failover.View{State: state, Self: self, Seen: a.cluster.Sightings(), BeatEvery: a.timing.Beat}
+	view.Lost = a.copies.Look(guard.Now(), view)
+	step, _ := failover.NextSync(view)
+	rule, promise := fsm.Enforce(state, self, a.records.Promised(state.Rev), step)
+	return enforced(state, rule, self), promise
 }
 
 // promiseBox bounds one try of making a promise; a member that stalls makes it fail and be tried again.

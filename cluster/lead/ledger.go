@@ -38,7 +38,8 @@ type ledger struct {
 	seals      map[fsm.NodeID]received[lease.SealReply]
 	positions  map[fsm.NodeID]fsm.Position
 	failed     map[fsm.NodeID]received[string]
-	sealing    time.Duration        // when the first seal was sent; 0: none was
+	sealing    time.Duration // when the first seal was sent; 0: none was
+	copies     failover.Copies
 	phases     []Phase              // of the failovers that this node led
 	causes     map[fsm.Epoch]string // why those epochs ended, in words
 	ledFrom    fsm.Epoch            // the present one when this node began to lead

@@ -187,6 +187,7 @@ func (l *Loop) view(state fsm.State) failover.View {
 		v.LeadingFor = now - l.leadingSince
 	}
 	l.ledger.fill(now, &v)
+	v.Lost = l.ledger.copies.Look(now, v)
 	for _, id := range state.Electorate.Voters {
 		s, ok := seen[id]
 		v.CaughtUp[id] = ok && s.Age <= beatsFresh*v.BeatEvery && s.Report.Rev >= state.Rev

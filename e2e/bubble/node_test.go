@@ -39,6 +39,7 @@ type node struct {
 	timeline pg.Timeline
 	lsn      pg.LSN
 	promise  *fsm.Promise
+	copies   failover.Copies
 	released *fsm.Release // durable
 }
 
@@ -243,16 +244,14 @@ func (n *node) lead(ctx context.Context, c *cluster.Cluster, s fsm.State) {
 		}
 		return
 	}
-	var caughtUp []fsm.NodeID
-	for _, m := range n.streaming(s) {
-		caughtUp = append(caughtUp, m.Node)
-	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.lsn += 100
 	n.promise = nil
-	if to, needs, ok := fsm.NextSync(s.Sync, caughtUp, s.Primary); ok && needs {
-		n.promise = &fsm.Promise{Node: c.Self(), Rev: s.Rev, Rule: to}
+	v := failover.View{State: s, Self: c.Self(), Seen: c.Sightings(), BeatEvery: failoverAfter / 8}
+	v.Lost = n.copies.Look(n.w.boot(), v)
+	if step, ok := failover.NextSync(v); ok && step.NeedsPromise() {
+		n.promise = &fsm.Promise{Node: c.Self(), Rev: s.Rev, Rule: step.To}
 	}
 }
 
