@@ -48,7 +48,14 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "build quorate:", err)
 		return 1
 	}
-	return m.Run()
+	code := m.Run()
+	for _, l := range quorate.labs {
+		if left := l.Left(); len(left) > 0 {
+			fmt.Fprintf(os.Stderr, "left of lab %s: %v\n", l.ID, left)
+			code = 1
+		}
+	}
+	return code
 }
 
 // buildPrefix begins the name of the directory with the program; the pid of this process follows.
