@@ -95,6 +95,11 @@ func endRig(dir string) error {
 	for _, list := range lists {
 		removeSegment(list)
 	}
+	mounts, _ := filepath.Glob(filepath.Join(dir, "*", "data"))
+	for _, m := range mounts {
+		for unix.Unmount(m, unix.MNT_DETACH) == nil { // left by a test that was killed
+		}
+	}
 	return os.RemoveAll(dir)
 }
 

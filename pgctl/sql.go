@@ -27,6 +27,7 @@ func (i *Instance) connect(ctx context.Context) (*session, error) {
 		return nil, fmt.Errorf("describe the local connection: %w", err)
 	}
 	cfg.RuntimeParams = map[string]string{"application_name": "quorate", "synchronous_commit": "local"}
+	cfg.OnNotice = i.onNotice(i.deps.Guard.Record().Run)
 	conn, err := pgconn.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the local server: %w", err)
@@ -127,6 +128,8 @@ func sqlState(err error) string {
 const (
 	stateCannotConnect = "57P03" // starting up, shutting down, or not yet consistent
 	stateCrash         = "57P02" // a process crashed, so all sessions are ended
+	stateShutdown      = "57P01" // sessions are ended because it shuts down
+	stateTooMany       = "53300" // no connection slot is free
 	stateInUse         = "55006" // of an object, here a slot
 	stateNoFile        = "58P01" // the requested log segment has been removed
 )

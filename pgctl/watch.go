@@ -44,7 +44,11 @@ func (i *Instance) Status(ctx context.Context) Status {
 		s = i.look(ctx, s)
 	}
 	_, _, seen := i.snapshot()
-	if view.Exited && !seen.asked && seen.run == view.Run {
+	switch {
+	case seen.run != view.Run:
+	case seen.crashed:
+		s.Died = "the crash of one of its processes"
+	case view.Exited && !seen.asked:
 		s.Died = view.Exit()
 	}
 	if s.Run != pg.RunStandby && s.Run != pg.RunPrimary {
@@ -62,19 +66,30 @@ const lookHolds = 20 * time.Millisecond
 func (i *Instance) look(ctx context.Context, s Status) Status {
 	var last looked
 	i.note(func() { last = i.looked })
-	if last.status.GuardRun == s.GuardRun && time.Since(last.at) < lookHolds {
-		again := last.status
-		again.Dir, again.Position, again.Clone = s.Dir, nil, nil
-		i.recorded(&again)
-		return again
+	if last.status.GuardRun == s.GuardRun && time.Since(last.at) < lookHolds && i.again(&s) {
+		return s
 	}
 	i.ask(ctx, &s)
 	i.note(func() { i.looked = looked{status: s, at: time.Now()} })
 	return s
 }
 
+// again completes s with what the server showed last, and is false when it has shown nothing in this run.
+func (i *Instance) again(s *Status) bool {
+	var last looked
+	i.note(func() { last = i.looked })
+	if last.status.GuardRun != s.GuardRun {
+		return false
+	}
+	dir := s.Dir
+	*s = last.status
+	s.Dir, s.Position, s.Clone = dir, nil, nil
+	i.recorded(s)
+	return true
+}
+
 // lookAgain makes the next Status ask the server, because something was done to it.
-func (i *Instance) lookAgain() { i.note(func() { i.looked = looked{} }) }
+func (i *Instance) lookAgain() { i.note(func() { i.looked.at = time.Time{} }) }
 
 // recorded fills in what the durable records say.
 func (i *Instance) recorded(s *Status) {
@@ -172,7 +187,6 @@ PREPARE quorate_senders AS SELECT application_name, usename, host(client_addr), 
 
 // ask fills in what a session shows.
 func (i *Instance) ask(ctx context.Context, s *Status) {
-	_, _, before := i.snapshot()
 	out, err := i.query(ctx)
 	if err == nil {
 		err = i.fill(s, out)
@@ -183,10 +197,12 @@ func (i *Instance) ask(ctx context.Context, s *Status) {
 	}
 	i.watch.close()
 	i.watch = nil
+	_, _, before := i.snapshot()
 	switch {
-	case sqlState(err) == stateCrash:
-		// The postmaster waits for the other processes, and one that is wedged keeps it for seconds.
-		s.Run, s.Died = pg.RunStopping, "the crash of one of its processes"
+	case before.crashed && before.run == s.GuardRun:
+		s.Run = pg.RunStopping
+	case sqlState(err) == stateTooMany && before.answered && i.again(s):
+		// The standing session was lost while clients hold every slot. That is their business: the server serves.
 	case before.asked, before.answered && sqlState(err) == stateCannotConnect:
 		s.Run = pg.RunStopping
 	case !before.answered:
