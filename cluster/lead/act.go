@@ -56,7 +56,9 @@ func (l *Loop) carryOut(ctx context.Context, calls *sync.WaitGroup, v failover.V
 	case failover.Propose:
 		l.propose(ctx, calls, do, d.Rule)
 	case failover.HandOff:
-		l.handOff(ctx, calls, do.To)
+		if !l.owesReport(v) {
+			l.handOff(ctx, calls, do.To)
+		}
 	}
 }
 

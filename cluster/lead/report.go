@@ -19,6 +19,8 @@ const (
 	reportBy = "failover-report"
 	// reportAfter is when the report of an epoch is filed although its primary does not serve, or too few stream from it.
 	reportAfter = 30 * time.Second
+	// handOffWaits is for how long a leader stays to see the end of what it began: who comes after it has not seen it.
+	handOffWaits = 2 * time.Second
 	// reportAgain is the pause after a report that could not be filed.
 	reportAgain = time.Second
 	// maxCause bounds the cause in a report; fsm takes a little more.
@@ -107,7 +109,7 @@ func (l *ledger) told(ended fsm.Epoch) (cause string, phases []fsm.Phase) {
 func dueReport(s fsm.State, settled bool, told func(ended fsm.Epoch) (string, []fsm.Phase)) (fsm.Failover, bool) {
 	for i := max(0, len(s.Lineage)-fsm.MaxFailovers); i < len(s.Lineage); i++ {
 		epoch := s.Lineage[i].Epoch
-		if epoch == s.Epoch && !settled || slices.ContainsFunc(s.Failovers, func(f fsm.Failover) bool { return f.Epoch == epoch }) {
+		if epoch == s.Epoch && !settled || reported(s, epoch) {
 			continue
 		}
 		appointed, ok := s.Appointment(epoch)
@@ -144,6 +146,17 @@ func handedOver(events []fsm.Event, ended fsm.Epoch) string {
 		}
 	}
 	return begun
+}
+
+// owesReport says that this leader saw how the present epoch came to be and will be able to tell soon.
+func (l *Loop) owesReport(v failover.View) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return v.State.Epoch > l.ledger.ledFrom && v.EpochAge < handOffWaits && l.ledger.begun(v.State.Epoch-1) && !reported(v.State, v.State.Epoch)
+}
+
+func reported(s fsm.State, epoch fsm.Epoch) bool {
+	return slices.ContainsFunc(s.Failovers, func(f fsm.Failover) bool { return f.Epoch == epoch })
 }
 
 // file puts the next missing report into the log, beside all proposals: nothing waits for it.

@@ -258,3 +258,30 @@ func TestPhasesEndWithTheTerm(t *testing.T) {
 		t.Errorf("phases %+v, want only what was seen while this node led", phases)
 	}
 }
+
+// A leader that finds itself on the new primary's node stays to file the report, but not for long.
+func TestTheReportGoesBeforeTheHandOff(t *testing.T) {
+	play(t, func(t *testing.T, st *stage, _ *Loop) {
+		st.mu.Lock()
+		st.state.Members["c"] = fsm.Member{ID: "c", Name: "nc", Role: fsm.RoleData, NoFailover: true}
+		st.state.Events = []fsm.Event{{Epoch: 7}}
+		st.reportErr = errors.New("no way")
+		st.mu.Unlock()
+		st.kill("a")
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		st.locked(func() {
+			if st.state.Primary != "b" || len(st.transfers) > 0 {
+				t.Fatalf("primary %s, handed over at %v", st.state.Primary, st.transfers)
+			}
+			st.reportErr = nil
+		})
+		time.Sleep(handOffWaits)
+		synctest.Wait()
+		st.locked(func() {
+			if len(st.transfers) == 0 || len(st.state.Failovers) != 1 || len(st.state.Failovers[0].Phases) == 0 {
+				t.Errorf("handed over at %v, reports %+v", st.transfers, st.state.Failovers)
+			}
+		})
+	})
+}
