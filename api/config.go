@@ -96,15 +96,18 @@ func (s *Server) dynamicConfig(w http.ResponseWriter, _ *http.Request) {
 
 func etag(version uint64) string { return strconv.Quote(strconv.FormatUint(version, 10)) }
 
-// ifMatch reads the version that the caller edited; false: it names none, or any.
+// ifMatch reads the version that the caller edited, from If-Match or version=; false: it names none.
 func ifMatch(r *http.Request) (version uint64, given bool, err error) {
 	text := strings.TrimSpace(r.Header.Get("If-Match"))
+	if text == "" {
+		text = r.URL.Query().Get("version")
+	}
 	if text == "" || text == "*" {
 		return 0, text == "*", nil
 	}
 	version, err = strconv.ParseUint(strings.Trim(text, `"`), 10, 64)
 	if err != nil || version == 0 {
-		return 0, true, fmt.Errorf(`If-Match: %s is not the version of a configuration, such as "3"`, text)
+		return 0, true, fmt.Errorf(`If-Match or version= %s is not the version of a configuration, such as "3"`, text)
 	}
 	return version, true, nil
 }
@@ -121,7 +124,7 @@ func (s *Server) editConfig(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, CodeInvalid, err.Error())
 		return
 	case !merge && !given:
-		problem(w, http.StatusPreconditionRequired, CodeInvalid, "say by If-Match which version you edited, or * for any; PATCH needs none")
+		problem(w, http.StatusPreconditionRequired, CodeInvalid, "say by If-Match or version= which version you edited, or * for any; PATCH needs none")
 		return
 	}
 	edit, err := io.ReadAll(r.Body)

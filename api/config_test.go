@@ -58,6 +58,8 @@ func TestConfig(t *testing.T) {
 		{"all", "GET", "/v1/config/history", "", "", 200, `[{"version":1,"doc":{"a":1}},{"version":2,"doc":{"a":2}`},
 		{"as Patroni shows it", "GET", "/config", "", "", 200, `{"a":2}`},
 		{"replace", "PUT", "/v1/config", `"2"`, `{"a":3}`, 200, `{"version":3,"doc":{"a":3}`},
+		{"replace, by the address", "PUT", "/v1/config?version=2", ``, `{"a":3}`, 200, `{"version":3,`},
+		{"replace an older one, by the address", "PUT", "/v1/config?version=1", ``, `{"a":3}`, 412, `now it is 2`},
 		{"replace whatever is there", "PUT", "/v1/config", `*`, `{"a":3}`, 200, `{"version":3,`},
 		{"replace, not saying what", "PUT", "/v1/config", ``, `{"a":3}`, 428, `If-Match`},
 		{"replace an older one", "PUT", "/v1/config", `"1"`, `{"a":3}`, 412, `version 1 was edited, now it is 2`},

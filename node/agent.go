@@ -44,6 +44,8 @@ type agent struct {
 	handover  handover
 	copies    failover.Copies
 	failures  int
+	conf      configuring
+	restart   restarting
 }
 
 func (a *agent) run(ctx context.Context) {
@@ -94,6 +96,7 @@ func (a *agent) say() {
 		self: a.cluster.Self(), state: state, leaseLive: live, held: held,
 		released: a.records.Released(), promise: a.records.Promised(state.Rev), ending: a.ending.Load(),
 	})
+	r.Config = a.configured()
 	before := a.last.set(a.have, r, a.seenAt)
 	a.cluster.SetReport(r)
 	if changed(before, r) {
@@ -105,10 +108,12 @@ func (a *agent) say() {
 func (a *agent) act(ctx context.Context) bool {
 	state := a.cluster.State()
 	a.tellMembers(ctx, state)
+	a.configure(ctx, state)
+	restart := a.restartStep(state)
 	if a.servesUnrecorded(state) {
 		return a.attempt("record serving", "it was appointed again while it served", func() error { return a.records.Serve(state.Epoch) })
 	}
-	if a.releaseDue(state) {
+	if a.releaseDue(state) && !a.downForRestart(state) {
 		return a.attempt("release", "Postgres does not run any more in the epoch it served", func() error { return a.release(ctx, state) })
 	}
 	handOver := a.readyToHandOver(ctx, state)
@@ -119,7 +124,7 @@ func (a *agent) act(ctx context.Context) bool {
 	goal, promise := a.syncGoal(state)
 	w := want(situation{
 		self: a.cluster.Self(), state: state, leaseLive: a.fence.live(state.Epoch, guard.Now()), sealed: a.sealed(),
-		released: a.records.ReleasedEpoch(), giveUp: a.gaveUp == state.Epoch && state.Epoch > 0, handOver: handOver, ending: a.ending.Load(), yields: a.yields(state), sync: goal,
+		released: a.records.ReleasedEpoch(), giveUp: a.gaveUp == state.Epoch && state.Epoch > 0, handOver: handOver, restart: restart, ending: a.ending.Load(), yields: a.yields(state), sync: goal,
 	})
 	step := pgctl.Next(w, a.have)
 	a.noteStep(step, w)

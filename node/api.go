@@ -102,6 +102,7 @@ func (n *Node) openAPI(secrets []transport.Secret) (func(), error) {
 	for _, s := range secrets {
 		o.Tokens = append(o.Tokens, fmt.Sprintf("%x", transport.DeriveKey(s, "quorate/admin-token/1")))
 	}
+	o.ReadConfig, o.Restart = n.readConfig, n.restartOf(o.Tokens)
 	tcp, err := net.Listen("tcp", n.cfg.RestAPI.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen on restapi.listen: %w", err)

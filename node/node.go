@@ -7,7 +7,6 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -55,6 +54,7 @@ type Node struct {
 	ending   atomic.Bool // an orderly end was asked for: Postgres shall be shut down
 	closing  atomic.Bool // Postgres is being stopped at this moment
 	wake     chan struct{}
+	restarts chan *restartRequest
 	stop     chan struct{} // closed by the API's stop request
 }
 
@@ -90,7 +90,7 @@ func (o *observation) get() (pgctl.Status, failover.Report, time.Duration) {
 // error says what to mend before starting again.
 func Run(ctx context.Context, cfg config.Config, o Options) error {
 	n := &Node{
-		cfg: cfg, opts: o, log: o.Logger, wake: make(chan struct{}, 1), stop: make(chan struct{}),
+		cfg: cfg, opts: o, log: o.Logger, wake: make(chan struct{}, 1), restarts: make(chan *restartRequest, 1), stop: make(chan struct{}),
 		timing: config.TimingOf(time.Duration(cfg.Bootstrap.DCS.FailoverAfter)),
 	}
 	if !favour() {
@@ -178,20 +178,15 @@ func (n *Node) postgresConfig(secrets []transport.Secret) (pgctl.Config, error) 
 			return pgctl.Config{}, err
 		}
 	}
-	parameters := map[string]string{}
-	for _, set := range []map[string]string{n.cfg.Bootstrap.DCS.PostgreSQL.Parameters, p.Parameters} {
-		for k, v := range set {
-			parameters[k] = v
-		}
-	}
+	first := n.parameters(0, n.cfg.Bootstrap.DCS) // until the replicated ones are known
 	state := filepath.Join(n.cfg.Cluster.DataDir, "postgres")
 	return pgctl.Config{
 		Scope: n.cfg.Scope, Name: n.cfg.Name, OSUser: osUser(p.OSUser), BinDir: bin, DataDir: p.DataDir,
 		StateDir: state, SocketDir: filepath.Join(n.cfg.Cluster.DataDir, "run"), Listen: host, Port: port,
 		Superuser:     credentials(p.Authentication.Superuser, secrets, "superuser"),
 		Replication:   credentials(p.Authentication.Replication, secrets, "replication"),
-		Parameters:    parameters,
-		HBA:           p.PgHBA,
+		Parameters:    first.Set,
+		HBA:           first.HBA,
 		FailoverAfter: n.timing.FailoverAfter,
 		KillAfter:     time.Duration(n.cfg.Fencing.KillAfter),
 	}, nil
@@ -238,9 +233,9 @@ func findBinaries() (string, error) {
 // openCluster opens this node's membership. A witness reports as soon as it runs.
 func (n *Node) openCluster(secrets []transport.Secret) error {
 	c := n.cfg
-	doc, err := json.Marshal(c.Bootstrap.DCS)
+	doc, err := c.Bootstrap.DCS.Doc()
 	if err != nil {
-		return fmt.Errorf("encode bootstrap.dcs: %w", err)
+		return err
 	}
 	m := fsm.Member{
 		Name: c.Name, Role: c.Cluster.Role, Addr: c.Cluster.ConnectAddress, API: c.RestAPI.ConnectAddress,
@@ -252,7 +247,7 @@ func (n *Node) openCluster(secrets []transport.Secret) error {
 	n.cluster, err = cluster.Open(cluster.Config{
 		Dir: c.Cluster.DataDir, Scope: c.Scope, Listen: c.Cluster.Listen, Member: m, Peers: c.Cluster.Peers, Secrets: secrets,
 		Settings:  c.Bootstrap.DCS.Settings(),
-		ConfigDoc: string(doc),
+		ConfigDoc: doc,
 	}, cluster.Deps{
 		Boot: guard.Now, Logger: n.log, Network: transport.TCP(2 * time.Second),
 		DataFacts: n.dataFacts, MayHold: n.mayHold, Detach: n.detach, OnLease: n.onLease, OnHigher: n.onHigher, Exit: n.exit,

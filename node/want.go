@@ -23,6 +23,7 @@ type situation struct {
 	giveUp    bool      // it was appointed and makes no progress: stop, so that it can release
 	handOver  bool      // the switchover away from this node may go ahead now
 	ending    bool      // the daemon was asked to end in order
+	restart   bool      // Postgres is to be down for a planned restart
 	yields    bool      // an old primary that is down lets others start to stream first
 	sync      pgctl.Sync
 }
@@ -39,7 +40,7 @@ func want(s situation) pgctl.Want {
 	}
 	w.Target, w.Final = target(s.state)
 	w.Slots = slots(s.state, s.self)
-	if s.ending {
+	if s.ending || s.restart {
 		w.Role, w.Stop = pgctl.RoleStopped, pgctl.StopFast
 		return w
 	}

@@ -1,0 +1,134 @@
+package node
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/config"
+	"github.com/quorate/quorate/failover"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/pg"
+	"github.com/quorate/quorate/pgctl"
+)
+
+// TestOwnedParameters: a document that config takes holds nothing that pgctl would refuse to start with.
+func TestOwnedParameters(t *testing.T) {
+	for _, name := range pgctl.OwnedParameters() {
+		if !slices.Contains(config.OwnedParameters(), name) {
+			t.Errorf("%s is owned by pgctl, and config would take it", name)
+		}
+	}
+}
+
+// TestParameters: the node's own file goes before the document, each parameter for itself and the hba lines as a whole.
+func TestParameters(t *testing.T) {
+	n := &Node{cfg: config.Config{PostgreSQL: config.PostgreSQL{Parameters: map[string]string{"work_mem": "1MB"}}}}
+	d := config.DCS{PostgreSQL: config.DCSPostgreSQL{Parameters: map[string]string{"work_mem": "2MB", "max_connections": "50"}, PgHBA: []string{"local all all peer"}}}
+	p := n.parameters(3, d)
+	if p.Version != 3 || p.Set["work_mem"] != "1MB" || p.Set["max_connections"] != "50" || len(p.HBA) != 1 {
+		t.Errorf("got %+v", p)
+	}
+	n.cfg.PostgreSQL.PgHBA = []string{"a", "b"}
+	if p := n.parameters(3, d); len(p.HBA) != 2 {
+		t.Errorf("own hba lines do not go first: %v", p.HBA)
+	}
+}
+
+// heard is what n1, n2, n3 say when all is well and n1 is primary.
+func heard() map[fsm.NodeID]failover.Sighting {
+	out := map[fsm.NodeID]failover.Sighting{}
+	for _, id := range []fsm.NodeID{"1", "2", "3"} {
+		out[id] = failover.Sighting{Age: 50 * time.Millisecond, Report: failover.Report{Node: id, Epoch: 3, Config: failover.Configured{Hot: pg.HotStandby{100, 8, 0, 64}}}}
+	}
+	p := out["1"]
+	p.Report.Serving, p.Report.Streaming = 3, []failover.StreamingMember{{Node: "2"}, {Node: "3"}}
+	out["1"] = p
+	return out
+}
+
+func TestMayRestart(t *testing.T) {
+	announce := func(id fsm.NodeID) func(*fsm.State, map[fsm.NodeID]failover.Sighting) {
+		return func(_ *fsm.State, seen map[fsm.NodeID]failover.Sighting) {
+			s := seen[id]
+			s.Report.Config.Restart = true
+			seen[id] = s
+		}
+	}
+	without := func(ids ...fsm.NodeID) func(*fsm.State, map[fsm.NodeID]failover.Sighting) {
+		return func(_ *fsm.State, seen map[fsm.NodeID]failover.Sighting) {
+			p := seen["1"]
+			p.Report.Streaming = slices.DeleteFunc(p.Report.Streaming, func(m failover.StreamingMember) bool { return slices.Contains(ids, m.Node) })
+			seen["1"] = p
+		}
+	}
+	for _, c := range []struct {
+		name      string
+		self      fsm.NodeID
+		announced bool
+		change    func(*fsm.State, map[fsm.NodeID]failover.Sighting)
+		why       string
+	}{
+		{"a standby", "2", false, nil, ""},
+		{"the primary", "1", false, nil, ""},
+		{"the other standby does not stream", "2", false, without("3"), "commits need 1 other nodes that stream and only 0 would"},
+		{"the primary with one standby", "1", false, without("3"), ""},
+		{"the primary without any", "1", false, without("2", "3"), "only 0 would"},
+		{"one that counts for no commit", "3", false, func(s *fsm.State, seen map[fsm.NodeID]failover.Sighting) {
+			s.Sync.Members = []fsm.NodeID{"1", "2"}
+			without("2")(s, seen)
+		}, ""},
+		{"async", "2", false, func(s *fsm.State, seen map[fsm.NodeID]failover.Sighting) {
+			s.Sync = fsm.SyncRule{}
+			without("2", "3")(s, seen)
+		}, ""},
+		{"somebody is at it", "2", false, announce("3"), "n3 is being restarted"},
+		{"both announced, the lower goes", "2", true, announce("3"), ""},
+		{"both announced, the higher waits", "3", true, announce("2"), "n2 is being restarted"},
+		{"an announcement of long ago", "3", true, func(s *fsm.State, seen map[fsm.NodeID]failover.Sighting) {
+			announce("2")(s, seen)
+			other := seen["2"]
+			other.Age = time.Minute
+			seen["2"] = other
+		}, ""},
+		{"a switchover is pending", "2", false, func(s *fsm.State, _ map[fsm.NodeID]failover.Sighting) {
+			s.Wish = &fsm.Wish{Kind: fsm.WishSwitchover}
+		}, "a switchover is pending"},
+		{"the primary is silent", "2", false, func(_ *fsm.State, seen map[fsm.NodeID]failover.Sighting) {
+			p := seen["1"]
+			p.Age = 2 * time.Second
+			seen["1"] = p
+		}, "not heard to serve"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, seen := threeNodes(3, "1"), heard()
+			if c.change != nil {
+				c.change(&s, seen)
+			}
+			why := mayRestart(s, c.self, true, c.announced, seen)
+			if (why == "") != (c.why == "") || !strings.Contains(why, c.why) {
+				t.Errorf("got %q, want %q", why, c.why)
+			}
+		})
+	}
+	if why := mayRestart(threeNodes(3, "1"), "1", false, false, heard()); !strings.Contains(why, "does not serve") {
+		t.Errorf("a primary that does not serve: %q", why)
+	}
+}
+
+// TestOrderingReads: the primary looks at the standbys that are heard, a standby at the primary.
+func TestOrderingReads(t *testing.T) {
+	seen := heard()
+	gone := seen["3"]
+	gone.Age = time.Minute
+	seen["3"] = gone
+	o := ordering(threeNodes(3, "1"), "1", seen)
+	if !o.Primary || len(o.Standbys) != 1 || !o.Standbys["n2"].Known() || o.Upstream.Known() {
+		t.Errorf("the primary reads %+v", o)
+	}
+	o = ordering(threeNodes(3, "1"), "2", seen)
+	if o.Primary || o.Upstream[0] != 100 {
+		t.Errorf("a standby reads %+v", o)
+	}
+}
