@@ -19,12 +19,14 @@ func (s *Server) routes(local bool) http.Handler {
 		"/v1/explain":        s.explain,
 		"/v1/switchover":     s.switchover,
 		historyPath:          s.epochs,
+		discardsPath:         s.listDiscards,
 	}
 	for path, rule := range healthPaths() {
 		get[path] = s.health(rule)
 	}
 	post := map[string]http.HandlerFunc{"/v1/switchover": s.guarded(local, s.askSwitchover), "/v1/restart": s.guarded(local, s.restart)}
 	edit := s.guarded(local, s.editConfig)
+	dismiss := s.guarded(local, s.dismiss)
 	if local {
 		post["/v1/stop"] = s.guarded(local, s.stop)
 	}
@@ -38,6 +40,10 @@ func (s *Server) routes(local bool) http.Handler {
 		default:
 			if path == "/v1/config" && (r.Method == http.MethodPut || r.Method == http.MethodPatch) {
 				edit(w, r)
+				return
+			}
+			if _, ok := discardOf(path); ok && r.Method == http.MethodPost {
+				dismiss(w, r)
 				return
 			}
 			if h, ok := post[path]; ok && r.Method == http.MethodPost {

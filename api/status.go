@@ -39,6 +39,7 @@ type Status struct {
 	Losses   []Loss           `json:"losses"`
 	Nodes    []NodeStatus     `json:"nodes"`
 	Problems []string         `json:"problems"`
+	Discards []Discard        `json:"discards"` // that nobody has looked at
 	Degraded bool             `json:"degraded"` // something should be mended
 }
 
@@ -118,6 +119,7 @@ func statusOf(e Explanation, leader fsm.NodeID) Status {
 		},
 	}
 	slices.Sort(out.Data.Members)
+	out.Discards = discards(st, false)
 	if leader != "" {
 		out.Leader = st.Name(leader)
 	}

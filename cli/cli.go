@@ -94,6 +94,7 @@ func (a *app) verbs() []*cobra.Command {
 		a.statusVerb(),
 		a.explainVerb(),
 		a.historyVerb(),
+		a.discardsVerb(),
 		a.switchoverVerb(),
 		a.labVerb(),
 		a.versionVerb(),

@@ -47,6 +47,7 @@ func renderStatus(s client.Status) string {
 		t = append(t, []string{n.Name, n.Role, state(n), timeline(n), lag(n), yes(n.InSync), health(n), raft(n)})
 	}
 	b.WriteString(t.String())
+	b.WriteString(discardLines(s.Discards))
 	if len(s.Problems) > 0 {
 		b.WriteString("\nTo look at:\n")
 		for _, p := range s.Problems {
