@@ -3,10 +3,16 @@ GO    ?= go
 TAGS  := hashicorpmetrics
 OUT   ?= dist/bench
 RUNS  ?= 20
-FAULTS := host-kill postgres-kill partition switchover
+DURABILITY ?= quorum
+# 2+1- before a fault means two nodes with data and a witness.
+FAULTS ?= host-kill postgres-kill partition switchover backend-kill isolate agent-kill agent-kill-norespawn agent-stop \
+	agent-upgrade guard-kill guard-stop agent+guard-kill agent+guard-stop postgres-stop disk-hang disk-full standby-kill \
+	leader-kill 2+1-witness-kill 2+1-host-kill 2+1-standby-kill
+MINUTES ?= 30
+SEED    ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint e2e bench model fuzz demo check clean
+.PHONY: help build test lint e2e bench soak model fuzz demo check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,12 +32,17 @@ lint: ## gofmt, vet, staticcheck and the rules of tidy_test.go
 e2e: ## end-to-end tests on real Postgres, alone on this machine
 	$(GO) test -tags $(TAGS) -p 1 -count 1 -timeout 20m ./e2e/...
 
-bench: build ## measure the four faults: make bench [OUT=directory] [RUNS=20]
+bench: build ## measure every fault: make bench [OUT=directory] [RUNS=20] [FAULTS="host-kill isolate"]
 	@mkdir -p $(OUT)
-	@for fault in $(FAULTS); do \
-		echo "$$fault: $(RUNS) runs into $(OUT)/$$fault.json"; \
-		bin/quorate lab bench --fault $$fault --runs $(RUNS) --durability quorum --json > $(OUT)/$$fault.json || exit 1; \
-	done
+	@status=0; for fault in $(FAULTS); do \
+		nodes="--data 3"; name=$$fault; \
+		case $$fault in 2+1-*) nodes="--data 2 --witness 1"; fault=$${fault#2+1-} ;; esac; \
+		echo "$$name: $(RUNS) runs into $(OUT)/$$name.json"; \
+		bin/quorate lab bench --fault $$fault $$nodes --runs $(RUNS) --durability $(DURABILITY) --client libpq --json > $(OUT)/$$name.json || status=1; \
+	done; exit $$status
+
+soak: build ## break and heal at random: make soak [MINUTES=30] [SEED=1]
+	bin/quorate lab soak --minutes $(MINUTES) --seed $(SEED)
 
 model: ## the short configurations of the model in docs/model: what must hold, and what must be caught
 	$(GO) run ./docs/model/lease short

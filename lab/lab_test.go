@@ -246,11 +246,36 @@ func TestTimeline(t *testing.T) {
 	}
 }
 
-func TestFaultsThatCantBeMade(t *testing.T) {
-	l := &Lab{}
-	for kind, want := range map[string]error{HostKill: ErrCannot, Partition: ErrCannot, Switchover: nil, PostgresKill: nil, "flood": ErrUnknown} {
-		if err := l.CanMake(kind); !errors.Is(err, want) {
-			t.Errorf("%s on loopback: %v, want %v", kind, err, want)
-		}
+func TestMissingWithAWitness(t *testing.T) {
+	whole := func() State {
+		s := State{Epoch: 2, Primary: "n1", Leader: "w1", Verdict: "healthy", Members: []string{"n1", "n2"}, Copies: 2, Nodes: map[string]NodeState{}}
+		s.Nodes["n1"] = NodeState{Epoch: 2, Run: "running", Healthy: true, Serving: 2, Timeline: 2, Streaming: []string{"n2"}}
+		s.Nodes["n2"] = NodeState{Epoch: 2, Run: "running", Healthy: true, InRecovery: true, Timeline: 2}
+		s.Nodes["w1"] = NodeState{Epoch: 2, Run: "absent", Healthy: true}
+		return s
+	}
+	missing := func(s State) string { return s.missing([]string{"n1", "n2"}, []string{"w1"}, "quorum") }
+	if why := missing(whole()); why != "" {
+		t.Errorf("whole: %q", why)
+	}
+	s := whole()
+	delete(s.Nodes, "w1")
+	if why := missing(s); !strings.Contains(why, "w1 was not heard") {
+		t.Errorf("without the witness: %q", why)
+	}
+	s = whole()
+	s.Nodes["w1"] = NodeState{Epoch: 1, Run: "absent", Healthy: true}
+	if why := missing(s); !strings.Contains(why, "w1 is at epoch 1") {
+		t.Errorf("the witness is behind: %q", why)
+	}
+}
+
+func TestTheNewestAnswerCounts(t *testing.T) {
+	states := map[string]State{"n1": {Epoch: 3, Primary: "n1"}, "n2": {Epoch: 4, Primary: "n2"}, "n3": {Epoch: 4, Primary: "n2", Leader: "n3"}}
+	if s := newest(states); s.Epoch != 4 || s.Leader != "n3" {
+		t.Errorf("%+v", s)
+	}
+	if s := newest(nil); s.Epoch != 0 {
+		t.Errorf("of nothing: %+v", s)
 	}
 }

@@ -67,7 +67,8 @@ var decided = regexp.MustCompile(`^decided: rule=(\S+) verdict=(\S+)`)
 func timeline(t Trial, after State, log []logLine, f history.Figures) (steps, rules []Step) {
 	since := func(at int64) float64 { return float64((at-t.Fault)/int64(10*time.Microsecond)) / 100 }
 	for _, p := range after.Phases {
-		if p.Epoch == t.EpochBefore && int64(p.At) >= t.Fault {
+		// The new primary's own log says better when it was promoted than the leader, who heard of it.
+		if p.Epoch == t.EpochBefore && int64(p.At) >= t.Fault && p.Name != "promoted" {
 			steps = append(steps, Step{p.Name, since(int64(p.At))})
 		}
 	}
@@ -110,6 +111,10 @@ func meaning(step string) string {
 		return "the log names the new primary"
 	case "promoted":
 		return "its Postgres has left recovery"
+	case "serving":
+		return "the leader heard that it takes writes"
+	case "streaming":
+		return "as many standbys follow it as a commit waits for"
 	case "first try":
 		return "a client found it and sent a commit"
 	case "first write":

@@ -137,3 +137,45 @@ func TestSpreadOf(t *testing.T) {
 		}
 	}
 }
+
+func TestOverlapOfAWholeHistory(t *testing.T) {
+	ok := history.OK
+	for _, c := range []struct {
+		name   string
+		writes []history.Write
+		want   float64
+	}{
+		{"nothing", nil, 0},
+		{"one after the other, and back", []history.Write{at(1, "n1", 1, 0, ok), at(2, "n2", 2, 100, ok), at(3, "n1", 3, 200, ok)}, 0},
+		{"the old one goes on", []history.Write{at(1, "n1", 1, 0, ok), at(2, "n2", 2, 100, ok), at(3, "n1", 1, 150, ok)}, 52},
+		{"seen by the prober only", []history.Write{at(1, "n1", 1, 0, ok), at(2, "n2", 2, 100, ok), probe(at(3, "n1", 1, 130, ok))}, 32},
+		{"the old one refuses", []history.Write{at(1, "n1", 1, 0, ok), at(2, "n2", 2, 100, ok), at(3, "n1", 1, 150, history.Failed)}, 0},
+		{"an answer without a timeline", []history.Write{at(1, "n1", 0, 0, ok), at(2, "n2", 2, 100, ok), at(3, "n1", 0, 150, ok)}, 0},
+		{"two on the same timeline", []history.Write{at(1, "n1", 2, 0, ok), at(2, "n2", 2, 50, ok), at(3, "n1", 2, 70, ok), at(4, "n2", 2, 90, ok)}, 22},
+		{"the third fault of a history", []history.Write{at(1, "n1", 1, 0, ok), at(2, "n2", 2, 100, ok), at(3, "n3", 3, 200, ok), at(4, "n1", 4, 300, ok), at(5, "n3", 3, 310, ok)}, 12},
+		{"the same node on two timelines", []history.Write{at(1, "n1", 1, 0, ok), at(2, "n1", 2, 100, ok), at(3, "n1", 1, 150, ok)}, 0},
+	} {
+		if got := history.Overlap(c.writes); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestAnotherClientIsMeasuredAndNotJudged(t *testing.T) {
+	r := history.Run{Fault: fault, Old: "n1", Survived: map[int64]bool{}}
+	r.Writes = append(steady(1, "n1", 1, -1500, 0), steady(100, "n2", 2, 500, 10_000)...)
+	for _, w := range r.Writes {
+		r.Survived[w.ID] = true
+	}
+	if f := history.Compute(r); f.LibpqGap != nil {
+		t.Errorf("a gap of %v without that client", *f.LibpqGap)
+	}
+	for _, w := range append(steady(1000, "n1", 1, -1500, 0), steady(2000, "n2", 2, 4000, 10_000)...) {
+		w.Client = history.Libpq
+		r.Writes = append(r.Writes, w)
+	}
+	f := history.Compute(r)
+	if f.WriteGap != 500 || f.Lost != 0 || f.Acks != 112 || *f.FirstAckNew != 500 || f.LibpqGap == nil || *f.LibpqGap != 4000 {
+		t.Errorf("figures %+v, libpq %v", f, show(f.LibpqGap))
+	}
+}

@@ -97,6 +97,7 @@ func (p *pool) forget(i int) {
 // promotion. All hosts are watched at once, so what is measured is when the cluster can be written to, not in which order
 // a client tries its hosts. One that is gone, or is the primary already, is dialled again shortly after.
 func (p *pool) watch(ctx context.Context, i int) {
+	fresh := true // it has not been the primary since it was last seen as a standby
 	for ctx.Err() == nil {
 		if now, changed := p.known(); now == i {
 			select {
@@ -107,12 +108,19 @@ func (p *pool) watch(ctx context.Context, i int) {
 		}
 		s, err := dial(ctx, p.configs[i], dialLimit)
 		for err == nil && !s.writable && wait(ctx, retryAfter) {
+			fresh = true
 			err = s.look(dialLimit)
 		}
+		now, _ := p.known()
 		switch {
-		case err == nil && s.writable:
+		case err == nil && s.writable && (fresh || now == unknown):
+			fresh = false
 			p.hand(ctx, s, i)
 			p.set(i)
+		case err == nil && s.writable:
+			// Where two are writable, nobody goes back to the one that was the primary before.
+			s.close()
+			wait(ctx, answeredAfter)
 		case s != nil:
 			s.close()
 		}
