@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -24,10 +25,12 @@ func (a *agent) syncGoal(state fsm.State) (goal pgctl.Sync, promise *fsm.SyncRul
 }
 
 // promiseBox bounds one try of making a promise; a member that stalls makes it fail and be tried again.
-const promiseBox = 5 * time.Second
+const promiseBox = 3 * time.Second
 
-// promise carries out lease.md rule 18 (a)-(d): the stricter rule is in force in every walsender, everything flushed by
-// then is on K' members of D', and from now on that is frozen under the Rev it was found under.
+var errTooFew = errors.New("too few members stream")
+
+// promise carries out lease.md rule 18 (a)-(d): the rule is in force in every walsender, everything flushed by then is on
+// K' members of D', and from now on that is frozen under the Rev it was found under, also for the next agent.
 func (a *agent) promise(ctx context.Context, state fsm.State, rule fsm.SyncRule) error {
 	ctx, cancel := context.WithTimeout(ctx, promiseBox)
 	defer cancel()
@@ -55,24 +58,19 @@ func (a *agent) promise(ctx context.Context, state fsm.State, rule fsm.SyncRule)
 	return nil
 }
 
-// flushedBy waits until K members of D, this node counted, have flushed to barrier.
+// flushedBy waits until K members of D, this node counted, have flushed to barrier. It goes on reporting, because others
+// decide by who streams, and gives up as soon as too few do: commits wait for them already.
 func (a *agent) flushedBy(ctx context.Context, state fsm.State, rule fsm.SyncRule, barrier pg.LSN) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		status := a.postgres.Status(ctx)
-		have := 0
-		if rule.Has(a.cluster.Self()) && status.Run == pg.RunPrimary && status.Flush >= barrier && barrier > 0 {
-			have++
-		}
-		ids := byName(state)
-		for _, s := range status.Senders {
-			if id, ok := ids[s.Name]; ok && id != a.cluster.Self() && s.Streaming && rule.Has(id) && s.Flush >= barrier {
-				have++
-			}
-		}
-		if have >= rule.Copies && barrier > 0 {
+		a.observe(ctx)
+		have, there := copiesAt(a.have, byName(state), a.cluster.Self(), rule, barrier)
+		switch {
+		case have >= rule.Copies && barrier > 0:
 			return nil
+		case there < rule.Copies:
+			return fmt.Errorf("%w: %d of %d", errTooFew, there, rule.Copies)
 		}
 		select {
 		case <-ctx.Done():
@@ -80,4 +78,23 @@ func (a *agent) flushedBy(ctx context.Context, state fsm.State, rule fsm.SyncRul
 		case <-tick.C:
 		}
 	}
+}
+
+// copiesAt counts the members of D, self included, that have flushed to barrier, and those that are there at all.
+func copiesAt(have pgctl.Status, ids map[string]fsm.NodeID, self fsm.NodeID, rule fsm.SyncRule, barrier pg.LSN) (flushed, there int) {
+	count := func(flush pg.LSN) {
+		there++
+		if flush >= barrier {
+			flushed++
+		}
+	}
+	if rule.Has(self) && have.Run == pg.RunPrimary {
+		count(have.Flush)
+	}
+	for _, s := range have.Senders {
+		if id, ok := ids[s.Name]; ok && id != self && s.Streaming && rule.Has(id) {
+			count(s.Flush)
+		}
+	}
+	return flushed, there
 }

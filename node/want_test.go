@@ -106,34 +106,6 @@ func TestSameTenure(t *testing.T) {
 	}
 }
 
-// TestEnforce: what the primary's Postgres is told, and what it promises next.
-func TestEnforce(t *testing.T) {
-	two := []fsm.NodeID{"1", "2"}
-	for _, c := range []struct {
-		name     string
-		rule     fsm.SyncRule
-		promise  *fsm.Promise
-		caughtUp []fsm.NodeID
-		goal     fsm.SyncRule
-		raise    bool
-	}{
-		{"alone, it waits for nobody", fsm.SyncRule{Members: []fsm.NodeID{"1"}, Copies: 1}, nil, two, fsm.SyncRule{Members: []fsm.NodeID{"1"}, Copies: 1}, false},
-		{"two in D and one copy: the second copy is enforced before it is promised", fsm.SyncRule{Members: two, Copies: 1}, nil, two, fsm.SyncRule{Members: two, Copies: 2}, true},
-		{"not while the other does not stream", fsm.SyncRule{Members: two, Copies: 1}, nil, two[:1], fsm.SyncRule{Members: two, Copies: 1}, false},
-		{"a promise freezes what it promised", fsm.SyncRule{Members: two, Copies: 1}, &fsm.Promise{Rev: 5, Rule: fsm.SyncRule{Members: two, Copies: 2}}, two[:1], fsm.SyncRule{Members: two, Copies: 2}, false},
-		{"settled", fsm.SyncRule{Members: two, Copies: 2}, nil, two, fsm.SyncRule{Members: two, Copies: 2}, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			s := threeNodes(3, "1")
-			s.Sync = c.rule
-			goal, raise := enforce(s, "1", c.promise, c.caughtUp)
-			if !goal.Equal(c.goal) || (raise != nil) != c.raise {
-				t.Errorf("got %+v, raise %v; want %+v, raise %t", goal, raise, c.goal, c.raise)
-			}
-		})
-	}
-}
-
 // TestALogThatEndsTooEarly: an appointed node whose log lost what it was elected for must not open.
 func TestALogThatEndsTooEarly(t *testing.T) {
 	s := threeNodes(2, "2")

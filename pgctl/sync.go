@@ -6,14 +6,15 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/quorate/quorate/internal/durable"
 	"github.com/quorate/quorate/internal/pg"
 )
 
 // SetSync makes Postgres enforce rule and returns nil only when that is in force (DETAILS 21): a fresh session shows it;
 // unless commits were already waiting, a checkpoint issued after that has returned; and every walsender of a member of
-// the old or the new rule has passed on two replies since. On a standby there are no walsenders that count. The wait is
-// outside the lock that Detach needs; on an error the rule may or may not be in force, and Status says that it isn't
-// proved, so call again.
+// the old or the new rule has passed on two replies since. On a standby there are no walsenders that count, and a rule
+// that only asks for fewer copies is no danger while one has not noticed. The wait is outside the lock that Detach needs;
+// on an error the rule may or may not be in force, and Status says that it isn't proved, so call again.
 func (i *Instance) SetSync(ctx context.Context, rule Sync) error {
 	defer i.lookAgain()
 	before, err := i.applySync(ctx, rule)
@@ -25,20 +26,22 @@ func (i *Instance) SetSync(ctx context.Context, rule Sync) error {
 		return err
 	}
 	defer s.close()
-	if rule.SSN() != "" && !(before.proved && before.ssn != "") {
-		// Sessions learn from the checkpointer that there is anything to wait for.
-		if _, err := s.rows(ctx, "CHECKPOINT"); err != nil {
-			return fmt.Errorf("checkpoint so that sessions begin to wait: %w", err)
+	if rule.SSN() != "" && !before.waiting {
+		if err := i.publish(ctx, s, before.postmaster); err != nil {
+			return err
 		}
 	}
-	if !before.recovering {
-		if err := i.repliesTwice(ctx, s, before.members); err != nil {
-			return err
+	owed := before.members
+	if before.recovering || !rule.fewerThan(before.ssn) {
+		if owed = nil; !before.recovering {
+			if err := i.repliesTwice(ctx, s, before.members); err != nil {
+				return err
+			}
 		}
 	}
 	i.note(func() {
 		if i.seen.run == before.run {
-			i.seen.proved, i.seen.isProved, i.seen.owed = rule.SSN(), true, nil
+			i.seen.proved, i.seen.isProved, i.seen.owed = rule.SSN(), true, owed
 		}
 	})
 	i.log.Info("synchronous standbys in force", "rule", rule.SSN(), "before", before.ssn)
@@ -49,9 +52,45 @@ func (i *Instance) SetSync(ctx context.Context, rule Sync) error {
 type earlier struct {
 	run        uint64
 	ssn        string
-	proved     bool
+	waiting    bool // sessions are known to wait for whatever synchronous_standby_names says
 	recovering bool
 	members    []string // of the new rule and of all since the last that was proved
+	postmaster string   // when it started
+}
+
+// fewerThan reports whether s asks for less than the synchronous_standby_names before did, of the same members.
+func (s Sync) fewerThan(before string) bool {
+	k, names, err := pg.ParseSSN(before)
+	return s.SSN() == "" || err == nil && s.K < k && sameNames(s.Names, names)
+}
+
+// waitingMark is the content of waiting.bin: the sessions of the postmaster that started then wait for the members that
+// synchronous_standby_names lists. It lets an agent that was restarted do without a checkpoint, which may take long and
+// for which an appointment would have to wait.
+type waitingMark struct {
+	Postmaster string `json:"postmaster"` // empty: not known of any
+}
+
+const waitingRecord = "waiting.bin"
+
+// publish makes sessions begin to wait: they learn from the checkpointer that there is anything to wait for.
+func (i *Instance) publish(ctx context.Context, s *session, postmaster string) error {
+	if _, err := s.rows(ctx, "CHECKPOINT"); err != nil {
+		return fmt.Errorf("checkpoint so that sessions begin to wait: %w", err)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if l, _, _ := i.snapshot(); l.Sync.SSN() == "" { // changed meanwhile
+		return nil
+	}
+	return i.markWaiting(waitingMark{Postmaster: postmaster})
+}
+
+func (i *Instance) markWaiting(m waitingMark) error {
+	if err := durable.Save(i.cfg.own(waitingRecord), recordVersion, m); err != nil {
+		return fmt.Errorf("record that sessions wait: %w", err)
+	}
+	return nil
 }
 
 // applySync changes the setting.
@@ -61,17 +100,27 @@ func (i *Instance) applySync(ctx context.Context, rule Sync) (earlier, error) {
 	if !i.running() {
 		return earlier{}, ErrNotRunning
 	}
-	out, err := i.exec(ctx, "SELECT current_setting('synchronous_standby_names'), pg_is_in_recovery()")
+	out, err := i.exec(ctx, "SELECT current_setting('synchronous_standby_names'), pg_is_in_recovery(), pg_postmaster_start_time()::text")
 	if err != nil {
 		return earlier{}, err
 	}
 	l, _, seen := i.snapshot()
-	before := earlier{run: seen.run, ssn: out[0][0][0], recovering: out[0][0][1] == "t"}
-	before.proved = seen.isProved && seen.proved == before.ssn
+	before := earlier{run: seen.run, ssn: out[0][0][0], recovering: out[0][0][1] == "t", postmaster: out[0][0][2]}
+	mark, err := loadOr(i.cfg.own(waitingRecord), waitingMark{})
+	if err != nil {
+		return earlier{}, err
+	}
+	before.waiting = before.ssn != "" && mark.Postmaster == before.postmaster
+	if rule.SSN() == "" && mark.Postmaster != "" {
+		// Before it is told to wait for nobody: from then on it is not known any more.
+		if err := i.markWaiting(waitingMark{}); err != nil {
+			return earlier{}, err
+		}
+	}
 	if _, names, err := pg.ParseSSN(before.ssn); err == nil {
 		before.members = names
 	}
-	before.members = slices.Concat(before.members, rule.Names, seen.owed)
+	before.members = slices.Compact(slices.Sorted(slices.Values(slices.Concat(before.members, rule.Names, seen.owed))))
 	i.note(func() { i.seen.isProved, i.seen.owed = false, before.members })
 	l.Sync = Sync{K: rule.K, Names: slices.Sorted(slices.Values(rule.Names))}
 	if err := i.setLive(l); err != nil {
