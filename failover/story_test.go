@@ -119,15 +119,24 @@ func viewOption(v *View, key string, vals []string) error {
 			v.CaughtUp[fsm.NodeID(n)] = true
 		}
 	case "appointed":
-		for _, s := range vals {
-			var age time.Duration
-			if err := duration(&age, s); err != nil {
-				return err
-			}
-			v.Appointed = append(v.Appointed, age)
-		}
+		return durations(&v.Appointed, vals)
+	case "reappointed":
+		return durations(&v.Reappointed, vals)
+	case "nocluster":
+		v.State.ClusterID = ""
 	default:
 		return fmt.Errorf("unknown")
+	}
+	return nil
+}
+
+func durations(list *[]time.Duration, vals []string) error {
+	for _, s := range vals {
+		var age time.Duration
+		if err := duration(&age, s); err != nil {
+			return err
+		}
+		*list = append(*list, age)
 	}
 	return nil
 }
