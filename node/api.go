@@ -47,7 +47,7 @@ func (v view) Local() api.Local {
 		l.LeaseLeft = deadline - now
 	}
 	record := v.n.guard.Record()
-	l.Serving = l.LeaseLeft > 0 && rep.Serving == state.Epoch && record.State == guard.StateRunning &&
+	l.Serving = l.LeaseLeft > 0 && rep.Serving == state.Epoch && record.State == guard.StateRunning && !have.Gated &&
 		record.Verdict == guard.VerdictServe && !v.n.closing.Load()
 	l.Streaming = have.Run == pg.RunStandby && have.Receiver == "streaming"
 	l.ReplayPaused = have.ReplayPaused

@@ -37,6 +37,9 @@ func report(have pgctl.Status, o own) failover.Report {
 			r.Problem = "the clone failed and is tried again: " + have.Clone.Note
 		}
 	}
+	if r.Problem == "" {
+		r.Problem = notice(have)
+	}
 	ids := byName(o.state)
 	if have.Receiver != "" {
 		r.Upstream = ids[have.Upstream.Name]

@@ -26,13 +26,14 @@ type situation struct {
 	restart   bool      // Postgres is to be down for a planned restart
 	yields    bool      // an old primary that is down lets others start to stream first
 	sync      pgctl.Sync
+	copies    []pgctl.Copy // what is known of the others' logs
 }
 
 // want turns the situation into the goal for Postgres. It is the one place where agreement becomes an order to Postgres.
 func want(s situation) pgctl.Want {
 	w := pgctl.Want{
 		Role: pgctl.RoleNone, Epoch: uint64(s.state.Epoch), SystemID: s.state.SystemID,
-		LeaseLive: s.leaseLive, Sealed: uint64(s.sealed), Yields: s.yields, Sync: s.sync,
+		LeaseLive: s.leaseLive, Sealed: uint64(s.sealed), Yields: s.yields, Sync: s.sync, Copies: s.copies,
 	}
 	me, member := s.state.Members[s.self]
 	if !member || me.Role != fsm.RoleData || s.state.Epoch == 0 {

@@ -33,11 +33,17 @@ func (i *Instance) Do(ctx context.Context, s Step) (Outcome, error) {
 	case Examine:
 		return positioned(i.Examine(ctx))
 	case StartReader:
+		if err := i.gateStart(s.Gate); err != nil {
+			return Outcome{}, err
+		}
 		return Outcome{}, i.StartReadOnly(ctx, s.Epoch)
 	case StartWriter:
+		if err := i.gateStart(s.Gate); err != nil {
+			return Outcome{}, err
+		}
 		return Outcome{}, i.StartPrimary(ctx, s.Epoch)
 	case Promote:
-		p, err := i.Promote(ctx, PromoteOrder{Epoch: s.Epoch, Timeline: s.Timeline, Slots: s.Slots})
+		p, err := i.Promote(ctx, PromoteOrder{Epoch: s.Epoch, Timeline: s.Timeline, Slots: s.Slots, Gate: s.Gate})
 		if err != nil {
 			return Outcome{}, err
 		}
@@ -62,7 +68,15 @@ func (i *Instance) doRest(ctx context.Context, s Step) error {
 	case Mark:
 		return i.Mark(ctx)
 	case Evict:
-		return i.Evict(ctx, s.PIDs)
+		if err := i.Evict(ctx, s.PIDs); err != nil {
+			return err
+		}
+		i.corrected(s.Because + "; it was ended")
+		return nil
+	case OpenGate:
+		return i.OpenGate(ctx)
+	case Correct:
+		return i.Correct(ctx)
 	case Stop:
 		if s.Stop == StopFast {
 			return i.StopFast(ctx, FastStopBox)

@@ -89,6 +89,7 @@ type Instance struct {
 	names  map[string][]string // member name to its addresses
 	cached *Position
 	looked looked
+	drifts driftWatch
 }
 
 // looked is the last answer of the server to Status.
@@ -101,6 +102,7 @@ type looked struct {
 type live struct {
 	Upstream Upstream `json:"upstream"`
 	Sync     Sync     `json:"sync"`
+	Gated    bool     `json:"gated,omitempty"` // clients are kept out
 }
 
 // marks are the other durable records, as loaded.
@@ -129,6 +131,7 @@ type seen struct {
 	proved   string
 	isProved bool
 	owed     []string // members whose walsenders have to prove it
+	opened   pg.LSN   // the first position seen after recovery, 0 before
 }
 
 // The durable records (DETAILS 37) and their version.

@@ -48,6 +48,7 @@ type Want struct {
 	Slots    []string // names of the other members: for them a primary, and a standby that may become it, keeps slots
 	Sealed   uint64   // highest epoch that this node has sealed
 	Stop     StopMode // for RoleStopped
+	Copies   []Copy   // what is known of the others' logs; read while this node becomes primary
 }
 
 // StepKind names an action.
@@ -71,6 +72,8 @@ const (
 	Settle      StepKind = "settle"       // Settle: the rebuilt log has caught up
 	Mark        StepKind = "mark"         // Mark: standby.signal back beside a running primary
 	Evict       StepKind = "evict"        // Evict
+	OpenGate    StepKind = "open-gate"    // OpenGate: clients may read what is here now
+	Correct     StepKind = "correct"      // Correct: put back what somebody else changed
 	Stop        StepKind = "stop"         // StopFast or Kill
 )
 
@@ -84,6 +87,7 @@ type Step struct {
 	Sync     Sync        // Configure
 	Slots    []string    // Promote, Slots
 	KeepLog  bool        // Slots: they keep log from now on
+	Gate     bool        // Start and Promote: keep clients out
 	Stop     StopMode
 	PIDs     []int // Evict
 }
@@ -185,7 +189,7 @@ func startPrimary(want Want, have Status) Step {
 	}
 	switch {
 	case want.Target.Timeline > own:
-		return Step{Kind: StartReader, Epoch: want.Epoch, Because: fmt.Sprintf("is on timeline %d, to be promoted to %d", own, want.Target.Timeline)}
+		return Step{Kind: StartReader, Epoch: want.Epoch, Gate: !shared(want, have, own, logEnd(have)), Because: fmt.Sprintf("is on timeline %d, to be promoted to %d", own, want.Target.Timeline)}
 	case want.Target.Timeline < own:
 		return hold("its log is on timeline %d, the epoch it was appointed for is on %d", own, want.Target.Timeline)
 	case !wasPrimary(have.Dir.Control.State):
@@ -193,7 +197,7 @@ func startPrimary(want Want, have Status) Step {
 	case !want.LeaseLive:
 		return wait("waiting for a lease")
 	}
-	return Step{Kind: StartWriter, Epoch: want.Epoch, Because: fmt.Sprintf("primary of timeline %d", own)}
+	return Step{Kind: StartWriter, Epoch: want.Epoch, Gate: !shared(want, have, own, logEnd(have)), Because: fmt.Sprintf("primary of timeline %d", own)}
 }
 
 // wasPrimary says whether the directory was last run as a primary. Without standby.signal any other would open on its
@@ -225,7 +229,8 @@ func promote(want Want, have Status) Step {
 	case !want.LeaseLive:
 		return wait("waiting for a lease")
 	}
-	return Step{Kind: Promote, Epoch: want.Epoch, Timeline: want.Target.Timeline, Slots: want.Slots, Because: fmt.Sprintf("appointed primary of epoch %d", want.Epoch)}
+	gate := !shared(want, have, have.Position.Timeline, have.Position.LSN)
+	return Step{Kind: Promote, Epoch: want.Epoch, Timeline: want.Target.Timeline, Slots: want.Slots, Gate: gate, Because: fmt.Sprintf("appointed primary of epoch %d", want.Epoch)}
 }
 
 func keepPrimary(want Want, have Status) Step {
@@ -238,10 +243,20 @@ func keepPrimary(want Want, have Status) Step {
 		return Step{Kind: Mark, Because: "any other start must come up read-only"}
 	case len(have.Impostors) > 0:
 		return Step{Kind: Evict, Because: fmt.Sprintf("a walsender says that it is %s and is not", have.Impostors[0].Name), PIDs: pids(have.Impostors)}
+	case len(have.Drift) > 0:
+		return correct(have)
+	}
+	if s, safe := opens(want, have); safe {
+		return s
+	}
+	switch {
 	case !have.enforces(want.Sync):
 		return Step{Kind: Configure, Sync: want.Sync, Because: "the rule to enforce has changed"}
 	case !sameNames(have.Slots, slotNames(want.Slots)):
 		return Step{Kind: Slots, Slots: want.Slots, KeepLog: true, Because: "each member's slot shall keep the log it needs"}
+	}
+	if have.Gated {
+		return wait(gatedBecause(want, have))
 	}
 	return wait("serving")
 }
@@ -292,7 +307,7 @@ func startStandby(want Want, have Status) Step {
 	}
 	if want.Upstream.Name == "" {
 		if whole && !wasPrimary(have.Dir.Control.State) {
-			return Step{Kind: StartReader, Epoch: want.Epoch, Because: "there is no primary to follow"}
+			return Step{Kind: StartReader, Epoch: want.Epoch, Gate: have.Gated, Because: "there is no primary to follow"}
 		}
 		return wait("there is no primary to follow")
 	}
@@ -331,6 +346,8 @@ func keepStandby(want Want, have Status) Step {
 	switch {
 	case have.Upstream.Name != "" && have.Upstream.Epoch <= want.Sealed && have.Detached < want.Sealed:
 		return Step{Kind: Detach, Epoch: want.Sealed, Because: fmt.Sprintf("epoch %d is sealed here", want.Sealed)}
+	case len(have.Drift) > 0:
+		return correct(have)
 	case up.Name == "" || want.Epoch <= max(want.Sealed, have.Detached):
 		return wait("nobody to follow yet")
 	case have.Upstream.same(up) && have.Upstream.Epoch == want.Epoch:
@@ -361,6 +378,8 @@ func keepFollowing(want Want, have Status) Step {
 		return Step{Kind: Follow, Upstream: want.Upstream, Because: fmt.Sprintf("not streaming from %s for %s", want.Upstream.Name, have.Unstreamed.Round(100*time.Millisecond))}
 	case have.Rebuilding && have.Receiver == "streaming":
 		return Step{Kind: Settle, Because: "the log is rebuilt when it has caught up"}
+	case have.Gated && have.Receiver == "streaming":
+		return Step{Kind: OpenGate, Because: "its log is that of " + want.Upstream.Name}
 	case !have.enforces(want.Sync):
 		return Step{Kind: Configure, Sync: want.Sync, Because: "the rule to enforce after a promotion has changed"}
 	case len(have.Slots) > 0:

@@ -70,6 +70,9 @@ func render(s Step) string {
 	if s.KeepLog {
 		out += " keep-log"
 	}
+	if s.Gate {
+		out += " gate"
+	}
 	return out + ": " + s.Because
 }
 
@@ -121,6 +124,17 @@ func up(t *testing.T, text string) Upstream {
 	return Upstream{Name: name, Host: name, Port: 5432, Epoch: number(t, epoch)}
 }
 
+// copies reads "n1@2:500,n3@1:400": who has which timeline up to where.
+func copies(t *testing.T, text string) []Copy {
+	var out []Copy
+	for _, part := range names(text) {
+		name, at, _ := strings.Cut(part, "@")
+		tli, end, _ := strings.Cut(at, ":")
+		out = append(out, Copy{Name: name, Timeline: pg.Timeline(number(t, tli)), LSN: lsn(t, end)})
+	}
+	return out
+}
+
 func setWant(t *testing.T, w *Want, key, value string) {
 	switch key {
 	case "role":
@@ -143,6 +157,8 @@ func setWant(t *testing.T, w *Want, key, value string) {
 		w.Sync = Sync{K: min(1, len(value)), Names: names(value)}
 	case "slots":
 		w.Slots = names(value)
+	case "copies":
+		w.Copies = copies(t, value)
 	case "sealed":
 		w.Sealed = number(t, value)
 	case "stop":
@@ -225,6 +241,19 @@ func setRare(t *testing.T, s *Status, key, value string) {
 		s.Dir.Problem = value
 	case "foreign-ssn":
 		s.ForeignSSN = value
+	case "senders":
+		s.Senders = nil
+		for _, c := range copies(t, value) {
+			s.Senders = append(s.Senders, Sender{Name: c.Name, Streaming: true, Flush: c.LSN})
+		}
+	case "gated":
+		s.Gated = value == "yes"
+	case "opened":
+		s.Opened = lsn(t, value)
+	case "checkpoint":
+		s.Dir.Control.Checkpoint = lsn(t, value)
+	case "drift":
+		s.Drift = names(value)
 	case "impostor":
 		s.Impostors = []Sender{{Name: value, PID: 99}}
 	default:

@@ -29,6 +29,7 @@ type PromoteOrder struct {
 	Epoch    uint64
 	Timeline pg.Timeline // the predicted one; Postgres takes it unless a history file already has its number
 	Slots    []string    // members whose slots exist before it opens
+	Gate     bool        // no client may read before OpenGate
 }
 
 // Promote opens a detached standby for writing under the lease of o.Epoch (ErrNoLease) and returns once standby.signal
@@ -47,6 +48,12 @@ func (i *Instance) Promote(ctx context.Context, o PromoteOrder) (Promotion, erro
 	laps.lap("slots")
 	if err := i.skipTimelines(own, o.Timeline); err != nil {
 		return Promotion{}, err
+	}
+	if o.Gate {
+		if err := i.closeGate(ctx); err != nil {
+			return Promotion{}, fmt.Errorf("promote for epoch %d: %w", o.Epoch, err)
+		}
+		laps.lap("gate")
 	}
 	deadline, err := i.lease(o.Epoch)
 	if err != nil {

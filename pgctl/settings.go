@@ -59,22 +59,40 @@ func (c Config) clusterName() string {
 	return name[:min(len(name), 63)]
 }
 
-// writeServerFiles writes hba, ident, pgpass and the configuration file, all outside PGDATA.
-func (i *Instance) writeServerFiles() error {
+// serverFile is a file that Postgres reads, outside PGDATA.
+type serverFile struct {
+	path    string
+	content string
+}
+
+// serverFiles are hba, ident, pgpass and the configuration file.
+func (i *Instance) serverFiles(l live) ([]serverFile, error) {
 	ident, err := i.ident()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	conf, err := i.configuration(i.accepted())
 	if err != nil {
+		return nil, err
+	}
+	return []serverFile{
+		{i.cfg.hbaFile(), i.hbaWith(l.Gated)}, {i.cfg.identFile(), ident}, {i.cfg.confFile(), conf}, {i.cfg.passFile(), passLine(i.cfg.Replication)},
+	}, nil
+}
+
+// writeServerFiles brings them to the durable copy of the settings.
+func (i *Instance) writeServerFiles() error {
+	l, _, _ := i.snapshot()
+	files, err := i.serverFiles(l)
+	if err != nil {
 		return err
 	}
-	for _, f := range []struct {
-		path    string
-		content string
-	}{
-		{i.cfg.hbaFile(), i.hba()}, {i.cfg.identFile(), ident}, {i.cfg.confFile(), conf}, {i.cfg.passFile(), passLine(i.cfg.Replication)},
-	} {
+	return i.writeFiles(files)
+}
+
+// writeFiles writes those that differ.
+func (i *Instance) writeFiles(files []serverFile) error {
+	for _, f := range files {
 		if old, err := os.ReadFile(f.path); err == nil && string(old) == f.content {
 			continue
 		}
@@ -91,8 +109,15 @@ func passLine(c Credentials) string {
 	return "*:*:*:" + escape.Replace(c.Name) + ":" + escape.Replace(c.Password) + "\n"
 }
 
-// hba lets quorate's own role in over the socket only, replication from the members, then whom the user allows.
+// hba lets quorate's own role in over the socket only, replication from the members, then whom the user allows, or with
+// the gate closed nobody.
 func (i *Instance) hba() string {
+	l, _, _ := i.snapshot()
+	return i.hbaWith(l.Gated)
+}
+
+// hbaWith is hba with the gate closed or open.
+func (i *Instance) hbaWith(gated bool) string {
 	var out strings.Builder
 	agent, repl := pg.QuoteIdent(AgentRole), pg.QuoteIdent(i.cfg.Replication.Name)
 	fmt.Fprintf(&out, "# Written by quorate; changes are lost. Use: quorate edit-config\n")
@@ -104,6 +129,9 @@ func (i *Instance) hba() string {
 			bits = 128
 		}
 		fmt.Fprintf(&out, "host replication %s %s/%d scram-sha-256\n", repl, addr, bits)
+	}
+	if gated {
+		return out.String() + gateLines
 	}
 	lines := i.accepted().HBA
 	if len(lines) == 0 {
@@ -262,7 +290,9 @@ func (i *Instance) changedSettings(want map[string]string) (map[string]string, e
 	return changed, nil
 }
 
-// writeAutoConf puts the live settings into a directory's postgresql.auto.conf and keeps the user's other lines.
+// writeAutoConf puts the live settings into a directory's postgresql.auto.conf and keeps the user's other lines, but no
+// includes, which could bring in any setting. What Postgres can't read, for which it would refuse the file and with it a
+// start or a detach, becomes a comment.
 func (i *Instance) writeAutoConf(path string, want map[string]string) error {
 	content, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -270,9 +300,13 @@ func (i *Instance) writeAutoConf(path string, want map[string]string) error {
 	}
 	var out bytes.Buffer
 	for line := range strings.Lines(string(content)) {
-		name, _, _ := strings.Cut(strings.TrimSpace(line), "=")
-		if !slices.Contains(liveNames(), strings.ToLower(strings.TrimSpace(name))) {
-			out.WriteString(strings.TrimRight(line, "\n") + "\n")
+		line = strings.TrimRight(line, "\n")
+		switch name := settingOf(line); {
+		case slices.Contains(liveNames(), name), isInclude(name):
+		case !isReadable(line):
+			out.WriteString("# " + line + "\n")
+		default:
+			out.WriteString(line + "\n")
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(want)) {

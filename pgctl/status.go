@@ -120,7 +120,14 @@ type Status struct {
 	// PromotingFor since when.
 	Promoting    bool
 	PromotingFor time.Duration
-	WALGone      bool // the upstream said that it no longer has the log needed next
+	// Gated says that clients are kept out, Opened a position at or after the end of recovery of this run, 0 in recovery.
+	Gated  bool
+	Opened pg.LSN
+	// Drift is what somebody else changed of what quorate owns, Corrected what was mended within the last minute, for people.
+	Drift     []string
+	Corrected string
+
+	WALGone bool // the upstream said that it no longer has the log needed next
 	// Died says that the postmaster of this run has ended without having been asked to, and how.
 	Died string
 }

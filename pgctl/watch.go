@@ -70,6 +70,9 @@ func (i *Instance) look(ctx context.Context, s Status) Status {
 		return s
 	}
 	i.ask(ctx, &s)
+	if s.Run == pg.RunStandby || s.Run == pg.RunPrimary {
+		s.Drift = i.drift()
+	}
 	i.note(func() { i.looked = looked{status: s, at: time.Now()} })
 	return s
 }
@@ -99,6 +102,10 @@ func (i *Instance) recorded(s *Status) {
 	s.Configured = i.seen.configured && i.seen.applied == s.Upstream
 	s.Detached, s.Rebuilding = i.marks.detached, i.marks.rebuild
 	s.WALGone = i.seen.walGone
+	s.Gated, s.Opened = i.live.Gated, i.seen.opened
+	if i.drifts.last != "" && time.Since(i.drifts.at) < driftShown {
+		s.Corrected = i.drifts.last
+	}
 	if s.Promoting = !i.seen.promoting.IsZero(); s.Promoting {
 		s.PromotingFor = time.Since(i.seen.promoting)
 	}
@@ -318,6 +325,10 @@ func (i *Instance) remember(s *Status) {
 	}
 	i.seen.answered = true
 	s.SyncInForce = i.seen.isProved && i.seen.proved == s.Sync.SSN() && s.ForeignSSN == ""
+	if s.Run == pg.RunPrimary && i.seen.opened == 0 {
+		i.seen.opened = s.Flush
+	}
+	s.Opened = i.seen.opened
 	// What is flushed or replayed on this node is certainly in its files. The receive position of a standby is not:
 	// after a restart it reads as the beginning of a segment.
 	if s.Run == pg.RunPrimary {
