@@ -38,6 +38,9 @@ func (f *facts) without(x fsm.NodeID) Loss {
 	if m := f.State.Members[x]; m.Role != fsm.RoleData || len(f.State.Sync.Members) == 0 {
 		return Loss{Node: x, Survives: true}
 	}
+	if !f.State.Config.Settings.Strict {
+		return Loss{Node: x, Survives: true} // if need be with fewer copies, after failover_after
+	}
 	copies := 1
 	for _, s := range f.Seen[f.State.Primary].Report.Streaming {
 		if s.Node != x && member(f.State.Sync.Members, s.Node) {
@@ -45,7 +48,7 @@ func (f *facts) without(x fsm.NodeID) Loss {
 		}
 	}
 	if copies < f.State.Sync.Copies {
-		return Loss{Node: x, Because: fmt.Sprintf("%d copies of a commit would be possible, %d are needed", copies, f.State.Sync.Copies)}
+		return Loss{Node: x, Because: fmt.Sprintf("%d copies of a commit would be possible, %d are needed and strict is set", copies, f.State.Sync.Copies)}
 	}
 	return Loss{Node: x, Survives: true}
 }
@@ -90,6 +93,9 @@ func (f *facts) withoutPrimary() Loss {
 		if a, ok := do.Command.(fsm.Appoint); ok && a.Node != p {
 			return Loss{Node: p, Survives: true}
 		}
+	}
+	if degraded(f) {
+		return Loss{Node: p, Because: fmt.Sprintf("degraded: the last commits are on %s alone; %s", f.name(p), joined(d.Because))}
 	}
 	return Loss{Node: p, Because: fmt.Sprintf("%s: %s", d.Rule, joined(d.Because))}
 }
