@@ -125,6 +125,7 @@ func (a *agent) act(ctx context.Context) bool {
 	w := want(situation{
 		self: a.cluster.Self(), state: state, leaseLive: a.fence.live(state.Epoch, guard.Now()), sealed: a.sealed(),
 		released: a.records.ReleasedEpoch(), giveUp: a.gaveUp == state.Epoch && state.Epoch > 0, handOver: handOver, restart: restart, ending: a.ending.Load(), yields: a.yields(state), sync: goal,
+		copies: copies(state, a.cluster.Self(), a.cluster.Sightings(), time.Duration(state.Config.Settings.FailoverAfterMS)*time.Millisecond),
 	})
 	step := pgctl.Next(w, a.have)
 	a.noteStep(step, w)
