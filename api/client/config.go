@@ -16,6 +16,9 @@ type (
 	Restarted = api.Restarted
 )
 
+// CodeInvalid is the code of a Problem with what was sent.
+const CodeInvalid = api.CodeInvalid
+
 // restartWithin bounds a restart: the server waits 30 s at most, and so does the node it asks.
 const restartWithin = 70 * time.Second
 
