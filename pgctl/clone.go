@@ -27,6 +27,10 @@ type plan struct {
 	New     string   `json:"new"` // where the copy is made
 	Old     string   `json:"old"` // where the present directory is kept
 	Note    string   `json:"note"`
+	// Discard is the log that the copy won't have, kept as evidence before anything else is done.
+	Discard *discard `json:"discard,omitempty"`
+	// Quarantine says that Old is not to be run again.
+	Quarantine bool `json:"quarantine,omitempty"`
 }
 
 type phase string
@@ -61,17 +65,23 @@ func (c *cloning) state() *CloneState {
 // never removed, and the copy PGDATA. Before anything is touched it is durable that this node has no position to report,
 // until Settle. The slot of this node must exist at u.
 func (i *Instance) StartClone(u Upstream, because string) error {
+	return i.startClone(Step{Kind: Clone, Upstream: u, Because: because})
+}
+
+// startClone also keeps the log of a directory that diverged as Evidence first. After Quarantine the old directory is
+// PGDATA.quarantine.<time> and has a file QUARANTINE that says why.
+func (i *Instance) startClone(s Step) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.running() {
 		return fmt.Errorf("clone: %w", ErrRunning)
 	}
 	var busy bool
-	i.note(func() { busy = i.clone != nil })
+	i.note(func() { busy = i.clone != nil || i.rewind != nil })
 	if busy {
 		return nil
 	}
-	p, err := i.planClone(u, because)
+	p, err := i.planClone(s)
 	if err != nil {
 		return fmt.Errorf("plan the clone: %w", err)
 	}
@@ -94,19 +104,29 @@ func (i *Instance) CancelClone() {
 
 // planClone writes down what will be done: first that the log is no longer to be reported, then how it is replaced. An
 // unfinished plan is taken up, from another source if need be.
-func (i *Instance) planClone(u Upstream, because string) (plan, error) {
+func (i *Instance) planClone(s Step) (plan, error) {
 	_, m, _ := i.snapshot()
-	p := plan{Phase: phaseCopying, Because: because, Source: u}
+	p := plan{Phase: phaseCopying, Because: s.Because, Source: s.Upstream}
 	if m.plan != nil {
 		p = *m.plan
 		if p.Phase == phaseCopying {
-			p.Source, p.Because, p.Note = u, because, ""
+			p.Source, p.Note = s.Upstream, ""
 		}
 	} else {
 		stamp := time.Now().UTC().Format("20060102T150405.000")
 		p.New, p.Old = i.cfg.DataDir+".new."+stamp, i.cfg.DataDir+".diverged."+stamp
+		if p.Quarantine = s.Kind == Quarantine; p.Quarantine {
+			p.Old = i.cfg.DataDir + ".quarantine." + stamp
+		}
+		if s.Diverged {
+			d, err := i.discarded(s.Upstream.Epoch, s.Fork, "clone")
+			if err != nil {
+				return plan{}, err
+			}
+			p.Discard = &d
+		}
 	}
-	if err := i.setRebuild(true, because); err != nil {
+	if err := i.setRebuild(true, p.Because); err != nil {
 		return plan{}, err
 	}
 	return p, i.setPlan(p)
@@ -177,6 +197,12 @@ type cloneStep struct {
 
 func (i *Instance) cloneSteps(c *cloning) []cloneStep {
 	return []cloneStep{
+		{"keep evidence", phaseCopying, func(ctx context.Context, p *plan) error {
+			if p.Discard == nil {
+				return nil
+			}
+			return i.keepEvidence(ctx, *p.Discard, p.Because)
+		}},
 		{"discard a partial copy", phaseCopying, func(_ context.Context, p *plan) error { return os.RemoveAll(p.New) }},
 		{"copy", phaseCopying, func(ctx context.Context, p *plan) error { return i.copyFrom(ctx, c, p) }},
 		{"make the copy a standby", phaseCopying, func(_ context.Context, p *plan) error { return i.finishCopy(p.New) }},
@@ -187,6 +213,9 @@ func (i *Instance) cloneSteps(c *cloning) []cloneStep {
 		{"keep the old directory", phaseCopied, func(_ context.Context, p *plan) error { return i.keepOld(p) }},
 		{"put the copy in place", phaseCopied, func(_ context.Context, p *plan) error { return i.placeCopy(p) }},
 		{"record that it is done", phaseCopied, func(_ context.Context, p *plan) error {
+			if err := i.endRewind(); err != nil { // it was about the old directory
+				return err
+			}
 			p.Phase = phaseDone
 			return i.setPlan(*p)
 		}},
@@ -280,6 +309,11 @@ func (i *Instance) keepOld(p *plan) error {
 	}
 	if _, err := os.Lstat(p.Old); err == nil {
 		return fmt.Errorf("%s is there already, and so are %s and %s: %w; move one away", p.Old, i.cfg.DataDir, p.New, ErrNotEmpty)
+	}
+	if p.Quarantine {
+		if err := i.writeFile(filepath.Join(i.cfg.DataDir, "QUARANTINE"), []byte(p.Because+"\n")); err != nil {
+			return fmt.Errorf("say why the old directory is set aside: %w", err)
+		}
 	}
 	if err := os.Rename(i.cfg.DataDir, p.Old); err != nil {
 		return fmt.Errorf("%w (data_dir must be a directory inside a mount, not the mount itself)", err)

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/pgctl/rejoin"
 )
 
@@ -19,51 +18,6 @@ func kept(t *testing.T, n *node) []string {
 		t.Fatal(err)
 	}
 	return dirs
-}
-
-// An old primary whose log goes past the switch is cloned anew, and what it had stays.
-func TestDivergedPrimaryIsCloned(t *testing.T) {
-	c := boot(t, "n1", "n2")
-	n1, n2 := c.members[0], c.members[1]
-	acked(n1)
-	eventually(t, "n2 to have it", func() bool { v, err := n2.trySQL(t.Context(), "SELECT count(*) FROM t"); return err == nil && v == "1" })
-	at := detach(t, n2, 1, 0)
-	n1.sql("INSERT INTO t VALUES (2)") // on n1 only
-	if err := n1.Kill(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	n1.hold(0)
-	n1.stopAgent() // its memory of positions goes too
-	n1.startAgent()
-
-	c.epoch, c.primary = 2, n2
-	c.target = rejoin.Branch{Timeline: 2, History: pg.History{{Timeline: 1, End: at.LSN}}}
-	n2.hold(2)
-	n2.drive(c.want(n2), "the promotion", isRun(pg.RunPrimary))
-	members := []Member{{Name: "n1", Host: "127.0.0.1"}, {Name: "n2", Host: "127.0.0.1"}}
-	if err := n1.SetMembers(t.Context(), members); err != nil {
-		t.Fatal(err)
-	}
-
-	// While the switch is only predicted nothing is thrown away.
-	c.final = false
-	s := n1.drive(c.want(n1), "to wait", func(s Status) bool { return s.Position != nil })
-	if step := Next(c.want(n1), s); step.Kind != Nothing {
-		t.Errorf("before the promotion is known: %+v", step)
-	}
-	c.final = true
-	n1.took()
-	n1.drive(c.want(n1), "a new clone that follows", streaming)
-	if got, want := n1.took(), "clone examine start-reader follow settle slots"; got != want {
-		t.Errorf("n1 took %q, want %q", got, want)
-	}
-	if v := n1.sql("SELECT count(*) FROM t"); v != "1" {
-		t.Errorf("n1 has %s rows, the primary 1", v)
-	}
-	old := kept(t, n1)
-	if len(old) != 1 || !exists(filepath.Join(old[0], "PG_VERSION")) {
-		t.Fatalf("the old directory is not kept: %v", old)
-	}
 }
 
 // A clone that is killed after any of its steps is taken up by the next agent, and ends with the same.
@@ -110,7 +64,7 @@ func TestCloneResumes(t *testing.T) {
 // in its middle.
 func crashAfter(t *testing.T, n *node, u Upstream, steps int) {
 	t.Helper()
-	p, err := n.planClone(u, "a test")
+	p, err := n.planClone(Step{Kind: Clone, Upstream: u, Because: "a test"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -96,7 +96,7 @@ func (i *Instance) markDetached(epoch uint64) error {
 // detachStopped needs no proof: nothing runs, and the next start reads the settings written here.
 func (i *Instance) detachStopped(epoch uint64) (Position, error) {
 	var cloning bool
-	i.note(func() { cloning = i.clone != nil || i.marks.plan != nil })
+	i.note(func() { cloning = i.clone != nil || i.marks.plan != nil || i.rewind != nil || i.torn() })
 	if cloning {
 		return Position{}, i.reportable()
 	}

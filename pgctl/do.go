@@ -16,7 +16,7 @@ type Outcome struct {
 	Position  *Position  // of Detach and Examine
 }
 
-// Do carries out one step by the method of its kind. A clone is only begun by it. ErrRebuilding of Detach and Examine is
+// Do carries out one step by the method of its kind. A clone and a rewind are only begun by it. ErrRebuilding of Detach and Examine is
 // no failure here: the step is done, there is just no position to report.
 func (i *Instance) Do(ctx context.Context, s Step) (Outcome, error) {
 	defer i.lookAgain()
@@ -25,10 +25,15 @@ func (i *Instance) Do(ctx context.Context, s Step) (Outcome, error) {
 		return Outcome{}, nil
 	case Init:
 		return Outcome{}, i.Init(ctx)
-	case Clone:
-		return Outcome{}, i.StartClone(s.Upstream, s.Because)
+	case Clone, Quarantine:
+		return Outcome{}, i.startClone(s)
+	case Rewind:
+		return Outcome{}, i.StartRewind(s.Upstream, s.Timeline, s.Fork, s.Because)
 	case CancelClone:
 		i.CancelClone()
+		return Outcome{}, nil
+	case CancelRewind:
+		i.CancelRewind()
 		return Outcome{}, nil
 	case Examine:
 		return positioned(i.Examine(ctx))
@@ -36,7 +41,7 @@ func (i *Instance) Do(ctx context.Context, s Step) (Outcome, error) {
 		if err := i.gateStart(s.Gate); err != nil {
 			return Outcome{}, err
 		}
-		return Outcome{}, i.StartReadOnly(ctx, s.Epoch)
+		return Outcome{}, i.startReader(ctx, s)
 	case StartWriter:
 		if err := i.gateStart(s.Gate); err != nil {
 			return Outcome{}, err

@@ -36,6 +36,12 @@ func (i *Instance) program(ctx context.Context, name string, args ...string) *ex
 
 // runProgram waits for a prepared program and puts the end of what it wrote into the error.
 func runProgram(cmd *exec.Cmd, stdin io.Reader) error {
+	_, err := outputOf(cmd, stdin)
+	return err
+}
+
+// outputOf is runProgram that also returns what the program wrote.
+func outputOf(cmd *exec.Cmd, stdin io.Reader) (string, error) {
 	// The death signal is sent when the thread that forked ends, so that thread must not be given back before.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -47,9 +53,9 @@ func runProgram(cmd *exec.Cmd, stdin io.Reader) error {
 		err = cmd.Wait()
 	}
 	if err != nil {
-		return fmt.Errorf("run %s: %w: %s", filepath.Base(cmd.Path), err, tail(out.String()))
+		return "", fmt.Errorf("run %s: %w: %s", filepath.Base(cmd.Path), err, tail(out.String()))
 	}
-	return nil
+	return out.String(), nil
 }
 
 // normalPriority takes from a program, the leader of its own process group, what it inherited of the agent's priority:
@@ -149,6 +155,9 @@ func (i *Instance) roles() string {
 		out.WriteString("\n")
 	}
 	role(i.cfg.Replication, "REPLICATION")
+	for _, f := range rewindFunctions() {
+		fmt.Fprintf(&out, "GRANT EXECUTE ON FUNCTION pg_catalog.%s TO %s\n", f, pg.QuoteIdent(i.cfg.Replication.Name))
+	}
 	role(i.cfg.Superuser, "SUPERUSER CREATEDB CREATEROLE REPLICATION BYPASSRLS")
 	return out.String()
 }

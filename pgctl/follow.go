@@ -214,6 +214,9 @@ func (i *Instance) Settle(ctx context.Context) error {
 	if l, m, _ := i.snapshot(); !l.upstream(m.detached).same(up) {
 		return fmt.Errorf("end the rebuilding of the log: it no longer follows %s", up.Name)
 	}
+	if err := i.endRewind(); err != nil {
+		return err
+	}
 	return i.setRebuild(false, "")
 }
 

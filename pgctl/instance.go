@@ -80,16 +80,18 @@ type Instance struct {
 
 	settingMu sync.Mutex // serialises SetParameters and CheckParameters; taken before mu
 
-	facts  sync.Mutex // guards all below; never held during I/O
-	params accepted
-	live   live
-	marks  marks
-	seen   seen
-	clone  *cloning
-	names  map[string][]string // member name to its addresses
-	cached *Position
-	looked looked
-	drifts driftWatch
+	facts   sync.Mutex // guards all below; never held during I/O
+	params  accepted
+	live    live
+	marks   marks
+	seen    seen
+	clone   *cloning
+	rewind  *rewinding
+	pending []Evidence          // that the cluster does not know of
+	names   map[string][]string // member name to its addresses
+	cached  *Position
+	looked  looked
+	drifts  driftWatch
 }
 
 // looked is the last answer of the server to Status.
@@ -111,6 +113,7 @@ type marks struct {
 	pausing  bool
 	rebuild  bool
 	plan     *plan
+	rewind   *rewindPlan
 }
 
 // seen is what was learned of the present run.
@@ -140,6 +143,7 @@ const (
 	detachedRecord = "detached.bin"
 	rebuildRecord  = "rebuild.bin"
 	planRecord     = "clone.bin"
+	rewindRecord   = "rewind.bin"
 	recordVersion  = 1
 )
 
@@ -210,7 +214,14 @@ func (i *Instance) load() error {
 	if p.Phase != "" && p.Phase != phaseDone {
 		i.marks.plan = &p
 	}
-	return nil
+	r, err := loadOr(i.cfg.own(rewindRecord), rewindPlan{})
+	if err != nil {
+		return err
+	}
+	if r.Phase != "" && r.Phase != rewindDone {
+		i.marks.rewind = &r
+	}
+	return i.noticeEvidence()
 }
 
 // loadOr returns absent when nothing was ever saved.

@@ -56,25 +56,28 @@ type StepKind string
 
 // The steps. Each is one method of Instance.
 const (
-	Nothing     StepKind = "nothing"      // as it shall be, or something is under way
-	Hold        StepKind = "hold"         // can't go on; Because says what it waits for
-	Init        StepKind = "init"         // Init
-	Clone       StepKind = "clone"        // StartClone
-	CancelClone StepKind = "cancel-clone" // CancelClone
-	Examine     StepKind = "examine"      // Examine
-	StartReader StepKind = "start-reader" // Start read-only
-	StartWriter StepKind = "start-writer" // Start as primary
-	Promote     StepKind = "promote"      // Promote
-	Follow      StepKind = "follow"       // Follow
-	Detach      StepKind = "detach"       // Detach
-	Configure   StepKind = "configure"    // SetSync
-	Slots       StepKind = "slots"        // SetSlots
-	Settle      StepKind = "settle"       // Settle: the rebuilt log has caught up
-	Mark        StepKind = "mark"         // Mark: standby.signal back beside a running primary
-	Evict       StepKind = "evict"        // Evict
-	OpenGate    StepKind = "open-gate"    // OpenGate: clients may read what is here now
-	Correct     StepKind = "correct"      // Correct: put back what somebody else changed
-	Stop        StepKind = "stop"         // StopFast or Kill
+	Nothing      StepKind = "nothing"       // as it shall be, or something is under way
+	Hold         StepKind = "hold"          // can't go on; Because says what it waits for
+	Init         StepKind = "init"          // Init
+	Clone        StepKind = "clone"         // StartClone
+	CancelClone  StepKind = "cancel-clone"  // CancelClone
+	Quarantine   StepKind = "quarantine"    // a clone whose old directory is set aside as damaged
+	Rewind       StepKind = "rewind"        // StartRewind
+	CancelRewind StepKind = "cancel-rewind" // CancelRewind
+	Examine      StepKind = "examine"       // Examine
+	StartReader  StepKind = "start-reader"  // Start read-only
+	StartWriter  StepKind = "start-writer"  // Start as primary
+	Promote      StepKind = "promote"       // Promote
+	Follow       StepKind = "follow"        // Follow
+	Detach       StepKind = "detach"        // Detach
+	Configure    StepKind = "configure"     // SetSync
+	Slots        StepKind = "slots"         // SetSlots
+	Settle       StepKind = "settle"        // Settle: the rebuilt log has caught up
+	Mark         StepKind = "mark"          // Mark: standby.signal back beside a running primary
+	Evict        StepKind = "evict"         // Evict
+	OpenGate     StepKind = "open-gate"     // OpenGate: clients may read what is here now
+	Correct      StepKind = "correct"       // Correct: put back what somebody else changed
+	Stop         StepKind = "stop"          // StopFast or Kill
 )
 
 // Step is the one next action, with what it needs and why.
@@ -82,8 +85,10 @@ type Step struct {
 	Kind     StepKind
 	Because  string
 	Epoch    uint64      // Detach: the epoch to leave; Start and Promote: the one to serve or stand by in
-	Timeline pg.Timeline // Promote: the predicted one
-	Upstream Upstream    // Clone, Follow
+	Timeline pg.Timeline // Promote: the predicted one; Rewind: the primary's
+	Upstream Upstream    // Clone, Quarantine, Rewind, Follow; StartReader: follow from the start
+	Fork     pg.LSN      // Rewind, Clone: where the log leaves the primary's history
+	Diverged bool        // Clone: there is log past Fork, to be kept as evidence
 	Sync     Sync        // Configure
 	Slots    []string    // Promote, Slots
 	KeepLog  bool        // Slots: they keep log from now on
@@ -104,6 +109,9 @@ func Next(want Want, have Status) Step {
 	if have.Run == pg.RunStopping && have.Died != "" {
 		// Backends outlive their postmaster, and one that is busy goes on committing.
 		return Step{Kind: Stop, Stop: StopKill, Because: "the postmaster ended by " + have.Died}
+	}
+	if have.Rewind != nil && have.Rewind.Running {
+		return duringRewind(want, *have.Rewind)
 	}
 	switch want.Role {
 	case RolePrimary:
@@ -280,6 +288,10 @@ func nextStandby(want Want, have Status) Step {
 		return Step{Kind: Stop, Stop: StopKill, Because: fmt.Sprintf("another node is primary in epoch %d", want.Epoch)}
 	case pg.RunAbsent, pg.RunStopped:
 		return startStandby(want, have)
+	case pg.RunStarting:
+		if rewoundBlind(want, have) {
+			return Step{Kind: Stop, Stop: StopKill, Because: "what was rewound needs log of " + want.Upstream.Name + " to come up"}
+		}
 	case pg.RunStandby:
 		if have.Promoting {
 			return Step{Kind: Stop, Stop: StopKill, Because: fmt.Sprintf("it was told to open and another node is primary in epoch %d", want.Epoch)}
@@ -296,7 +308,8 @@ func startStandby(want Want, have Status) Step {
 		}
 		return wait("cloning from " + c.Source.Name)
 	}
-	whole := have.Run == pg.RunStopped && have.Clone == nil
+	torn := have.Rewind != nil && have.Rewind.Torn
+	whole := have.Run == pg.RunStopped && have.Clone == nil && !torn && !have.Dir.Corrupt
 	if whole {
 		if s, bad := wrongData(want, have); bad {
 			return s
@@ -315,30 +328,7 @@ func startStandby(want Want, have Status) Step {
 		// Nobody waits for an old primary, and starting it would take from the machine what the new one needs now.
 		return wait("those whom the commits of " + want.Upstream.Name + " wait for go first")
 	}
-	v := rejoin.Decide(facts(want, have))
-	switch v.Way {
-	case rejoin.Plain:
-		return Step{Kind: StartReader, Epoch: want.Epoch, Because: v.Because}
-	case rejoin.Clone:
-		return Step{Kind: Clone, Upstream: want.Upstream, Because: v.Because}
-	}
-	return hold("%s", v.Because)
-}
-
-// facts puts together what the rejoin table reads.
-func facts(want Want, have Status) rejoin.Facts {
-	f := rejoin.Facts{
-		Empty: have.Run == pg.RunAbsent, Damaged: have.Dir.Problem, Unmatched: have.Dir.Mismatch, Cloning: have.Clone != nil,
-		SystemID: have.Dir.Control.SystemID, WantSystemID: want.SystemID,
-		Target: want.Target, Final: want.Final, WALGone: have.WALGone,
-	}
-	if have.SystemID != 0 {
-		f.SystemID = have.SystemID
-	}
-	if p := have.Position; p != nil {
-		f.Local, f.End = p.Branch(), max(p.LSN, have.Dir.Control.MinRecoveryPoint)
-	}
-	return f
+	return comeBack(want, have)
 }
 
 func keepStandby(want Want, have Status) Step {
@@ -362,7 +352,7 @@ func keepStandby(want Want, have Status) Step {
 	switch v := rejoin.Decide(facts(want, have)); v.Way {
 	case rejoin.Plain:
 		return Step{Kind: Follow, Upstream: up, Because: v.Because}
-	case rejoin.Clone:
+	case rejoin.Clone, rejoin.Rewind, rejoin.Quarantine:
 		return Step{Kind: Stop, Stop: StopFast, Because: v.Because}
 	default:
 		return hold("%s", v.Because)

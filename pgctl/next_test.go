@@ -124,7 +124,7 @@ func up(t *testing.T, text string) Upstream {
 	return Upstream{Name: name, Host: name, Port: 5432, Epoch: number(t, epoch)}
 }
 
-// copies reads "n1@2:500,n3@1:400": who has which timeline up to where.
+// copies reads "n1@2:500,n3@2:400": who has which timeline up to where.
 func copies(t *testing.T, text string) []Copy {
 	var out []Copy
 	for _, part := range names(text) {
@@ -183,7 +183,7 @@ func setHave(t *testing.T, s *Status, key, value string) {
 		s.Position = nil
 		if b, end, ok := strings.Cut(value, ":"); ok {
 			p := branch(t, b)
-			s.Position = &Position{Timeline: p.Timeline, History: p.History, LSN: lsn(t, end)}
+			s.Position = &Position{Timeline: p.Timeline, History: p.History, LSN: lsn(t, end), Oldest: 1}
 		}
 	case "sync":
 		s.Sync, s.SyncInForce = Sync{K: min(1, len(value)), Names: names(value)}, true
@@ -211,7 +211,7 @@ func setRun(s *Status, state string) {
 	*s = Status{Run: pg.RunState(state), SystemID: 7, Timeline: 1, SyncInForce: true}
 	s.Dir = Dir{Empty: s.Run == pg.RunAbsent, StandbySignal: true}
 	if !s.Dir.Empty {
-		s.Dir.Control = pg.Control{SystemID: 7, CheckpointTimeline: 1, State: pg.ControlInArchiveRecovery}
+		s.Dir.Control = pg.Control{SystemID: 7, CheckpointTimeline: 1, State: pg.ControlInArchiveRecovery, WalLogHints: true}
 	}
 	s.Promoting = s.Run == pg.RunPrimary
 }
@@ -229,6 +229,12 @@ func setRare(t *testing.T, s *Status, key, value string) {
 		} else if value != "" {
 			s.Clone = &CloneState{Source: up(t, value)}
 		}
+	case "rewind":
+		s.Rewind = rewindState(t, value)
+	case "corrupt":
+		s.Dir.Corrupt, s.Dir.Problem = true, value
+	case "oldest":
+		s.Position.Oldest = lsn(t, value)
 	case "promoting":
 		s.Promoting, s.PromotingFor = true, time.Duration(number(t, value))*time.Millisecond
 	case "died":
@@ -259,4 +265,17 @@ func setRare(t *testing.T, s *Status, key, value string) {
 	default:
 		t.Fatalf("have has no %q", key)
 	}
+}
+
+// rewindState reads "running:n2/2", "writing:n2/2", "torn:n2/2", "over:n2/2" or "waits:n2/2".
+func rewindState(t *testing.T, text string) *RewindState {
+	how, source, ok := strings.Cut(text, ":")
+	if !ok {
+		return nil
+	}
+	r := &RewindState{Source: up(t, source), Running: how == "running" || how == "writing", Writing: how == "writing" || how == "torn", Torn: how == "torn"}
+	if how == "over" {
+		r.Over = "a rewind failed"
+	}
+	return r
 }

@@ -82,6 +82,25 @@ func (i *Instance) stoppedPosition() (Position, error) {
 	return p, nil
 }
 
+// oldest goes back from the end of the log as long as there is a file for each segment.
+func (i *Instance) oldest(end pg.LSN, size uint64) (pg.LSN, error) {
+	entries, err := os.ReadDir(i.walDir())
+	if err != nil {
+		return 0, fmt.Errorf("list the log: %w", err)
+	}
+	there := map[pg.LSN]bool{}
+	for _, e := range entries {
+		if _, start, err := pg.ParseSegmentName(e.Name(), size); err == nil {
+			there[start] = true
+		}
+	}
+	var out pg.LSN
+	for at := pg.SegmentStart(end-min(end, 1), size); there[at]; at -= pg.LSN(size) {
+		out = at
+	}
+	return out, nil
+}
+
 // syncTail makes the end of the log durable before anybody counts on it: a walreceiver that was killed may have written
 // what it had not flushed. Segments before the last two were flushed when the next was begun.
 func (i *Instance) syncTail(p Position) error {
@@ -140,7 +159,9 @@ func (i *Instance) scan(from pg.LSN, replayed bool) (Position, error) {
 	if err != nil {
 		return Position{}, fmt.Errorf("find the end of the log: %w", err)
 	}
-	return Position{Timeline: end.Timeline, LSN: end.LSN, History: ancestry(end.Timeline, log.Timeline, history)}, nil
+	p := Position{Timeline: end.Timeline, LSN: end.LSN, History: ancestry(end.Timeline, log.Timeline, history)}
+	p.Oldest, err = i.oldest(p.LSN, control.WalSegmentSize)
+	return p, err
 }
 
 // newest picks the timeline that Postgres would recover to: the highest that descends from base.

@@ -240,6 +240,7 @@ func (n *node) stopAgent() {
 	}
 	n.end()
 	n.CancelClone()
+	n.CancelRewind()
 	n.ctl.close()
 	n.watch.close()
 	n.Instance = nil

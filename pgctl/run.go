@@ -81,12 +81,12 @@ func (i *Instance) lease(epoch uint64) (time.Duration, error) {
 // startable refuses to start over something that runs, that is not there or that is being replaced.
 func (i *Instance) startable() error {
 	_, m, _ := i.snapshot()
-	var cloning bool
-	i.note(func() { cloning = i.clone != nil })
+	var busy bool
+	i.note(func() { busy = i.clone != nil || i.rewind != nil || i.torn() })
 	switch {
 	case i.running():
 		return fmt.Errorf("start: %w", ErrRunning)
-	case cloning || m.plan != nil:
+	case busy || m.plan != nil:
 		return fmt.Errorf("start: %w", ErrRebuilding)
 	case i.dirEmpty():
 		return fmt.Errorf("start: %w", ErrNoData)

@@ -129,6 +129,7 @@ func (i *Instance) hbaWith(gated bool) string {
 			bits = 128
 		}
 		fmt.Fprintf(&out, "host replication %s %s/%d scram-sha-256\n", repl, addr, bits)
+		fmt.Fprintf(&out, "host postgres %s %s/%d scram-sha-256\n", repl, addr, bits) // pg_rewind
 	}
 	if gated {
 		return out.String() + gateLines

@@ -37,6 +37,8 @@ type Position struct {
 	Timeline pg.Timeline `json:"timeline"`
 	LSN      pg.LSN      `json:"lsn"`
 	History  pg.History  `json:"history"` // ancestry of Timeline
+	// Oldest is from where on there is a file for all of the log up to LSN; 0: there is none.
+	Oldest pg.LSN `json:"oldest"`
 }
 
 // Branch gives the position's place in history.
@@ -63,6 +65,8 @@ type Sender struct {
 type Dir struct {
 	Empty         bool // absent or nothing in it
 	Problem       string
+	Corrupt       bool   // Problem is that pg_control can be read and is not what Postgres wrote
+	BackupLabel   bool   // there is a backup_label
 	Mismatch      string // why these binaries can't run it
 	Control       pg.Control
 	StandbySignal bool
@@ -73,6 +77,16 @@ type CloneState struct {
 	Source  Upstream
 	Running bool // false: planned on disk, to be resumed
 	Bytes   int64
+	Note    string // of the last failure
+}
+
+// RewindState is a rewind that runs, that was interrupted, or that is through and has yet to prove itself by streaming.
+type RewindState struct {
+	Source  Upstream
+	Running bool   // false: planned on disk
+	Writing bool   // pg_rewind changes files: ending it now costs the directory
+	Torn    bool   // it was ended while it did
+	Over    string // why it is not to be tried again, empty if it may be
 	Note    string // of the last failure
 }
 
@@ -111,6 +125,8 @@ type Status struct {
 	Detached   uint64   // never follows a primary of this epoch or below
 	Rebuilding bool     // its log is being rebuilt: it has no position to report (lease.md rule 20)
 	Clone      *CloneState
+	Rewind     *RewindState
+	Evidence   []Evidence // that the cluster does not know of yet; see EvidenceRecorded
 
 	// Position is known while nothing can write log here: detached, or stopped and examined.
 	Position *Position

@@ -86,7 +86,7 @@ func (i *Instance) again(s *Status) bool {
 	}
 	dir := s.Dir
 	*s = last.status
-	s.Dir, s.Position, s.Clone = dir, nil, nil
+	s.Dir, s.Position, s.Clone, s.Rewind = dir, nil, nil, nil
 	i.recorded(s)
 	return true
 }
@@ -113,6 +113,10 @@ func (i *Instance) recorded(s *Status) {
 		p := *i.cached
 		s.Position = &p
 	}
+	s.Evidence = i.pending
+	if i.marks.rewind != nil {
+		s.Rewind = i.marks.rewind.state(i.rewind != nil)
+	}
 	if i.clone != nil {
 		s.Clone = i.clone.state()
 	} else if i.marks.plan != nil {
@@ -128,8 +132,10 @@ func (i *Instance) readDir() Dir {
 	d := Dir{}
 	_, err := os.Stat(i.signalFile())
 	d.StandbySignal = err == nil
+	_, err = os.Stat(filepath.Join(i.cfg.DataDir, "backup_label"))
+	d.BackupLabel = err == nil
 	if d.Control, err = i.readControl(); err != nil {
-		d.Problem = err.Error()
+		d.Problem, d.Corrupt = err.Error(), errors.Is(err, pg.ErrControlDamaged)
 		return d
 	}
 	content, err := os.ReadFile(filepath.Join(i.cfg.DataDir, "PG_VERSION"))

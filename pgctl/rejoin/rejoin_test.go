@@ -42,7 +42,9 @@ func TestFork(t *testing.T) {
 }
 
 func TestDecide(t *testing.T) {
-	whole := Facts{SystemID: 7, WantSystemID: 7, Local: at(1), End: 100, Target: at(2, left(1, 100)), Final: true}
+	whole := Facts{SystemID: 7, WantSystemID: 7, Local: at(1), End: 100, Target: at(2, left(1, 100)), Final: true, Hints: true, Oldest: 20}
+	past := func(f *Facts) { f.End = 101 }
+	but := func(change func(*Facts)) func(*Facts) { return func(f *Facts) { past(f); change(f) } }
 	for _, c := range []struct {
 		name   string
 		change func(*Facts)
@@ -50,7 +52,25 @@ func TestDecide(t *testing.T) {
 	}{
 		{"ends where the new timeline begins", func(*Facts) {}, Plain},
 		{"ends before", func(f *Facts) { f.End = 60 }, Plain},
-		{"one byte past", func(f *Facts) { f.End = 101 }, Clone},
+		{"one byte past", past, Rewind},
+		{"past, on a branch of its own", but(func(f *Facts) { f.Local, f.Target = at(2, left(1, 100)), at(3, left(1, 100)) }), Rewind},
+		{"past, and no hints in the log", but(func(f *Facts) { f.Hints = false }), Clone},
+		{"past, and a rewind failed", but(func(f *Facts) { f.RewindFailed = "no space" }), Clone},
+		{"past, and the log before is gone", but(func(f *Facts) { f.Oldest = 100 }), Clone},
+		{"past, and where its log begins is not known", but(func(f *Facts) { f.Oldest = 0 }), Clone},
+		{"past, an unfinished backup", but(func(f *Facts) { f.Incomplete = true }), Clone},
+		{"past, under the same number", but(func(f *Facts) { f.Local, f.Target = at(2, left(1, 90)), at(2, left(1, 100)) }), Clone},
+		{"nothing in common", but(func(f *Facts) { f.Local, f.Target = at(3), at(4) }), Clone},
+		{"past, while a clone is unfinished", but(func(f *Facts) { f.Cloning = true }), Clone},
+		{"past, and the primary's log is gone", but(func(f *Facts) { f.WALGone = true }), Rewind},
+		{"a rewind was cut short", func(f *Facts) { f.Torn = true }, Quarantine},
+		{"a rewind was cut short and took pg_control with it", func(f *Facts) { f.Torn, f.Damaged, f.Corrupt = true, "checksum", true }, Quarantine},
+		{"a rewind was cut short and a clone was begun", func(f *Facts) { f.Torn, f.Cloning = true, true }, Clone},
+		{"a rewind was cut short, of another version", func(f *Facts) { f.Torn, f.Unmatched = true, "14, not 15" }, Hold},
+		{"pg_control is not what was written", func(f *Facts) { f.Damaged, f.Corrupt = "checksum", true }, Quarantine},
+		{"a restored backup", func(f *Facts) { f.Restored = true }, Quarantine},
+		{"a restored backup of another system", func(f *Facts) { f.Restored, f.SystemID = true, 8 }, Hold},
+		{"the end is a minimum recovery point that is past", func(f *Facts) { f.End, f.Short = 1<<30, true }, Clone},
 		{"one byte past what was only predicted", func(f *Facts) { f.End, f.Final = 101, false }, Hold},
 		{"on the primary's own timeline, however far", func(f *Facts) { f.Target, f.End = at(1), 1<<40 }, Plain},
 		{"the log it needs is gone", func(f *Facts) { f.WALGone = true }, Clone},

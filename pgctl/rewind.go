@@ -1,0 +1,256 @@
+package pgctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/quorate/quorate/internal/durable"
+	"github.com/quorate/quorate/internal/pg"
+)
+
+// rewindPlan is the content of rewind.bin (DETAILS 27). It stands from before anything is touched until the directory
+// streams past the fork, or is replaced by a clone.
+type rewindPlan struct {
+	Phase   rewindPhase `json:"phase"`
+	Because string      `json:"because"`
+	Source  Upstream    `json:"source"`
+	Target  pg.Timeline `json:"target"` // of the source
+	Discard discard     `json:"discard"`
+	Tries   int         `json:"tries"` // that failed for a reason that may have passed
+	Note    string      `json:"note"`  // of the last failure
+}
+
+type rewindPhase string
+
+// The phases. Up to checking the directory is as it was, but for crash recovery, and may be run. While pg_rewind writes it
+// is of no time and no server; only a clone helps if that is cut short.
+const (
+	rewindSaving     rewindPhase = "saving"
+	rewindRecovering rewindPhase = "recovering"
+	rewindChecking   rewindPhase = "checking"
+	rewindWriting    rewindPhase = "writing"
+	rewindFinishing  rewindPhase = "finishing" // pg_rewind is through; only settings are left to write
+	rewindWritten    rewindPhase = "written"   // it can be started; whether it streams past the fork is to be seen
+	rewindFailed     rewindPhase = "failed"    // it can't be done, and nothing was changed
+	rewindDone       rewindPhase = "done"      // there is no plan
+)
+
+// rewindTries is how often a rewind is tried before a clone takes its place.
+const rewindTries = 3
+
+// ErrNoRewind says that pg_rewind can't take this directory back; nothing was changed.
+var ErrNoRewind = errors.New("the directory can't be rewound")
+
+// errSourceAway says that the primary could not be asked: that is no reason to give up a rewind, and a clone would fail too.
+var errSourceAway = errors.New("the primary can't be asked")
+
+// rewinding is a rewind that runs in its own goroutine.
+type rewinding struct {
+	cancel context.CancelFunc
+	ended  chan struct{}
+}
+
+// state renders the plan for Status.
+func (p rewindPlan) state(running bool) *RewindState {
+	s := &RewindState{Source: p.Source, Running: running, Writing: p.Phase == rewindWriting, Note: p.Note}
+	s.Torn = s.Writing && !running
+	switch p.Phase {
+	case rewindFailed:
+		s.Over = "a rewind failed: " + p.Note
+	case rewindWritten:
+		s.Over = "it was rewound already"
+	}
+	return s
+}
+
+// StartRewind begins to take the data directory back to fork, where its log leaves the history of u, whose timeline is
+// target, or resumes what an earlier agent began. It returns at once; Status shows it. Before anything is touched it is
+// durable that this node has no position to report, until Settle, and what goes is kept as Evidence. The end of the log
+// must be known (Examine).
+func (i *Instance) StartRewind(u Upstream, target pg.Timeline, fork pg.LSN, because string) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.running() {
+		return fmt.Errorf("rewind: %w", ErrRunning)
+	}
+	var busy bool
+	i.note(func() { busy = i.rewind != nil || i.clone != nil })
+	if busy {
+		return nil
+	}
+	p, err := i.planRewind(u, target, fork, because)
+	if err != nil {
+		return fmt.Errorf("plan the rewind: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &rewinding{cancel: cancel, ended: make(chan struct{})}
+	i.note(func() { i.rewind = r })
+	go i.runRewind(ctx, r, p)
+	return nil
+}
+
+// CancelRewind ends a running rewind and returns when it has ended. If pg_rewind was changing files by then, only a clone
+// is left: see RewindState.Writing.
+func (i *Instance) CancelRewind() {
+	var r *rewinding
+	i.note(func() { r = i.rewind })
+	if r != nil {
+		r.cancel()
+		<-r.ended
+	}
+}
+
+// planRewind writes down what will be done. A plan for the same log that has not come to writing is taken up.
+func (i *Instance) planRewind(u Upstream, target pg.Timeline, fork pg.LSN, because string) (rewindPlan, error) {
+	d, err := i.discarded(u.Epoch, fork, "rewind")
+	if err != nil {
+		return rewindPlan{}, err
+	}
+	p := rewindPlan{Phase: rewindSaving, Because: because, Source: u, Target: target, Discard: d}
+	_, m, _ := i.snapshot()
+	if old := m.rewind; old != nil {
+		switch {
+		case old.Phase == rewindWriting, old.Phase == rewindWritten, old.Phase == rewindFailed:
+			return rewindPlan{}, fmt.Errorf("a rewind is %q already: %w", old.Phase, ErrRebuilding)
+		case old.Phase == rewindFinishing, old.Discard.Timeline == d.Timeline && old.Discard.From == d.From && old.Discard.To == d.To:
+			p.Phase, p.Discard, p.Tries = old.Phase, old.Discard, old.Tries
+		}
+	}
+	if err := i.setRebuild(true, because); err != nil {
+		return rewindPlan{}, err
+	}
+	return p, i.setRewind(p)
+}
+
+// discarded describes the log from fork to the end of the local log, which must be known.
+func (i *Instance) discarded(epoch uint64, fork pg.LSN, way string) (discard, error) {
+	var p *Position
+	i.note(func() { p = i.cached })
+	if p == nil {
+		return discard{}, errors.New("the end of the log is not known")
+	}
+	from := fork
+	if from == 0 {
+		from = p.Oldest // nothing in common with the cluster's history: all of it goes
+	}
+	return discard{Epoch: epoch, Timeline: p.Timeline, History: p.History, From: from, To: p.LSN, Way: way}, nil
+}
+
+func (i *Instance) setRewind(p rewindPlan) error {
+	if err := durable.Save(i.cfg.own(rewindRecord), recordVersion, p); err != nil {
+		return fmt.Errorf("record the rewind: %w", err)
+	}
+	i.note(func() {
+		i.marks.rewind = &p
+		if p.Phase == rewindDone {
+			i.marks.rewind = nil
+		}
+	})
+	return nil
+}
+
+// endRewind forgets a rewind: the directory streams past the fork, or was replaced.
+func (i *Instance) endRewind() error {
+	if _, m, _ := i.snapshot(); m.rewind == nil {
+		return nil
+	}
+	return i.setRewind(rewindPlan{Phase: rewindDone})
+}
+
+// torn says that pg_rewind was cut short. The caller holds the facts lock.
+func (i *Instance) torn() bool {
+	return i.rewind == nil && i.marks.rewind != nil && i.marks.rewind.Phase == rewindWriting
+}
+
+// runRewind carries the plan out. After a failure it waits a moment, so that whoever tries again doesn't do so at once.
+func (i *Instance) runRewind(ctx context.Context, r *rewinding, p rewindPlan) {
+	defer close(r.ended)
+	began := time.Now()
+	i.log.Info("rewind begins", "source", p.Source.Name, "because", p.Because, "from", p.Discard.To.String(), "to", p.Discard.From.String(), "phase", string(p.Phase))
+	err := i.carryOutRewind(ctx, &p)
+	switch {
+	case err == nil:
+		i.log.Info("rewound", "source", p.Source.Name, "took", time.Since(began).Round(time.Millisecond))
+	case ctx.Err() == nil:
+		i.log.Error("rewind failed", "source", p.Source.Name, "phase", string(p.Phase), "error", err)
+		i.failRewind(&p, err)
+		_ = pause(ctx, cloneBackoff) // cut short by CancelRewind
+	}
+	i.note(func() {
+		i.rewind = nil
+		if err == nil {
+			// Positions seen before say nothing about the directory as it is now.
+			i.cached, i.seen.lsn, i.seen.walGone = nil, 0, false
+		}
+	})
+	i.lookAgain()
+}
+
+// failRewind decides whether another try makes sense and writes that down.
+func (i *Instance) failRewind(p *rewindPlan, err error) {
+	p.Note = err.Error()
+	if p.Phase != rewindWriting {
+		if !errors.Is(err, errSourceAway) {
+			p.Tries++
+		}
+		if errors.Is(err, ErrNoRewind) || p.Tries >= rewindTries && p.Phase != rewindFinishing {
+			p.Phase = rewindFailed
+		}
+	}
+	if err := i.setRewind(*p); err != nil {
+		i.log.Error("the rewind's failure is not on disk", "error", err)
+	}
+}
+
+// carryOutRewind does the steps that the plan's phase has left.
+func (i *Instance) carryOutRewind(ctx context.Context, p *rewindPlan) error {
+	for _, s := range i.rewindSteps() {
+		if s.phase != p.Phase {
+			continue
+		}
+		if err := ctx.Err(); err != nil && s.phase != rewindFinishing {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		if err := s.do(ctx, p); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
+// rewindStep is a part that can be done again after a crash in its middle or at its end, but for the one in the phase
+// writing.
+type rewindStep struct {
+	name  string
+	phase rewindPhase
+	do    func(context.Context, *rewindPlan) error
+}
+
+func (i *Instance) rewindSteps() []rewindStep {
+	enter := func(next rewindPhase) func(context.Context, *rewindPlan) error {
+		return func(_ context.Context, p *rewindPlan) error {
+			p.Phase = next
+			return i.setRewind(*p)
+		}
+	}
+	return []rewindStep{
+		{"keep evidence", rewindSaving, func(ctx context.Context, p *rewindPlan) error { return i.keepEvidence(ctx, p.Discard, p.Because) }},
+		{"record that the evidence is kept", rewindSaving, enter(rewindRecovering)},
+		{"recover", rewindRecovering, i.recoverForRewind},
+		{"record that it is shut down in order", rewindRecovering, enter(rewindChecking)},
+		{"have the primary write its timeline down", rewindChecking, i.prepareSource},
+		{"find the last common checkpoint", rewindChecking, func(ctx context.Context, p *rewindPlan) error { return i.findCommonCheckpoint(ctx, p.Discard) }},
+		{"take standby.signal away", rewindChecking, func(context.Context, *rewindPlan) error { return i.takeSignal() }},
+		{"try without changing anything", rewindChecking, i.tryRewind},
+		{"record that it writes", rewindChecking, enter(rewindWriting)},
+		{"run pg_rewind", rewindWriting, func(ctx context.Context, p *rewindPlan) error {
+			_, err := i.pgRewind(ctx, p.Source)
+			return err
+		}},
+		{"record that pg_rewind is through", rewindWriting, enter(rewindFinishing)},
+		{"make it a standby", rewindFinishing, func(context.Context, *rewindPlan) error { return i.finishCopy(i.cfg.DataDir) }},
+		{"record that it is rewound", rewindFinishing, enter(rewindWritten)},
+	}
+}

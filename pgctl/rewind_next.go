@@ -1,0 +1,70 @@
+package pgctl
+
+import (
+	"github.com/quorate/quorate/internal/pg"
+	"github.com/quorate/quorate/pgctl/rejoin"
+)
+
+// comeBack turns the verdict on a directory that nothing runs on into a step.
+func comeBack(want Want, have Status) Step {
+	v := rejoin.Decide(facts(want, have))
+	s := Step{Upstream: want.Upstream, Fork: v.Fork, Because: v.Because}
+	switch v.Way {
+	case rejoin.Plain:
+		s = Step{Kind: StartReader, Epoch: want.Epoch, Because: v.Because}
+		if have.Rewind != nil {
+			s.Upstream = want.Upstream
+		}
+	case rejoin.Rewind:
+		s.Kind, s.Timeline = Rewind, want.Target.Timeline
+	case rejoin.Clone:
+		s.Kind, s.Diverged = Clone, v.Diverged
+	case rejoin.Quarantine:
+		s.Kind = Quarantine
+	default:
+		return hold("%s", v.Because)
+	}
+	return s
+}
+
+// facts puts together what the rejoin table reads.
+func facts(want Want, have Status) rejoin.Facts {
+	f := rejoin.Facts{
+		Empty: have.Run == pg.RunAbsent, Damaged: have.Dir.Problem, Corrupt: have.Dir.Corrupt, Unmatched: have.Dir.Mismatch, Cloning: have.Clone != nil,
+		Restored: have.Dir.BackupLabel && !have.Rebuilding, Hints: have.Dir.Control.WalLogHints || have.Dir.Control.DataChecksums,
+		Incomplete: have.Dir.Control.BackupStart != 0 || have.Dir.Control.BackupEndRequired,
+		SystemID:   have.Dir.Control.SystemID, WantSystemID: want.SystemID,
+		Target: want.Target, Final: want.Final, WALGone: have.WALGone,
+	}
+	if have.SystemID != 0 {
+		f.SystemID = have.SystemID
+	}
+	if p := have.Position; p != nil {
+		f.Local, f.End = p.Branch(), max(p.LSN, have.Dir.Control.MinRecoveryPoint)
+		f.Oldest, f.Short = p.Oldest, f.End > p.LSN
+	}
+	if r := have.Rewind; r != nil {
+		f.Torn, f.RewindFailed = r.Torn, r.Over
+	}
+	return f
+}
+
+// rewoundBlind says that a rewound directory is starting with the wrong upstream, or none. It is consistent only where the
+// primary was when pg_rewind ended, which is past what pg_rewind copied of its log, so it does not answer before it follows.
+func rewoundBlind(want Want, have Status) bool {
+	return have.Rewind != nil && want.Upstream.Name != "" && (!have.Upstream.same(want.Upstream) || !have.Configured)
+}
+
+// duringRewind leaves a rewind alone as long as it does what is wanted, and always while pg_rewind changes files. A server
+// that runs then is its own.
+func duringRewind(want Want, r RewindState) Step {
+	switch {
+	case r.Writing:
+		return wait("rewinding to " + r.Source.Name + "; what is half rewound is lost")
+	case want.Role == RoleNone, want.Role == RoleStandby && (want.Upstream.Name == "" || want.Upstream.same(r.Source)):
+		return wait("rewinding to " + r.Source.Name)
+	case want.Role == RoleStandby:
+		return Step{Kind: CancelRewind, Because: r.Source.Name + " is no longer the primary"}
+	}
+	return Step{Kind: CancelRewind, Because: "it shall be " + string(want.Role)}
+}
