@@ -37,6 +37,7 @@ func report(have pgctl.Status, o own) failover.Report {
 			r.Problem = "the clone failed and is tried again: " + have.Clone.Note
 		}
 	}
+	rewinding(&r, have.Rewind)
 	if r.Problem == "" {
 		r.Problem = notice(have)
 	}

@@ -1,0 +1,31 @@
+package node
+
+import (
+	"testing"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/pgctl"
+)
+
+// What was discarded may have been acknowledged only if the history left it without a promise.
+func TestDiscardOf(t *testing.T) {
+	s := fsm.State{Lineage: []fsm.Lineage{
+		{Epoch: 1, Timeline: 1}, {Epoch: 2, Timeline: 2, Parent: 1, SwitchLSN: 100, Async: true}, {Epoch: 3, Timeline: 3, Parent: 2, SwitchLSN: 200},
+	}}
+	for _, c := range []struct {
+		e     pgctl.Evidence
+		lossy bool
+	}{
+		{pgctl.Evidence{ID: "a", Epoch: 3, Timeline: 1, From: 100, To: 180, Commits: 2, Way: "clone", Path: "/p", SHA256: "f"}, true},
+		{pgctl.Evidence{ID: "b", Epoch: 3, Timeline: 2, From: 200, To: 220}, false},
+	} {
+		d := discardOf(s, "n1", c.e)
+		want := fsm.Discard{
+			ID: c.e.ID, Node: "n1", Epoch: 3, Timeline: c.e.Timeline, From: c.e.From, To: c.e.To, Commits: c.e.Commits, Way: c.e.Way,
+			Path: c.e.Path, SHA256: c.e.SHA256, Lossy: c.lossy,
+		}
+		if d != want {
+			t.Errorf("%s: %+v", c.e.ID, d)
+		}
+	}
+}
