@@ -32,6 +32,7 @@ func (n *Node) serve(ctx context.Context, secrets []transport.Secret) error {
 			return
 		}
 		go n.tendGuard(ctx)
+		go n.recordEvidence(ctx)
 		(&agent{Node: n}).run(ctx)
 	}()
 	go n.stopWhenAsked(ctx, cancel)
@@ -81,6 +82,9 @@ func (n *Node) awaitDown(ctx context.Context) {
 		have, _, _ := n.last.get()
 		state := n.cluster.State()
 		down := have.Run == pg.RunStopped || have.Run == pg.RunAbsent
+		if have.Rewind != nil && have.Rewind.Running {
+			down = false // ending with it would cost the data directory
+		}
 		if down && (state.Primary != n.cluster.Self() || n.records.ReleasedEpoch() >= state.Epoch) {
 			return
 		}
