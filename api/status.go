@@ -41,6 +41,15 @@ type Status struct {
 	Problems []string         `json:"problems"`
 	Discards []Discard        `json:"discards"` // that nobody has looked at
 	Degraded bool             `json:"degraded"` // something should be mended
+	Fencing  *Fencing         `json:"fencing,omitempty"`
+}
+
+// Fencing is how the node that was asked stops its Postgres when the lease ends.
+type Fencing struct {
+	Node   string `json:"node"`
+	By     string `json:"by"`     // cgroup or signals
+	Reject string `json:"reject"` // "yes": while frozen it refuses new connections; "no: " and why not
+	Guard  string `json:"guard"`  // version of the guard; an older one is replaced when Postgres is next started
 }
 
 // Data is the sync rule: a commit is acknowledged when Copies of Members have it.
@@ -91,6 +100,9 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	out := statusOf(e, s.node.Leader())
 	if out.Scope == "" {
 		out.Scope, out.From = s.opts.Scope, s.opts.Name
+	}
+	if l := s.node.Local(); l.Fence != "" {
+		out.Fencing = &Fencing{Node: s.opts.Name, By: l.Fence, Reject: l.Reject, Guard: l.Guard}
 	}
 	answer(w, http.StatusOK, out)
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -53,6 +54,9 @@ func renderStatus(s client.Status) string {
 		for _, p := range s.Problems {
 			fmt.Fprintf(&b, "  %s\n", p)
 		}
+	}
+	if f := s.Fencing; f != nil {
+		fmt.Fprintf(&b, "\nFence of %s: %s; new connections refused while frozen: %s; guard %s\n", f.Node, f.By, f.Reject, cmp.Or(f.Guard, "of an unknown version"))
 	}
 	return b.String()
 }
