@@ -20,7 +20,7 @@ type keeper struct {
 	version string // of this program
 	log     hclog.Logger
 
-	mu      sync.Mutex // held while the guard is replaced and while it starts Postgres
+	mu      sync.Mutex // held while the guard is replaced
 	present atomic.Pointer[guard.Client]
 	// swept is what Record says from the moment when nothing that the lost guard owned exists any more until there is
 	// another guard: that is when the epoch is released, and nobody shall wait for a process to start.
@@ -82,15 +82,25 @@ func (k *keeper) WaitEmpty(ctx context.Context) error {
 
 // Start starts Postgres under the guard, under a new one of this program's version if the guard was of another.
 func (k *keeper) Start(r guard.StartRequest) (run uint64, pid int, err error) {
+	c, err := k.upToDate()
+	if err != nil {
+		return 0, 0, err
+	}
+	// Without the lock: a guard that hangs in the start must be found and killed meanwhile.
+	return c.Start(r)
+}
+
+// upToDate returns the guard under which Postgres may be started now.
+func (k *keeper) upToDate() (*guard.Client, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if old := k.told.Load().Version; old != k.version && k.Record().Gone() {
 		if err := k.renew(); err != nil {
-			return 0, 0, err
+			return nil, err
 		}
 		k.log.Info("replaced the guard while Postgres was down", "was", old, "is", k.told.Load().Version)
 	}
-	return k.present.Load().Start(r)
+	return k.present.Load(), nil
 }
 
 // renew ends a guard that guards nothing and starts another. A failure in between leaves a guard that is gone, which
