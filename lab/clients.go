@@ -33,19 +33,25 @@ type clients struct {
 	unkeep func() // ends what keeps the daemons running meanwhile; can be called again
 }
 
+// loadOptions say what runs beside the writers, and how patient they are.
+type loadOptions struct {
+	probe, libpq bool
+	dial         time.Duration // load.Spec.DialLimit
+}
+
 // startLoad starts writing, and probing and a client like libpq too if told so, with the history going to the file events.
-func (l *Lab) startLoad(events string, probe, libpq bool) (*clients, error) {
+func (l *Lab) startLoad(events string, o loadOptions) (*clients, error) {
 	spec := load.Spec{
-		Writers: writers, Database: database, Events: events,
+		Writers: writers, Database: database, Events: events, DialLimit: o.dial,
 		Load:   load.Account{User: loadRole, Password: l.Password, Table: loadTable},
 		Prober: load.Account{User: proberRole, Password: l.Password, Table: proberTable},
 	}
-	if libpq {
+	if o.libpq {
 		spec.Libpq = libpqTable
 	}
 	for _, n := range l.data() {
 		spec.Hosts = append(spec.Hosts, load.Host{Node: n.Name, Addr: n.Addr, Port: port(n.Postgres)})
-		if probe {
+		if o.probe {
 			spec.Sockets = append(spec.Sockets, load.Host{Node: n.Name, Addr: n.PGSocket(), Port: port(n.Postgres)})
 		}
 	}

@@ -103,6 +103,9 @@ func (l *Lab) data() []*Node {
 	return slices.DeleteFunc(slices.Clone(l.Nodes), func(n *Node) bool { return n.Witness })
 }
 
+// postgresLog is where the node's Postgres writes.
+func (n *Node) postgresLog() string { return filepath.Join(n.Data(), "postgres", "postgres.log") }
+
 // port is the number in host:port.
 func port(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
 

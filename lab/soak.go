@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -29,6 +30,9 @@ type SoakOptions struct {
 	ID         string // which lab; "": one of its own
 	Exe        string // see Options
 }
+
+// soakDial is patience: a soak judges no gaps, and goes on where the machine is too busy for the clients of a bench.
+const soakDial = 2 * time.Second
 
 // soak is one that runs.
 type soak struct {
@@ -144,7 +148,7 @@ type played struct {
 // play plays one round: calm, one or two faults under load, healing, and a look at what is there.
 func (s *soak) play(ctx context.Context, r round) (err error) {
 	p := played{Round: r, EventsFile: fmt.Sprintf("round-%04d.events", s.tally.rounds)}
-	c, err := s.l.startLoad(filepath.Join(s.o.Dir, p.EventsFile), r.Prober, false)
+	c, err := s.l.startLoad(filepath.Join(s.o.Dir, p.EventsFile), loadOptions{probe: r.Prober, dial: soakDial})
 	if err != nil {
 		return err
 	}
@@ -172,12 +176,12 @@ func (s *soak) play(ctx context.Context, r round) (err error) {
 	p.Respawned = s.l.respawned()
 	c.unkeep()
 	c.unkeep = func() {}
-	healing := time.Now()
 	if r.Order != nil {
 		if err := s.revive(ctx, r); err != nil {
 			return err
 		}
 	}
+	healing := time.Now()
 	if state, err = s.l.Heal(ctx); err != nil {
 		return err
 	}
@@ -327,16 +331,18 @@ func (s *soak) compare(ctx context.Context) error {
 	return nil
 }
 
-// keepLogs copies the daemons' logs to where the history is.
+// keepLogs copies the logs of daemons and servers to where the history is.
 func (s *soak) keepLogs() error {
 	var errs []error
 	for _, n := range s.l.Nodes {
-		b, err := os.ReadFile(n.Log())
-		if err == nil {
-			err = os.WriteFile(filepath.Join(s.o.Dir, n.Name+".log"), b, 0o644)
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("keep the log of %s: %w", n.Name, err))
+		for from, to := range map[string]string{n.Log(): n.Name + ".log", n.postgresLog(): n.Name + "-postgres.log"} {
+			b, err := os.ReadFile(from)
+			if err == nil {
+				err = os.WriteFile(filepath.Join(s.o.Dir, to), b, 0o644)
+			}
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, fmt.Errorf("keep a log of %s: %w", n.Name, err))
+			}
 		}
 	}
 	return errors.Join(errs...)

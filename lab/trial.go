@@ -150,7 +150,7 @@ func (l *Lab) breakUnderLoad(ctx context.Context, p Plan) (Trial, *clients, erro
 		Kind: p.Kind, Durability: l.Durability, Nodes: len(l.Nodes), Witnesses: len(l.witnesses()), Prober: p.Prober,
 		Events: p.Name + ".events",
 	}
-	c, err := l.startLoad(filepath.Join(p.Dir, t.Events), p.Prober, p.Libpq)
+	c, err := l.startLoad(filepath.Join(p.Dir, t.Events), loadOptions{probe: p.Prober, libpq: p.Libpq})
 	if err != nil {
 		return t, nil, err
 	}

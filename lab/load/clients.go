@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -18,7 +19,8 @@ import (
 type pool struct {
 	hosts   []Host
 	configs []*pgconn.Config
-	found   chan found // the first session to a new primary
+	limit   time.Duration // of a dial
+	found   chan found    // the first session to a new primary
 	mu      sync.Mutex
 	primary int           // index of the host that was writable last, or unknown
 	changed chan struct{} // closed when primary changes
@@ -33,7 +35,7 @@ type found struct {
 const unknown = -1
 
 func newPool(spec Spec) (*pool, error) {
-	p := &pool{hosts: spec.Hosts, found: make(chan found), primary: unknown, changed: make(chan struct{})}
+	p := &pool{hosts: spec.Hosts, limit: cmp.Or(spec.DialLimit, dialLimit), found: make(chan found), primary: unknown, changed: make(chan struct{})}
 	for _, h := range spec.Hosts {
 		c, err := configOf(h, spec.Database, spec.Load, map[string]string{"application_name": "lab_load"})
 		if err != nil {
@@ -58,7 +60,7 @@ func (p *pool) get(ctx context.Context) (*session, int) {
 			}
 			continue
 		}
-		if s, err := dial(ctx, p.configs[i], dialLimit); err == nil {
+		if s, err := dial(ctx, p.configs[i], p.limit); err == nil {
 			if s.writable {
 				return s, i
 			}
@@ -106,10 +108,10 @@ func (p *pool) watch(ctx context.Context, i int) {
 			}
 			continue
 		}
-		s, err := dial(ctx, p.configs[i], dialLimit)
+		s, err := dial(ctx, p.configs[i], p.limit)
 		for err == nil && !s.writable && wait(ctx, retryAfter) {
 			fresh = true
-			err = s.look(dialLimit)
+			err = s.look(p.limit)
 		}
 		now, _ := p.known()
 		switch {

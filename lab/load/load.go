@@ -43,8 +43,10 @@ type Spec struct {
 	Database string  `json:"database"`
 	Load     Account `json:"load"`
 	Prober   Account `json:"prober"`
-	Libpq    string  `json:"libpq"`  // table of the client that is like libpq, which has the load's role; "": there is none
-	Events   string  `json:"events"` // file for the history, JSON lines of history.Write
+	// DialLimit bounds connection and startup of one host; 0: what figures are taken with.
+	DialLimit time.Duration `json:"dial_limit,omitempty"`
+	Libpq     string        `json:"libpq"`  // table of the client that is like libpq, which has the load's role; "": there is none
+	Events    string        `json:"events"` // file for the history, JSON lines of history.Write
 }
 
 // Host is one server.

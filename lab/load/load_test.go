@@ -227,6 +227,41 @@ func TestAStandingSessionFindsThePromotedStandby(t *testing.T) {
 	s.close()
 }
 
+// Where nobody is left to fence the old primary two hosts are writable, and clients go to the new one.
+func TestThePoolDoesNotGoBackToAnOldPrimary(t *testing.T) {
+	old, promoted := standIn(t, false, "00000001"), standIn(t, true, "off")
+	old.Node, promoted.Node = "n1", "n2"
+	p, err := newPool(Spec{Database: "postgres", Load: Account{User: "lab_load"}, Hosts: []Host{old, promoted}, DialLimit: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	var watchers sync.WaitGroup
+	defer watchers.Wait()
+	defer stop()
+	watchers.Go(func() { p.watch(ctx, 0) })
+	s, i := p.get(ctx)
+	if s == nil || i != 0 {
+		t.Fatalf("host %d, session %v", i, s)
+	}
+	s.close()
+	watchers.Go(func() { p.watch(ctx, 1) })
+	for i, changed := p.known(); i != 1; i, changed = p.known() {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			t.Fatal("the pool does not move to the new primary")
+		}
+	}
+	_, changed := p.known()
+	select {
+	case <-changed:
+		i, _ := p.known()
+		t.Errorf("the pool went on to host %d", i)
+	case <-time.After(5 * answeredAfter):
+	}
+}
+
 func TestMainWritesUntilItsInputEnds(t *testing.T) {
 	primary := standIn(t, false, "00000002")
 	primary.Node = "n1"
