@@ -53,6 +53,9 @@ type Deps struct {
 	// Detach cuts Postgres here off from epoch's primary, durably, and returns the end of its WAL (DETAILS 17). This
 	// node's seal of epoch is durable by then. It is not called twice at once, and must be repeatable.
 	Detach func(ctx context.Context, epoch fsm.Epoch) (fsm.Position, error)
+	// StopSick begins to kill Postgres and to release epoch, of which this node is primary: the leader found by this node's
+	// own report that it is sick. An error says why not.
+	StopSick func(epoch fsm.Epoch) error
 	// OnLease is told every extension of the lease at once, from the goroutine that counted the vouch. until is on Boot's
 	// clock. It must not call back into the cluster.
 	OnLease func(epoch fsm.Epoch, until time.Duration)

@@ -50,6 +50,7 @@ func (c *Cluster) handle() {
 	c.forMembers(callAsk, onEpoch(func(ctx context.Context, e fsm.Epoch) (any, error) { return c.ask(ctx, e) }))
 	c.forMembers(callSeal, onEpoch(func(ctx context.Context, e fsm.Epoch) (any, error) { return c.seal(ctx, e) }))
 	c.forMembers(callDetach, onEpoch(func(ctx context.Context, e fsm.Epoch) (any, error) { return c.detach(ctx, e) }))
+	c.forMembers(callStop, onEpoch(func(_ context.Context, e fsm.Epoch) (any, error) { return nil, c.stop(e) }))
 	c.forMembers(callExplain, func(context.Context, []byte) (any, error) { return c.explainHere(), nil })
 }
 

@@ -97,11 +97,8 @@ func (a *agent) say() {
 		released: a.records.Released(), promise: a.records.Promised(state.Rev), ending: a.ending.Load(),
 	})
 	r.Config = a.configured()
-	before := a.last.set(a.have, r, a.seenAt)
-	a.cluster.SetReport(r)
-	if changed(before, r) {
-		a.cluster.Kick()
-	}
+	a.last.set(a.have, r, a.seenAt)
+	a.tell()
 }
 
 // act takes the one next step. It returns true when it did something, so that the result is looked at right away.

@@ -16,9 +16,9 @@ import (
 
 var errNoPostgres = errors.New("a witness has no Postgres")
 
-// mayHold keeps a node from asking for vouches of an epoch that it released.
+// mayHold keeps a node from asking for vouches of an epoch that it released or is about to.
 func (n *Node) mayHold(epoch fsm.Epoch) bool {
-	return n.postgres != nil && n.records.ReleasedEpoch() < epoch
+	return n.postgres != nil && n.stopping.Load() < uint64(epoch) && n.records.ReleasedEpoch() < epoch
 }
 
 func (n *Node) onLease(epoch fsm.Epoch, until time.Duration) {

@@ -55,7 +55,12 @@ type Node struct {
 	closing  atomic.Bool // Postgres is being stopped at this moment
 	wake     chan struct{}
 	restarts chan *restartRequest
-	stop     chan struct{} // closed by the API's stop request
+	prober   *pgctl.Prober
+	stopping atomic.Uint64               // the epoch that this node was told to stop serving because it is sick
+	blind    atomic.Pointer[fsm.Release] // the newest release that was made without the agent
+	telling  sync.Mutex                  // serialises tell
+	told     failover.Report             // by tell
+	stop     chan struct{}               // closed by the API's stop request
 }
 
 // observation is the newest look at Postgres, for the API.
@@ -66,12 +71,10 @@ type observation struct {
 	at     time.Duration // of the look, on the guard's clock
 }
 
-func (o *observation) set(s pgctl.Status, r failover.Report, at time.Duration) (before failover.Report) {
+func (o *observation) set(s pgctl.Status, r failover.Report, at time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	before = o.rep
 	o.status, o.rep, o.at = s, r, at
-	return before
 }
 
 func (o *observation) report() failover.Report {
@@ -159,6 +162,7 @@ func (n *Node) openPostgres(secrets []transport.Secret) error {
 	if err != nil {
 		return fmt.Errorf("open Postgres: %w", err)
 	}
+	n.prober = n.postgres.NewProber(n.timing.FailoverAfter)
 	return nil
 }
 
@@ -250,7 +254,7 @@ func (n *Node) openCluster(secrets []transport.Secret) error {
 		ConfigDoc: doc,
 	}, cluster.Deps{
 		Boot: guard.Now, Logger: n.log, Network: transport.TCP(2 * time.Second),
-		DataFacts: n.dataFacts, MayHold: n.mayHold, Detach: n.detach, OnLease: n.onLease, OnHigher: n.onHigher, Exit: n.exit,
+		DataFacts: n.dataFacts, MayHold: n.mayHold, Detach: n.detach, StopSick: n.stopSick, OnLease: n.onLease, OnHigher: n.onHigher, Exit: n.exit,
 	})
 	if err != nil {
 		return fmt.Errorf("open the cluster: %w", err)

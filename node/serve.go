@@ -32,6 +32,7 @@ func (n *Node) serve(ctx context.Context, secrets []transport.Secret) error {
 			return
 		}
 		go n.tendGuard(ctx)
+		go n.watchHealth(ctx)
 		go n.recordEvidence(ctx)
 		(&agent{Node: n}).run(ctx)
 	}()

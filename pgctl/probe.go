@@ -135,6 +135,14 @@ func (s streak) sickness(p Probe, now, every time.Duration) *Sickness {
 	return &Sickness{Probe: p, Failures: s.failures, For: now - s.since, Why: s.last.why, Full: s.last.full, ReadOnly: s.last.readOnly}
 }
 
+// excuse makes the attempt under way count from now: what kept it so far is no fault of what is probed.
+func (s streak) excuse(now time.Duration) streak {
+	if s.out {
+		s.began = now
+	}
+	return s
+}
+
 // idle says that the next attempt may begin.
 func (s streak) idle() bool { return !s.out }
 

@@ -32,7 +32,10 @@ type Prober struct {
 
 	mu      sync.Mutex
 	streaks map[Probe]streak
-	run     uint64 // which ProbeConnect is about
+	run     uint64        // which ProbeConnect is about
+	attempt uint64        // of ProbeConnect, the newest
+	tried   time.Duration // when it was begun
+	queued  queued        // at the last look at one that hangs
 }
 
 // NewProber makes the prober of i, which tries every quarter of failoverAfter.
@@ -122,28 +125,48 @@ func (p *Prober) connect(ctx context.Context) {
 	p.run = view.Run
 	due := expected && s.idle()
 	if due {
-		s = s.begin(guard.Now())
+		_, waited := schedulerOf(view.PID)
+		s, p.tried, p.queued = s.begin(guard.Now()), guard.Now(), queued{view.PID: waited}
+		p.attempt++
 	}
 	p.streaks[ProbeConnect] = s
-	began := s.began
+	attempt, tried, before := p.attempt, p.tried, p.queued
 	p.mu.Unlock()
 	if due {
-		go p.tryConnect(ctx, began)
+		go p.tryConnect(ctx, attempt)
+	} else if expected && guard.Now()-tried < starvedLimit*probesPerFailoverAfter*p.every {
+		p.excuse(view.PID, attempt, before)
 	}
 }
 
-// tryConnect makes the attempt that began at that instant; if it was given up meanwhile its outcome counts for nothing.
-func (p *Prober) tryConnect(ctx context.Context, began time.Duration) {
-	within, cancel := context.WithTimeout(ctx, p.every*probesPerFailoverAfter)
+// excuse looks why the attempt under way has not come back, and does not hold it against Postgres if there is only no CPU
+// for it.
+func (p *Prober) excuse(postmaster int, attempt uint64, before queued) {
+	now, starved := p.i.starved(postmaster, before, p.every)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.attempt != attempt {
+		return
+	}
+	p.queued = now
+	if starved {
+		p.streaks[ProbeConnect] = p.streaks[ProbeConnect].excuse(guard.Now())
+	}
+}
+
+// tryConnect makes one attempt; if it was given up meanwhile its outcome counts for nothing. It is not cut short: a new one
+// would have to wait for as much again.
+func (p *Prober) tryConnect(ctx context.Context, attempt uint64) {
+	within, cancel := context.WithTimeout(ctx, 2*starvedLimit*probesPerFailoverAfter*p.every)
 	defer cancel()
 	o := outcomeOfConnect(p.i.probeConnect(within))
 	if ctx.Err() != nil {
 		return
 	}
 	p.mu.Lock()
-	current := p.streaks[ProbeConnect]
+	current := p.streaks[ProbeConnect].out && p.attempt == attempt
 	p.mu.Unlock()
-	if current.out && current.began == began {
+	if current {
 		p.end(ProbeConnect, o)
 	}
 }

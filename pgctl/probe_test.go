@@ -89,3 +89,26 @@ func TestConnectOutcome(t *testing.T) {
 		t.Error("no answer must be a failure and an answer none")
 	}
 }
+
+// TestExcused: an attempt that waits for a CPU only does not count, until it waits for something else.
+func TestExcused(t *testing.T) {
+	const every = 250 * time.Millisecond
+	s := streak{}.begin(0)
+	for now := every; now <= 10*every; now += every {
+		if s = s.excuse(now); s.sickness(ProbeConnect, now+every, every) != nil {
+			t.Fatalf("sick at %s although it was excused at each look", now)
+		}
+	}
+	if s.sickness(ProbeConnect, 15*every, every) != nil || s.sickness(ProbeConnect, 16*every, every) == nil {
+		t.Error("want sick one and a half failover_after after the last excuse, not earlier")
+	}
+	for _, c := range []struct {
+		state  byte
+		waited time.Duration
+		want   bool
+	}{{'R', 0, true}, {'S', 0, false}, {'S', 100 * time.Millisecond, true}, {'T', 0, false}, {'D', 10 * time.Millisecond, false}, {0, 0, false}} {
+		if got := waits(c.state, c.waited, every); got != c.want {
+			t.Errorf("state %c, waited %s: %v, want %v", c.state, c.waited, got, c.want)
+		}
+	}
+}

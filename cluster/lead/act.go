@@ -55,6 +55,8 @@ func (l *Loop) carryOut(ctx context.Context, calls *sync.WaitGroup, v failover.V
 		}
 	case failover.Propose:
 		l.propose(ctx, calls, do, d.Rule)
+	case failover.Stop:
+		l.stop(ctx, calls, do.Node, do.Epoch)
 	case failover.HandOff:
 		if !l.owesReport(v) {
 			l.handOff(ctx, calls, do.To)

@@ -45,6 +45,8 @@ type Voters interface {
 	Ask(ctx context.Context, to fsm.NodeID, epoch fsm.Epoch) (lease.AskReply, error)
 	Seal(ctx context.Context, to fsm.NodeID, epoch fsm.Epoch) (lease.SealReply, error)
 	Detach(ctx context.Context, to fsm.NodeID, epoch fsm.Epoch) (fsm.Position, error)
+	// Stop tells the sick primary of epoch to kill its Postgres and release; nil means that it will.
+	Stop(ctx context.Context, to fsm.NodeID, epoch fsm.Epoch) error
 }
 
 // Config is what a Loop is made of.

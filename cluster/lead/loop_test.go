@@ -39,6 +39,8 @@ type stage struct {
 	asked       map[fsm.NodeID]int
 	sealTimes   map[fsm.NodeID][]time.Duration
 	transfers   []time.Duration
+	stopped     []call
+	sick        string // what the primary says of itself
 }
 
 type lineBuffer struct {
@@ -95,6 +97,9 @@ func (st *stage) sightings() map[fsm.NodeID]failover.Sighting {
 				r.Serving = st.state.Epoch
 			}
 			r.Streaming = []failover.StreamingMember{{Node: "b", Flush: 100}, {Node: "c", Flush: 100}}
+			r.Sick, r.Healthy = st.sick, st.sick == ""
+		} else {
+			r.Upstream = st.state.Primary
 		}
 		var age time.Duration
 		if st.down[id] {
@@ -183,6 +188,13 @@ func (st *stage) Seal(ctx context.Context, to fsm.NodeID, e fsm.Epoch) (lease.Se
 
 func (st *stage) Detach(ctx context.Context, to fsm.NodeID, e fsm.Epoch) (fsm.Position, error) {
 	return fsm.Position{Node: to, Detached: e, Timeline: 3, LSN: pg.LSN(100)}, st.answers(ctx, to)
+}
+
+func (st *stage) Stop(ctx context.Context, to fsm.NodeID, e fsm.Epoch) error {
+	st.mu.Lock()
+	st.stopped = append(st.stopped, call{"stop", to, e})
+	st.mu.Unlock()
+	return st.answers(ctx, to)
 }
 
 // play runs a Loop on b while story goes on.

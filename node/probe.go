@@ -1,0 +1,184 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/quorate/quorate/failover"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/pgctl"
+	"github.com/quorate/quorate/pgctl/guard"
+)
+
+// The agent's loop may hang with Postgres or with a disk, while beats and lease, which touch neither, go on. So what says
+// that it hangs, and what ends a sick primary, must not be that loop.
+
+// lookPatience is how old the agent's last look may be, in failover_afters: as long as a sickness takes to be one.
+const lookPatience = 1.5
+
+// watchHealth runs the probes and completes the report by what they find, until ctx ends.
+func (n *Node) watchHealth(ctx context.Context) {
+	go n.prober.Run(ctx)
+	go n.postgres.ListenForCrash(ctx, n.poke)
+	tick := time.NewTicker(n.timing.Beat)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			n.tell()
+		}
+	}
+}
+
+// tell hands the newest report, completed by what is known beside the agent's look, to the beats. A change that others
+// decide by goes out at once. Any goroutine may call it.
+func (n *Node) tell() {
+	n.telling.Lock()
+	defer n.telling.Unlock()
+	_, r, at := n.last.get()
+	if at == 0 {
+		return // The agent has not looked yet.
+	}
+	r = complete(r, n.prober.Sick(), n.blind.Load(), guard.Now()-at > n.lookLimit(), n.lookLimit())
+	before := n.told
+	n.told = r
+	n.cluster.SetReport(r)
+	if changed(before, r) {
+		n.cluster.Kick()
+	}
+}
+
+func (n *Node) lookLimit() time.Duration {
+	return time.Duration(lookPatience * float64(n.timing.FailoverAfter))
+}
+
+// complete adds to a report what its maker can't know: that he hangs, that Postgres or its disk is sick, and that the epoch
+// was released without him.
+func complete(r failover.Report, sick *pgctl.Sickness, released *fsm.Release, hangs bool, limit time.Duration) failover.Report {
+	if hangs {
+		r.Healthy = false
+		r.Problem = fmt.Sprintf("the agent has not come back from Postgres or from its disk for more than %s", limit)
+	}
+	if sick != nil {
+		r.Sick, r.Problem, r.Healthy, r.Restartable = sick.String(), sick.String(), false, r.Restartable && sick.Probe == pgctl.ProbeConnect
+	}
+	if released != nil && (r.Released == nil || r.Released.Epoch < released.Epoch) {
+		r.Released = released
+		if r.Serving <= released.Epoch {
+			r.Serving, r.Streaming = 0, nil
+		}
+	}
+	return r
+}
+
+// The refusals of an order to stop.
+var (
+	errNotSick    = errors.New("nothing is wrong here any more")
+	errNotServing = errors.New("nothing serves that epoch here")
+)
+
+// stopSick obeys the leader: Postgres, which serves epoch and is sick, is killed and the epoch released. The kill is in the
+// guard's record when it returns; the rest goes on without the agent's loop, which may hang. Nothing is vouched for any
+// more, so if all of that fails the others come to know it by silence.
+func (n *Node) stopSick(epoch fsm.Epoch) error {
+	if n.postgres == nil {
+		return errNoPostgres
+	}
+	if n.stopping.Load() >= uint64(epoch) {
+		return nil // It was heard before.
+	}
+	sick := n.prober.Sick()
+	if sick == nil {
+		return errNotSick
+	}
+	if !n.fence.stop(epoch) {
+		return errNotServing
+	}
+	if n.stopping.Swap(uint64(epoch)) < uint64(epoch) {
+		n.log.Error("killing a sick Postgres by the leader's order", "epoch", epoch, "sick", sick.String(), "failures", sick.Failures, "for", sick.For.Round(time.Millisecond).String())
+		go n.endSick(epoch)
+	}
+	n.poke()
+	return nil
+}
+
+// stop tells the guard to kill what serves epoch or one before it, and bars it; false if nothing serves that.
+func (f *fence) stop(epoch fsm.Epoch) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	v := f.guard.Record()
+	if v.Gone() || v.Verdict != guard.VerdictServe || fsm.Epoch(v.Epoch) > epoch {
+		return false
+	}
+	f.barred = max(f.barred, epoch+1)
+	if f.epoch <= epoch {
+		f.deadline = 0
+	}
+	return f.guard.Set(guard.VerdictStop, v.Epoch, 0)
+}
+
+// endSick sees to it that epoch is released, or else that this node falls silent: then its seal is waited for instead.
+func (n *Node) endSick(epoch fsm.Epoch) {
+	done := make(chan error, 1)
+	go func() { done <- n.releaseSick(epoch) }()
+	select {
+	case err := <-done:
+		if err == nil {
+			return
+		}
+		n.log.Error("the sick epoch can't be released", "epoch", epoch, "error", err)
+	case <-time.After(n.timing.FailoverAfter):
+	}
+	n.exit("a sick Postgres could not be ended and released in time; others replace a node that is silent")
+}
+
+// blindAfter is how long processes that can never run again must have been seen like that.
+const blindAfter = 100 * time.Millisecond
+
+// releaseSick returns when epoch is released. In the ordinary case the agent finds Postgres gone and releases with the end of
+// its log, which makes this node's position count. Where the agent hangs in the disk that is sick, or the processes do, so
+// that not even a kill ends them, the release goes out from here without a position.
+func (n *Node) releaseSick(epoch fsm.Epoch) error {
+	var since time.Duration // when nothing was left that may run
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range tick.C {
+		if n.records.ReleasedEpoch() >= epoch {
+			return nil
+		}
+		view := n.guard.Record()
+		patience := n.timing.FailoverAfter / 4
+		if !view.Gone() {
+			patience = blindAfter
+			if never, err := guard.NeverRuns(view); err != nil || !never {
+				since = 0
+				continue
+			}
+		}
+		if since == 0 {
+			since = guard.Now()
+		}
+		if guard.Now()-since >= patience {
+			return n.releaseBlind(epoch)
+		}
+	}
+	return nil
+}
+
+// releaseBlind releases epoch without a position.
+func (n *Node) releaseBlind(epoch fsm.Epoch) error {
+	rel := fsm.Release{Epoch: epoch, Node: n.cluster.Self()}
+	if err := n.records.Release(rel); err != nil {
+		return err
+	}
+	n.cluster.Released(rel)
+	n.fence.Release(epoch)
+	n.blind.Store(n.records.Released())
+	n.log.Warn("released without a position: the agent or a process hangs in the disk", "epoch", epoch)
+	n.tell()
+	return nil
+}

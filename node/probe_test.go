@@ -1,0 +1,89 @@
+package node
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/failover"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/pgctl"
+	"github.com/quorate/quorate/pgctl/guard"
+)
+
+// TestComplete: what the agent's loop can't say of itself is in the report all the same.
+func TestComplete(t *testing.T) {
+	const limit = 1500 * time.Millisecond
+	base := failover.Report{Epoch: 7, Serving: 7, Healthy: true, Restartable: true, Streaming: []failover.StreamingMember{{Node: "n2"}}}
+	if got := complete(base, nil, nil, false, limit); !got.Healthy || got.Problem != "" || got.Serving != 7 {
+		t.Errorf("nothing is wrong and the report says %+v", got)
+	}
+	if got := complete(base, nil, nil, true, limit); got.Healthy || !strings.Contains(got.Problem, "1.5s") || got.Sick != "" {
+		t.Errorf("the agent hangs and the report says %+v", got)
+	}
+	sick := &pgctl.Sickness{Probe: pgctl.ProbeData, Full: true}
+	if got := complete(base, sick, nil, false, limit); got.Healthy || got.Sick == "" || got.Problem != got.Sick || got.Restartable || got.Serving != 7 {
+		t.Errorf("the disk is full and the report says %+v", got)
+	}
+	if got := complete(base, &pgctl.Sickness{Probe: pgctl.ProbeConnect}, nil, false, limit); !got.Restartable {
+		t.Error("a server that hung may be started again")
+	}
+	if got := complete(base, sick, &fsm.Release{Epoch: 7}, true, limit); got.Released == nil || got.Released.Epoch != 7 || got.Serving != 0 || got.Streaming != nil {
+		t.Errorf("released without the agent and the report says %+v", got)
+	}
+	newer := base
+	newer.Epoch, newer.Serving, newer.Released = 9, 9, &fsm.Release{Epoch: 8, Timeline: 3}
+	if got := complete(newer, nil, &fsm.Release{Epoch: 7}, false, limit); got.Released.Epoch != 8 || got.Serving != 9 {
+		t.Errorf("an old release changed the report to %+v", got)
+	}
+}
+
+// stubRecord is a guard's record that remembers what it was told.
+type stubRecord struct {
+	view guard.View
+	told []guard.Verdict
+}
+
+func (r *stubRecord) Record() guard.View { return r.view }
+func (r *stubRecord) Set(v guard.Verdict, _ uint64, _ time.Duration) bool {
+	r.told = append(r.told, v)
+	return true
+}
+
+// TestStopSick: an order kills what serves its epoch or an earlier one, and nothing else; after it no lease of that epoch
+// counts.
+func TestStopSick(t *testing.T) {
+	serving := guard.View{State: guard.StateRunning, Verdict: guard.VerdictServe, Epoch: 7, Run: 3}
+	for _, c := range []struct {
+		what  string
+		view  guard.View
+		epoch fsm.Epoch
+		stops bool
+	}{
+		{"its epoch", serving, 7, true},
+		{"an epoch later than it was started for", serving, 8, true},
+		{"a late order", serving, 6, false},
+		{"a standby", guard.View{State: guard.StateRunning, Verdict: guard.VerdictStandby, Epoch: 7}, 7, false},
+		{"being killed already", guard.View{State: guard.StateKilling, Verdict: guard.VerdictStop, Epoch: 7}, 7, false},
+	} {
+		c.view.Tick = guard.Now() + time.Hour // it ticks
+		g := &stubRecord{view: c.view}
+		f := &fence{guard: g, self: "n1", state: func() fsm.State { return fsm.State{} }}
+		f.Lease(c.epoch, guard.Now()+time.Minute)
+		g.told = nil
+		if got := f.stop(c.epoch); got != c.stops {
+			t.Errorf("%s: stopped %v, want %v", c.what, got, c.stops)
+		}
+		if got := len(g.told) == 1 && g.told[0] == guard.VerdictStop; got != c.stops {
+			t.Errorf("%s: the guard was told %v", c.what, g.told)
+		}
+		f.Lease(c.epoch, guard.Now()+2*time.Minute)
+		if live := f.live(c.epoch, guard.Now()); live == c.stops {
+			t.Errorf("%s: the lease of epoch %d is live: %v", c.what, c.epoch, live)
+		}
+		f.Lease(c.epoch+1, guard.Now()+time.Minute)
+		if c.stops && !f.live(c.epoch+1, guard.Now()) {
+			t.Errorf("%s: the next epoch's lease does not count", c.what)
+		}
+	}
+}
