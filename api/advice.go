@@ -27,13 +27,13 @@ func (f facts) advice(a Assignment, r fsm.Failover) []string {
 	return out
 }
 
-func lookAt(d Discarded) string {
+func lookAt(d Discard) string {
 	commits := counted(d.Commits)
 	if d.Lossy {
-		return fmt.Sprintf("Look at %s on %s: %s there may have been acknowledged and are not in the cluster. Have their owner take back what is missing, then dismiss %s.",
+		return fmt.Sprintf("Look at %s on %s: %s there may have been acknowledged and are not in the cluster. Have their owner take back what is missing, then: quorate discards dismiss %s",
 			d.Path, d.Node, commits, d.ID)
 	}
-	return fmt.Sprintf("%s of %s were discarded; nobody had been told that they are done. If you need them they are in %s on %s. Then dismiss %s.",
+	return fmt.Sprintf("%s of %s were discarded; nobody had been told that they are done. They are kept in %s on %s. Look at them, then: quorate discards dismiss %s",
 		upperFirst(commits), d.Node, d.Path, d.Node, d.ID)
 }
 

@@ -43,26 +43,11 @@ type Assignment struct {
 	Phases   []fsm.Phase `json:"phases"`
 	AckMS    *int64      `json:"ack_ms"` // when commits were acknowledged again; null: not known
 	Lost     *int        `json:"lost"`   // acknowledged commits; null: not known, because of durability async
-	Discards []Discarded `json:"discards"`
+	Discards []Discard   `json:"discards"`
 	Timeline pg.Timeline `json:"timeline"`
 	Parent   pg.Timeline `json:"parent,omitempty"`
 	Switch   pg.LSN      `json:"switch_lsn"`
 	Now      []string    `json:"now"` // what to do about it, for who is on call; "Nothing." if there is nothing
-}
-
-// Discarded is log that a node held and that belongs to no history. It is kept in Path on that node.
-type Discarded struct {
-	ID        string      `json:"id"`
-	Node      string      `json:"node"`
-	Timeline  pg.Timeline `json:"timeline"`
-	From      pg.LSN      `json:"from"`
-	To        pg.LSN      `json:"to"`
-	Commits   int         `json:"commits"` // -1: they could not be counted
-	Way       string      `json:"way"`
-	Path      string      `json:"path"`
-	SHA256    string      `json:"sha256"`
-	Lossy     bool        `json:"lossy"` // some of it may have been acknowledged
-	Dismissed bool        `json:"dismissed"`
 }
 
 // Event is one line of what happened.
@@ -111,7 +96,7 @@ func (f facts) assignment(i int) Assignment {
 	}
 	a := Assignment{
 		Epoch: l.Epoch, At: wall(r.Wall), Kind: kind(r), To: f.state.Name(r.To), Rule: r.Rule, Comment: comment(r.Rule), Cause: r.Cause,
-		Reported: reported, Phases: append([]fsm.Phase{}, r.Phases...), Discards: f.discards(l.Epoch),
+		Reported: reported, Phases: append([]fsm.Phase{}, r.Phases...), Discards: f.discardsOf(l.Epoch),
 		Timeline: l.Timeline, Parent: l.Parent, Switch: l.SwitchLSN,
 	}
 	if r.From != "" {
@@ -141,17 +126,8 @@ func (f facts) reportOf(epoch fsm.Epoch) (r fsm.Failover, reported bool) {
 	return fsm.Failover{Epoch: epoch, Rule: e.By, Wall: e.Wall}, false
 }
 
-func (f facts) discards(epoch fsm.Epoch) []Discarded {
-	out := []Discarded{}
-	for _, d := range f.state.Discards {
-		if d.Epoch == epoch {
-			out = append(out, Discarded{
-				ID: d.ID, Node: f.state.Name(d.Node), Timeline: d.Timeline, From: d.From, To: d.To, Commits: d.Commits, Way: d.Way,
-				Path: d.Path, SHA256: d.SHA256, Lossy: d.Lossy, Dismissed: d.Dismissed,
-			})
-		}
-	}
-	return out
+func (f facts) discardsOf(epoch fsm.Epoch) []Discard {
+	return slices.DeleteFunc(discards(f.state, true), func(d Discard) bool { return d.Epoch != epoch })
 }
 
 func kind(r fsm.Failover) string {

@@ -113,7 +113,7 @@ func lost(e client.Assignment) string {
 	return fmt.Sprint(*e.Lost)
 }
 
-func discards(all []client.Discarded) string {
+func discards(all []client.Discard) string {
 	if len(all) == 0 {
 		return "-"
 	}
@@ -124,7 +124,7 @@ func discards(all []client.Discarded) string {
 	return strings.Join(out, ", ")
 }
 
-func commits(d client.Discarded) string {
+func commits(d client.Discard) string {
 	switch {
 	case d.Commits < 0:
 		return "? commits"
@@ -178,7 +178,7 @@ func lostText(e client.Assignment) string {
 	return fmt.Sprintf("%d acknowledged commits", *e.Lost)
 }
 
-func discardText(d client.Discarded) string {
+func discardText(d client.Discard) string {
 	kind := "none of them acknowledged"
 	if d.Lossy {
 		kind = "some may have been acknowledged"
@@ -225,7 +225,7 @@ func phase(name string) string {
 	case "appointed":
 		return "the log named the new primary"
 	case "promoted":
-		return "its Postgres had left recovery"
+		return "its Postgres had left recovery, and the log knew its timeline"
 	case "serving":
 		return "it accepted writes"
 	case "streaming":

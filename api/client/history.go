@@ -12,7 +12,6 @@ import (
 type (
 	History    = api.History
 	Assignment = api.Assignment
-	Discarded  = api.Discarded
 	Event      = api.Event
 )
 
