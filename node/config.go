@@ -21,6 +21,7 @@ import (
 const (
 	settingsBox   = 20 * time.Second // to check, write and reload settings
 	settingsRetry = 30 * time.Second // until refused settings are tried again
+	settingsSoon  = time.Second      // the same, of settings that can't be judged yet
 	surveyEvery   = 5 * time.Second
 	surveySoon    = 300 * time.Millisecond // after a change, which takes the server a moment
 	checkBox      = 3 * time.Second        // to check a document before it is replicated
@@ -34,12 +35,13 @@ type configuring struct {
 	unread  string           // why the document can't be read here
 	held    []string         // what the order of restarts holds back
 	began   time.Duration    // when the agent first looked
-	triedAt time.Duration    // not before this are refused settings tried again
 	lookAt  time.Duration    // when the server is surveyed next
 
 	mu      sync.Mutex // guards all below
 	busy    bool
-	refused string // why Postgres has not taken wanted
+	refused string        // why Postgres has not taken wanted
+	tried   uint64        // the version that Postgres was given last
+	tryAt   time.Duration // not before this is it given again
 	survey  pgctl.Survey
 	of      uint64 // the run that survey is of
 }
@@ -66,7 +68,7 @@ func (a *agent) configure(ctx context.Context, state fsm.State) {
 		c.began = now
 	}
 	if c.version != state.Config.Version {
-		c.version, c.unread, c.triedAt = state.Config.Version, "", 0
+		c.version, c.unread = state.Config.Version, ""
 		d, err := config.ReadDCS([]byte(state.Config.Doc))
 		if err != nil {
 			c.unread = err.Error()
@@ -81,8 +83,8 @@ func (a *agent) configure(ctx context.Context, state fsm.State) {
 	runs := a.have.Run == pg.RunStandby || a.have.Run == pg.RunPrimary
 	calm := runs && a.lastStep.Kind == pgctl.Nothing || a.have.Run == pg.RunStopped || a.have.Run == pg.RunAbsent
 	taken, _ := a.postgres.Parameters()
-	if give := calm && now >= c.triedAt && !(taken.Version == c.wanted.Version && taken.Equal(c.wanted)); give && c.begin() {
-		c.triedAt, c.lookAt = now+settingsRetry, now+surveySoon
+	if give := calm && c.mayTry(now) && !(taken.Version == c.wanted.Version && taken.Equal(c.wanted)); give && c.begin() {
+		c.lookAt = now + surveySoon
 		go a.give(ctx, c.wanted)
 	} else if runs && (now >= c.lookAt || c.surveyed(a.have.GuardRun) == pg.HotStandby{}) && c.begin() {
 		c.lookAt = now + surveyEvery
@@ -97,6 +99,13 @@ func (c *configuring) begin() bool {
 	was := c.busy
 	c.busy = true
 	return !was
+}
+
+// mayTry lets what was refused rest for a while, but not a newer document.
+func (c *configuring) mayTry(now time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return now >= c.tryAt || c.tried != c.wanted.Version
 }
 
 // surveyed is what run runs with, zero while that is not known.
@@ -118,7 +127,10 @@ func (a *agent) give(ctx context.Context, p pgctl.Parameters) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := c.refused
-	c.busy, c.refused = false, ""
+	c.busy, c.refused, c.tried, c.tryAt = false, "", p.Version, guard.Now()+settingsRetry
+	if errors.Is(err, pgctl.ErrNotRunning) {
+		c.tryAt = guard.Now() + settingsSoon
+	}
 	if err != nil {
 		if c.refused = err.Error(); c.refused != before {
 			a.log.Warn("settings not taken; the ones before stay", "version", p.Version, "error", err)

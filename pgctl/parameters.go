@@ -134,8 +134,8 @@ func complaints(text string) string {
 }
 
 // SetParameters makes Postgres take p: checked first, then written, reloaded and looked at again, all within ctx. What
-// only a restart can change is in the file then and shows in Survey. On ErrParameters all is as before. A stopped server
-// can't judge hba lines, so changed ones give ErrNotRunning.
+// only a restart can change is in the file then and shows in Survey. On ErrParameters all is as before. A server that is
+// stopped, or keeps clients out, can't judge hba lines, so changed ones give ErrNotRunning: try again.
 func (i *Instance) SetParameters(ctx context.Context, p Parameters) error {
 	if err := i.refuseOwned(p); err != nil {
 		return err
@@ -148,8 +148,9 @@ func (i *Instance) SetParameters(ctx context.Context, p Parameters) error {
 		return i.keepParameters(next)
 	}
 	running := i.running()
-	if !running && !slices.Equal(p.HBA, before.HBA) && !i.dirEmpty() {
-		return fmt.Errorf("change pg_hba: %w", ErrNotRunning)
+	l, _, _ := i.snapshot()
+	if (!running || l.Gated) && !slices.Equal(p.HBA, before.HBA) && !i.dirEmpty() {
+		return fmt.Errorf("change pg_hba, which only a server that lets clients in can judge: %w", ErrNotRunning)
 	}
 	if err := i.check(ctx, next); err != nil {
 		return err
@@ -283,7 +284,9 @@ func (i *Instance) Survey(ctx context.Context) (Survey, error) {
 	for _, name := range names {
 		quoted = append(quoted, pg.QuoteLiteral(name))
 	}
-	out, err := s.rows(ctx, "SELECT name, setting, pending_restart FROM pg_settings WHERE pending_restart OR name IN ("+strings.Join(quoted, ",")+") ORDER BY name")
+	// A setting that was put into the files and taken out again keeps its mark until the restart that nobody needs.
+	out, err := s.rows(ctx, `SELECT name, setting, pending_restart AND (source = 'configuration file' OR name IN (SELECT name FROM pg_file_settings))
+ FROM pg_settings WHERE pending_restart OR name IN (`+strings.Join(quoted, ",")+`) ORDER BY name`)
 	if err != nil {
 		return Survey{}, fmt.Errorf("look at the settings that wait for a restart: %w", err)
 	}

@@ -71,6 +71,11 @@ func TestParametersAlone(t *testing.T) {
 	eventually(t, "the reload", func() bool { return n.sql("SHOW work_mem") == "7MB" })
 	n.surveyed("a setting that waits", func(s Survey) bool { return strings.Join(s.Pending, " ") == "shared_buffers" })
 
+	n.mustTake(n.wants(map[string]string{"work_mem": "7MB", "shared_buffers": "24MB", "huge_pages": "off"}))
+	n.surveyed("another one that waits", func(s Survey) bool { return strings.Join(s.Pending, " ") == "huge_pages shared_buffers" })
+	n.mustTake(n.wants(map[string]string{"work_mem": "7MB", "shared_buffers": "24MB"}))
+	n.surveyed("one that waits no longer", func(s Survey) bool { return strings.Join(s.Pending, " ") == "shared_buffers" })
+
 	before, err := os.ReadFile(n.cfg.confFile())
 	if err != nil {
 		t.Fatal(err)
