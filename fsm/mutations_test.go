@@ -37,6 +37,16 @@ package fsm
 //	  Appoint sets R anew                        AppointAnotherNode, HistoryBeforeLength, ExhaustiveNoLostCommit, Stories
 //	* shrink FSM first (no promise)              SetSync, SetSyncBeforeThePrimary, Stories
 //	* promise of a stale rev (not frozen)        SetSync, Stories
+//	* promise not frozen: Enforce ignores it    Enforce, NoOrderOfStepsLosesACommit
+//	  a promise binds one rev too short          Enforce, PromiseBinds, NoOrderOfStepsLosesACommit
+//	* degrade before FSM                         EveryStepIsAcceptedAndEnds, NoOrderOfStepsLosesACommit
+//	* grow with Postgres first                   EveryStepIsAcceptedAndEnds
+//	  leaving proposed without a promise         Enforce, EveryStepIsAcceptedAndEnds
+//	  leaving async without a promise            EveryStepIsAcceptedAndEnds
+//	  the primary may leave D                    NextSync
+//	  a member leaves, the rest doesn't suffice  EveryStepIsAcceptedAndEnds, NextSync
+//	  degrading though strict                    NextSync
+//	  raising with nobody to make the copy       EveryStepIsAcceptedAndEnds, NextSync
 //	  promise of another node or rule            SetSync
 //	  rule 17 without the new members            StricterMeansElectionsStayElections, Stricter
 //	  rule 16 without the strangers              SafeEnforcementMeansEnoughCopies
