@@ -33,7 +33,9 @@ func TestDiscards(t *testing.T) {
 	ask := func(method, path string, status int, out any) {
 		t.Helper()
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader("")))
+		r := httptest.NewRequest(method, path, strings.NewReader(""))
+		r.Header.Set("Content-Type", "application/json")
+		h.ServeHTTP(w, r)
 		if w.Code != status {
 			t.Fatalf("%s %s: %d %s", method, path, w.Code, w.Body)
 		}

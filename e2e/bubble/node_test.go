@@ -227,7 +227,7 @@ func (n *node) lead(ctx context.Context, c *cluster.Cluster, s fsm.State) {
 	if opened != s.Epoch {
 		last := s.Lineage[len(s.Lineage)-1]
 		if timeline != last.Timeline {
-			time.Sleep(promotion)
+			<-time.After(promotion)
 		}
 		n.mu.Lock()
 		if n.lsn == 0 {
