@@ -162,8 +162,14 @@ func (i *Instance) Correct(ctx context.Context) error {
 		return err
 	}
 	_, m, seen := i.snapshot()
-	if seen.isProved && slices.Contains(found, "synchronous_standby_names") {
-		i.note(func() { i.seen.isProved, i.seen.owed = false, i.live.Sync.Names })
+	if slices.Contains(found, "synchronous_standby_names") {
+		if seen.isProved {
+			i.note(func() { i.seen.isProved, i.seen.owed = false, i.live.Sync.Names })
+		}
+		// It may have been empty meanwhile: then sessions begin to wait again only after a checkpoint.
+		if err := i.markWaiting(waitingMark{}); err != nil {
+			return err
+		}
 	}
 	if slices.ContainsFunc(found, func(name string) bool { return slices.Contains(liveNames(), name) }) {
 		// ALTER SYSTEM where it can, because that does not lose what another session sets in the same moment. It reads the

@@ -53,6 +53,8 @@ func TestDriftedSettings(t *testing.T) {
 func mended(t *testing.T, c *cluster, n *node, what string) Status {
 	t.Helper()
 	n.took()
+	// A look holds for a moment, and what was corrected before is told for a while.
+	eventually(t, what+" to be seen as changed", func() bool { return len(n.Status(t.Context()).Drift) > 0 })
 	s := n.drive(c.want(n), what+" to be put back", func(s Status) bool { return len(s.Drift) == 0 && strings.Contains(s.Corrected, what) })
 	if got := n.took(); strings.Count(got, string(Correct)) != 1 {
 		t.Errorf("%s: %s took %q", what, n.name, got)
@@ -82,11 +84,16 @@ func TestDriftIsPutBack(t *testing.T) {
 	acked(n1)
 	reload := func(n *node) { n.sql("SELECT pg_reload_conf()") }
 
-	// The rule, in force again and not only shown.
+	// The rule, in force again and not only shown: sessions that were told to wait for nobody begin to wait again only
+	// after a checkpoint (DETAILS 21).
+	last := n1.sql("SELECT checkpoint_lsn FROM pg_control_checkpoint()")
 	n1.sql("ALTER SYSTEM SET synchronous_standby_names = ''")
 	reload(n1)
 	if s := mended(t, c, n1, "synchronous_standby_names"); !s.enforces(c.sync["n1"]) {
 		t.Errorf("%+v", s)
+	}
+	if now := n1.sql("SELECT checkpoint_lsn FROM pg_control_checkpoint()"); now == last {
+		t.Errorf("in force without a checkpoint: the last is at %s", now)
 	}
 	// All at once, and what is not quorate's stays.
 	n1.sql("ALTER SYSTEM SET work_mem = '8MB'")
