@@ -217,7 +217,8 @@ func TestAgentLost(t *testing.T) {
 		at := b.signal(syscall.SIGSTOP, was.agent, was.guard)
 		b.movedOn(before)
 		b.unfenced(n)
-		b.signal(syscall.SIGCONT, was.agent, was.guard)
+		// The guard first: an agent that goes on before it kills a guard that does not tick, as it should.
+		b.signal(syscall.SIGCONT, was.guard, was.agent)
 		b.await("Postgres is killed after all", func() bool { return !lives(was.postmaster) })
 		after := b.healthy()
 		if after.Primary == n.Name {
