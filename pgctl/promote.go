@@ -65,6 +65,9 @@ func (i *Instance) Promote(ctx context.Context, o PromoteOrder) (Promotion, erro
 			return Promotion{}, fmt.Errorf("promote for epoch %d: the guard has the verdict %s for epoch %d", o.Epoch, v.Verdict, v.Epoch)
 		}
 	}
+	if err := i.enforced(ctx, o.Epoch); err != nil {
+		return Promotion{}, fmt.Errorf("promote: %w", err)
+	}
 	i.note(func() { i.cached, i.seen.promoting = nil, time.Now() })
 	began := time.Now()
 	if _, err := i.exec(ctx, "SELECT pg_promote(wait => false)"); err != nil {
@@ -84,6 +87,25 @@ func (i *Instance) Promote(ctx context.Context, o PromoteOrder) (Promotion, erro
 	laps.lap("mark")
 	i.log.Info("promoted", append([]any{"epoch", o.Epoch, "timeline", uint32(p.Timeline), "switch", p.Switch.String()}, laps.pairs...)...)
 	return p, err
+}
+
+// enforceLimit bounds the wait for the guard to take an order, which it does within a millisecond.
+const enforceLimit = time.Second
+
+// enforced returns when the guard says itself that it holds this server to the lease of epoch. Nothing may open before: an
+// order that went astray would leave a primary without a deadline.
+func (i *Instance) enforced(ctx context.Context, epoch uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, enforceLimit)
+	defer cancel()
+	for {
+		v := i.deps.Guard.Record()
+		if v.Verdict == guard.VerdictServe && v.Epoch == epoch {
+			return nil
+		}
+		if err := pause(ctx, time.Millisecond); err != nil {
+			return fmt.Errorf("wait until the guard holds run %d to the lease of epoch %d; it has the verdict %s for epoch %d: %w", v.Run, epoch, v.Verdict, v.Epoch, err)
+		}
+	}
 }
 
 // promotable returns the timeline of a running standby that follows nobody.

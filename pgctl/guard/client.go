@@ -115,6 +115,7 @@ func (c *Client) Set(v Verdict, epoch uint64, deadline time.Duration) bool {
 		return false
 	}
 	c.rec.setBeat(Now())
+	c.catchUp()
 	next := order{run: c.run.Load(), verdict: v, epoch: epoch, deadline: deadline}
 	if v != VerdictServe {
 		next.deadline = 0
@@ -126,6 +127,16 @@ func (c *Client) Set(v Verdict, epoch uint64, deadline time.Duration) bool {
 	c.rec.setOrder(next)
 	poke(c.wake)
 	return true
+}
+
+// catchUp makes orders be about the run that the guard has. One whose Start was given up here may have been forked all the
+// same; an order for the run before it would be passed over by the guard, and a Postgres opened without a deadline. The
+// caller holds c.mu.
+func (c *Client) catchUp() {
+	if v, ok := c.rec.view(); ok && v.Run > c.run.Load() {
+		c.run.Store(v.Run)
+		c.last = order{run: v.Run, verdict: v.Verdict, epoch: v.Epoch, deadline: v.Deadline}
+	}
 }
 
 // Heartbeat keeps VerdictUnleased honoured for another 5 s.

@@ -87,6 +87,27 @@ func TestStartRefused(t *testing.T) {
 	})
 }
 
+// TestOrdersReachARunWhoseStartWasGivenUp: the answer to a start is lost, as when a disk hangs for longer than it is waited
+// for. What is ordered next must hold for what was forked.
+func TestOrdersReachARunWhoseStartWasGivenUp(t *testing.T) {
+	inBothModes(t, func(t *testing.T, r *rig) {
+		r.start(r.request(shell, "-c", "exit 0"))
+		r.waitState(StateEmpty)
+		lost := r.request(shell, "-c", "exec sleep 1000")
+		if _, err := r.ask(command{Cmd: "start", Start: &lost}, startLimit); err != nil {
+			t.Fatal(err)
+		}
+		if !r.Set(VerdictServe, 1, Now()+time.Minute) {
+			t.Error("the order was refused")
+		}
+		r.waitFor("a deadline", func() bool { v := r.Record(); return v.Verdict == VerdictServe && v.Deadline > 0 })
+		if !r.Set(VerdictStop, 1, 0) {
+			t.Error("the stop was refused")
+		}
+		r.waitState(StateEmpty)
+	})
+}
+
 func TestSignalStopsAndNextRun(t *testing.T) {
 	inBothModes(t, func(t *testing.T, r *rig) {
 		first := r.start(r.request(shell, "-c", "exec sleep 1000"))
