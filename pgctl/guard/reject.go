@@ -68,11 +68,11 @@ func (r *rejector) run() {
 		}
 		if err != nil {
 			r.log.Warn("the packet filter did not obey", "refuse", len(to) > 0, "error", err)
-			if !refusing {
-				continue
-			}
-			// Connections refused for ever would be worse than the gap: the table goes with its socket.
+			// It may have been obeyed without a word. Connections refused for ever would be worse than the gap: the table
+			// goes with its socket.
 			r.reopen()
+			refusing = false
+			continue
 		}
 		refusing = len(to) > 0
 		r.log.Info("new connections", "refused", refusing, "took", (Now() - began).Round(time.Microsecond).String())
