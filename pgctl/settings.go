@@ -38,6 +38,13 @@ func (i *Instance) commandLine(major pg.MajorVersion) []string {
 		{"max_wal_senders", strconv.Itoa(maxSenders)}, {"max_replication_slots", strconv.Itoa(maxSenders)},
 		{"wal_log_hints", "on"}, {"restart_after_crash", "off"}, {"recovery_target_timeline", "latest"},
 	}
+	// A standby that reaches a target opens for writing, or does when replay is resumed, without anybody's lease.
+	for _, target := range []string{"recovery_target", "recovery_target_lsn", "recovery_target_name", "recovery_target_time", "recovery_target_xid"} {
+		fixed = append(fixed, [2]string{target, ""})
+	}
+	if major < 16 {
+		fixed = append(fixed, [2]string{"promote_trigger_file", ""})
+	}
 	if major >= 17 {
 		fixed = append(fixed, [2]string{"allow_alter_system", "off"})
 	}

@@ -228,6 +228,24 @@ func TestDetachWhileReplayIsPaused(t *testing.T) {
 	}
 }
 
+// A standby that reaches a recovery target opens for writing, with nobody's lease: no file in PGDATA may set one.
+func TestRecoveryTargetsAreNotTaken(t *testing.T) {
+	c := boot(t, "n1", "n2")
+	n2 := c.members[1]
+	if err := n2.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	appendTo(t, n2.autoConf(), "recovery_target = 'immediate'\nrecovery_target_action = 'promote'\n")
+	appendTo(t, filepath.Join(n2.cfg.DataDir, "postgresql.conf"), "recovery_target = 'immediate'\nrecovery_target_action = 'promote'\n")
+	if err := n2.StartReadOnly(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "n2 to answer", func() bool { run := n2.Status(t.Context()).Run; return run == pg.RunStandby || run == pg.RunPrimary })
+	if v := n2.sql("SELECT current_setting('recovery_target') || pg_is_in_recovery()"); v != "true" {
+		t.Errorf("target and recovery: %q", v)
+	}
+}
+
 // A standby that was away for longer than the primary keeps log is cloned anew.
 func TestCloneWhenTheLogIsGone(t *testing.T) {
 	c := boot(t, "n1", "n2")
