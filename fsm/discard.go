@@ -56,8 +56,11 @@ func (c RecordDiscard) apply(next *State) (string, error) {
 	}
 	d.Dismissed = false
 	if len(next.Discards) >= maxDiscards {
-		// Those that somebody has seen go first; the evidence on disk stays in any case.
-		old := max(0, slices.IndexFunc(next.Discards, func(d Discard) bool { return d.Dismissed }))
+		// Only those that somebody has seen make room. The node says it again until there is some.
+		old := slices.IndexFunc(next.Discards, func(d Discard) bool { return d.Dismissed })
+		if old < 0 {
+			return "", fmt.Errorf("%w: %d discards wait to be looked at, which is the limit; see quorate discards", ErrInvalid, maxDiscards)
+		}
 		next.Discards = slices.Delete(next.Discards, old, old+1)
 	}
 	next.Discards = append(next.Discards, d)

@@ -76,11 +76,19 @@ func TestDiscards(t *testing.T) {
 		})
 	}
 	s = must(t, s, RecordDiscard{Discard: discard("seen")}, DismissDiscard{ID: "seen"})
-	for i := range maxDiscards {
+	first := s.Discards[0].ID
+	for i := range maxDiscards - 1 {
 		s = must(t, s, RecordDiscard{Discard: discard(fmt.Sprint("more", i))})
 	}
-	// One that nobody has looked at stays as long as one that somebody has can go.
-	if len(s.Discards) != maxDiscards || s.Discards[0].ID == "d" || s.Discards[0].ID == "seen" || s.Discards[0].ID != "more0" {
+	// One that nobody has looked at stays, and makes room as soon as somebody has.
+	if len(s.Discards) != maxDiscards || s.Discards[0].ID != first || s.Discards[1].ID != "more0" {
+		t.Errorf("%d discards, the first are %s and %s", len(s.Discards), s.Discards[0].ID, s.Discards[1].ID)
+	}
+	if _, err := apply1(s, RecordDiscard{Discard: discard("last")}); !errors.Is(err, ErrInvalid) {
+		t.Errorf("one more than there is room for: %v", err)
+	}
+	s = must(t, s, DismissDiscard{ID: first}, RecordDiscard{Discard: discard("last")})
+	if len(s.Discards) != maxDiscards || s.Discards[0].ID != "more0" {
 		t.Errorf("%d discards, the first is %s", len(s.Discards), s.Discards[0].ID)
 	}
 }
