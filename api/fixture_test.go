@@ -126,7 +126,6 @@ func three(t *testing.T, self fsm.NodeID) *fake {
 		if id == "n1" {
 			r.InRecovery, r.Upstream, r.Replay, r.Serving, r.Sightings = false, "", 0, 8, nil
 			r.Streaming = []failover.StreamingMember{{Node: "n2", Flush: end}, {Node: "n3", Flush: end}}
-			r.InForce = &state.Sync
 		}
 		seen[id] = failover.Sighting{Age: 40 * time.Millisecond, Report: r}
 	}

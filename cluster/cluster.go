@@ -203,6 +203,7 @@ func (c *Cluster) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { c.watchLeadership(ctx, notify) })
+	running.Go(func() { c.loop.Attend(ctx) })
 	running.Go(func() { c.publish(ctx, cancel) })
 	running.Go(func() {
 		if err := beats.Run(ctx); err != nil {

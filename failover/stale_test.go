@@ -68,6 +68,53 @@ func TestWhatDoesNotCount(t *testing.T) {
 	}
 }
 
+// TestSickGoesLast: of two that hold the same, the one whose Postgres or disk can't work would only cost another failover.
+func TestSickGoesLast(t *testing.T) {
+	for _, sick := range []fsm.NodeID{"n2", "n3"} {
+		v := electing()
+		v.Positions["n3"] = fsm.Position{Node: "n3", Detached: 7, Timeline: 3, LSN: v.Positions["n2"].LSN}
+		s := v.Seen[sick]
+		s.Report.Sick = "the data directory can't be written: its disk is full; make room"
+		v.Seen[sick] = s
+		if got := appointee(Decide(v)); got == sick || got == "" {
+			t.Errorf("%s is sick and %q is appointed", sick, got)
+		}
+	}
+}
+
+// TestLagOfWhatIsKnown: with durability async nobody is appointed who lacks more than maximum_lag_on_failover of what the
+// primary is known to have had, also where its release came without a position or it was never heard.
+func TestLagOfWhatIsKnown(t *testing.T) {
+	base := func(reported pg.LSN) View {
+		v := electing()
+		v.State.Sync = fsm.SyncRule{Members: []fsm.NodeID{}}
+		v.State.Config.Settings.Durability, v.State.Config.Settings.MaximumLag = fsm.DurabilityAsync, 0x1000
+		delete(v.Positions, "n3")
+		s := v.Seen["n1"]
+		s.Report.Flush = reported
+		s.Report.Released = &fsm.Release{Epoch: 7, Node: "n1"}
+		v.Seen["n1"] = s
+		v.SealingFor = time.Minute
+		return v
+	}
+	if got := appointee(Decide(base(0x6000))); got != "n2" {
+		t.Errorf("within the limit %q is appointed", got)
+	}
+	if got := appointee(Decide(base(0x6001))); got != "" {
+		t.Errorf("one byte beyond the limit %q is appointed", got)
+	}
+	v := base(0)
+	delete(v.Seen, "n1")
+	v.LeadingFor = time.Minute
+	v.Positions["n3"] = fsm.Position{Node: "n3", Detached: 7, Timeline: 3, LSN: 0x6001}
+	s := v.Seen["n3"]
+	s.Age = time.Minute // it was lost after it told how far it is
+	v.Seen["n3"] = s
+	if got := appointee(Decide(v)); got != "" {
+		t.Errorf("with a primary that was never heard %q is appointed", got)
+	}
+}
+
 // TestPromiseIsThePrimarys: what the primary passes on of somebody else's promise binds nobody.
 func TestPromiseIsThePrimarys(t *testing.T) {
 	v := electing()

@@ -86,8 +86,10 @@ func thenEndWish(f *facts) Decision {
 	return f.propose(fsm.EndWish{ID: w.ID, Because: why}, why)
 }
 
+// wishReady: a back-off holds it, too, because after the primary's release the failover itself would wait, with nobody
+// serving.
 func wishReady(f *facts) bool {
-	if f.State.Wish == nil || f.State.Wish.Approved || !f.primaryFresh || f.Seen[f.State.Primary].Report.Serving != f.State.Epoch {
+	if backoffLeft(f.Appointed) > 0 || f.State.Wish == nil || f.State.Wish.Approved || !f.primaryFresh || f.Seen[f.State.Primary].Report.Serving != f.State.Epoch {
 		return false
 	}
 	_, fault := f.wishFault()
@@ -108,15 +110,49 @@ func leaderOnPrimary(f *facts) bool {
 	return f.Leading && f.Self == f.State.Primary && f.heir() != ""
 }
 
-// heir is the voter that should lead instead: heard, caught up, lowest id.
+// heir is the voter that should lead instead: heard, caught up, a witness if there is one, lowest id. The loss of a standby
+// then needs no election before commits can go on without its copy.
 func (f *facts) heir() fsm.NodeID {
+	heir := fsm.NodeID("")
 	for _, id := range f.State.Electorate.Voters {
 		s, heard := f.Seen[id]
-		if id != f.Self && heard && f.fresh(s) && f.CaughtUp[id] {
+		if id == f.Self || !heard || !f.fresh(s) || !f.CaughtUp[id] {
+			continue
+		}
+		if f.State.Members[id].Role == fsm.RoleWitness {
+			return id
+		}
+		if heir == "" {
+			heir = id
+		}
+	}
+	return heir
+}
+
+// leaderDeaf: what the primary says of itself, above all a release, is acted on only by a leader that hears it. With the one
+// link between the two cut neither Raft nor the silence of the primary moves anything.
+func leaderDeaf(f *facts) bool {
+	age, _ := f.ageAt(f.Self)
+	return f.Leading && f.State.Epoch > 0 && f.Self != f.State.Primary && age > f.failoverAfter && f.listener() != ""
+}
+
+// listener is the caught-up voter with the lowest id that heard the primary just now.
+func (f *facts) listener() fsm.NodeID {
+	for _, id := range f.State.Electorate.Voters {
+		age, ok := f.ageAt(id)
+		if id != f.Self && id != f.State.Primary && ok && f.CaughtUp[id] && age <= beatsFresh*f.BeatEvery {
 			return id
 		}
 	}
 	return ""
+}
+
+func thenHandOffDeaf(f *facts) Decision {
+	age, _ := f.ageAt(f.Self)
+	to := f.listener()
+	return Decision{Verdict: Acting, Do: HandOff{To: to}, Because: []string{
+		fmt.Sprintf("%s leads and has not heard %s for %s; %s has", f.name(f.Self), f.name(f.State.Primary), age.Round(time.Millisecond), f.name(to)),
+	}}
 }
 
 func thenHandOff(f *facts) Decision {

@@ -182,7 +182,7 @@ func (f *facts) qualify(q fsm.NodeID) *candidate {
 	if _, ok := f.State.RankOf(pos.Timeline); !ok {
 		return nil
 	}
-	if async && f.behind(pos.LSN) > pg.LSN(f.State.Config.Settings.MaximumLag) {
+	if lag, known := f.behind(pos.LSN); async && (!known || lag > pg.LSN(f.State.Config.Settings.MaximumLag)) {
 		return nil
 	}
 	c := &candidate{node: q, position: pos}
@@ -202,13 +202,21 @@ func (f *facts) qualify(q fsm.NodeID) *candidate {
 	return c
 }
 
-// behind is how much of the primary's log, by its release or else its last report, a log that ends at lsn lacks.
-func (f *facts) behind(lsn pg.LSN) pg.LSN {
+// behind is how much of the primary's log a log that ends at lsn lacks; false if that can't be known, because this leader
+// never heard how far the primary was and it released without a position. The primary's log was at least as long as it
+// reported, as it released, and as anybody else's is.
+func (f *facts) behind(lsn pg.LSN) (pg.LSN, bool) {
 	end := f.Seen[f.State.Primary].Report.Flush
 	if f.released != nil {
-		end = f.released.FinalLSN
+		end = max(end, f.released.FinalLSN)
 	}
-	return lag(end, lsn)
+	known := end > 0
+	for _, p := range f.positions {
+		if _, ours := f.State.RankOf(p.Timeline); ours {
+			end = max(end, p.LSN)
+		}
+	}
+	return lag(end, lsn), known
 }
 
 // electableRun says whether a node with a known position can be promoted: it runs, or it was killed because it did not
@@ -228,7 +236,7 @@ func (f *facts) beyond(a, b fsm.Position) bool {
 	return a.LSN > b.LSN
 }
 
-// better orders two qualified candidates: the wished one, then position, one that runs, priority, not the Raft leader's
+// better orders two qualified candidates: the wished one, then position, one that is not sick, one that runs, priority, not the Raft leader's
 // node (it saves moving the leadership), then id.
 func (f *facts) better(a, b *candidate) bool {
 	if w := f.State.Wish; w != nil && w.Approved && w.To != "" {
@@ -238,6 +246,9 @@ func (f *facts) better(a, b *candidate) bool {
 	}
 	if f.beyond(a.position, b.position) || f.beyond(b.position, a.position) {
 		return f.beyond(a.position, b.position)
+	}
+	if wa, wb := f.Seen[a.node].Report.Sick == "", f.Seen[b.node].Report.Sick == ""; wa != wb {
+		return wa
 	}
 	ra, rb := f.Seen[a.node].Report.Run == RunRunning, f.Seen[b.node].Report.Run == RunRunning
 	if ra != rb {

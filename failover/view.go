@@ -45,7 +45,6 @@ type Report struct {
 	Sightings   []Age             `json:"sightings,omitempty"` // age of the newest beat from each other node
 	Released    *fsm.Release      `json:"released,omitempty"`
 	Promise     *fsm.Promise      `json:"promise,omitempty"`
-	InForce     *fsm.SyncRule     `json:"in_force,omitempty"` // primary: the rule its Postgres enforces
 	Restartable bool              `json:"restartable"`        // Postgres is down here but could be started again
 	Progress    string            `json:"progress,omitempty"` // of a clone or recovery, for people
 	Config      Configured        `json:"config,omitzero"`

@@ -41,6 +41,7 @@ type agent struct {
 	gaveUp    fsm.Epoch      // the epoch that this node gave up, 0 for none
 	members   []pgctl.Member // as Postgres was told
 	membersAt time.Duration  // not before this are they told again
+	flushed   pg.LSN         // as primary, at the last look
 	handover  handover
 	copies    failover.Copies
 	failures  int
@@ -73,6 +74,9 @@ func (a *agent) observe(ctx context.Context) {
 	defer cancel()
 	a.have = a.postgres.Status(ctx)
 	a.seenAt = guard.Now()
+	if a.have.Run == pg.RunPrimary {
+		a.flushed = a.have.Flush
+	}
 	if a.have.Run != pg.RunStandby {
 		a.readerAt = 0
 	} else if a.readerAt == 0 {
@@ -94,7 +98,7 @@ func (a *agent) say() {
 	}
 	r := report(a.have, own{
 		self: a.cluster.Self(), state: state, leaseLive: live, held: held,
-		released: a.records.Released(), promise: a.records.Promised(state.Rev), ending: a.ending.Load(),
+		released: a.records.Released(), promise: a.records.Promised(state.Rev), ending: a.ending.Load(), flushed: a.flushed,
 	})
 	r.Config = a.configured()
 	a.last.set(a.have, r, a.seenAt)

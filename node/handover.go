@@ -52,7 +52,9 @@ func (a *agent) readyToHandOver(ctx context.Context, state fsm.State) bool {
 	if !h.gone && a.have.Run == pg.RunPrimary {
 		h.gone = closeBehind(state, a.have)
 	}
-	return h.gone || a.have.Run != pg.RunPrimary
+	// One look without an answer, or a freeze that may be thawed, is no shutdown that was begun.
+	down := a.have.Run == pg.RunStopping || a.have.Run == pg.RunStopped || a.have.Run == pg.RunAbsent
+	return h.gone || down
 }
 
 // closeBehind says that the wished candidate, or somebody if none was named, streams with next to nothing missing.

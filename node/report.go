@@ -19,6 +19,7 @@ type own struct {
 	promise   *fsm.Promise
 	ending    bool   // the daemon was asked to end in order
 	held      string // why the agent can't go on, empty if it can
+	flushed   pg.LSN // as primary, when that was last known
 }
 
 // report turns the local Postgres into what the node says of itself in its beats.
@@ -30,6 +31,9 @@ func report(have pgctl.Status, o own) failover.Report {
 	}
 	if have.Position != nil {
 		r.Timeline, r.Flush = have.Position.Timeline, max(have.Position.LSN, have.Flush)
+	}
+	if r.Flush == 0 && o.state.Primary == o.self {
+		r.Flush = o.flushed // with durability async the lag of others is counted from it
 	}
 	if have.Clone != nil {
 		r.Progress = fmt.Sprintf("cloning from %s: %d MiB", have.Clone.Source.Name, have.Clone.Bytes>>20)

@@ -67,7 +67,7 @@ func (t *sightings) record(now time.Duration, msg beatMessage, silence time.Dura
 func matters(a, b failover.Report) bool {
 	return a.Epoch != b.Epoch || a.Rev != b.Rev || a.Run != b.Run || a.Healthy != b.Healthy || a.Serving != b.Serving ||
 		a.InRecovery != b.InRecovery || a.Restartable != b.Restartable || a.Upstream != b.Upstream ||
-		!sameRelease(a.Released, b.Released) || !samePromise(a.Promise, b.Promise) || !sameRule(a.InForce, b.InForce) ||
+		!sameRelease(a.Released, b.Released) || !samePromise(a.Promise, b.Promise) ||
 		!maps.Equal(streaming(a), streaming(b))
 }
 

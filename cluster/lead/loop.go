@@ -21,6 +21,8 @@ const (
 	beatsFresh = 3
 	// handOffEvery paces transfers of leadership: one that fails leaves the cluster without proposals for a moment.
 	handOffEvery = 5 * time.Second
+	// attendEvery is how often a node that does not lead looks.
+	attendEvery = 100 * time.Millisecond
 )
 
 // ErrRefused is wrapped by Voters.Detach when the node answered and gave no position; the text says why. Any other error
@@ -141,6 +143,27 @@ func (l *Loop) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		timer.Reset(l.tick(ctx, &calls))
+	}
+}
+
+// Attend looks now and then while another node leads, until ctx ends. Which standby has kept up since when is found out only
+// by looking; a new leader that began with it would take failover_after longer to see that one is gone, after the election
+// that the same loss may have cost.
+func (l *Loop) Attend(ctx context.Context) {
+	tick := time.NewTicker(attendEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		l.mu.Lock()
+		leading := l.leading
+		l.mu.Unlock()
+		if !leading {
+			l.view(l.consensus.State())
+		}
 	}
 }
 

@@ -41,6 +41,7 @@ type stage struct {
 	transfers   []time.Duration
 	stopped     []call
 	sick        string // what the primary says of itself
+	ahead       pg.LSN // how far its log goes beyond everybody else's
 }
 
 type lineBuffer struct {
@@ -98,6 +99,7 @@ func (st *stage) sightings() map[fsm.NodeID]failover.Sighting {
 			}
 			r.Streaming = []failover.StreamingMember{{Node: "b", Flush: 100}, {Node: "c", Flush: 100}}
 			r.Sick, r.Healthy = st.sick, st.sick == ""
+			r.Flush += st.ahead
 		} else {
 			r.Upstream = st.state.Primary
 		}
@@ -142,6 +144,10 @@ func (st *stage) Submit(_ context.Context, c fsm.Command, ifRev uint64, by strin
 	}
 	if ifRev != st.state.Rev {
 		return fsm.ErrStaleRev
+	}
+	if s, ok := c.(fsm.SetSync); ok {
+		st.state.Sync = s.Rule
+		st.state.Rev++
 	}
 	if a, ok := c.(fsm.Appoint); ok {
 		st.state.Epoch, st.state.Primary = a.IfEpoch+1, a.Node
@@ -336,6 +342,48 @@ func TestARefusedProposalDoesNotSpin(t *testing.T) {
 		if n := st.lines.count("rule=best-standby verdict=acting"); n != 1 {
 			t.Errorf("%d lines for one unchanged decision", n)
 		}
+	})
+}
+
+// TestANewLeaderKnowsWhoKeptUp: the standby's host was the leader's, too. Its walsender looks for many seconds as if it
+// streamed; who comes to lead has seen since when it does not get on.
+func TestANewLeaderKnowsWhoKeptUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStage()
+		b := st.state.Members["b"]
+		b.Role = fsm.RoleWitness
+		st.state.Members["b"] = b
+		st.state.Sync.Members = []fsm.NodeID{"a", "c"}
+		l := New(Config{
+			Self: "b", First: func() fsm.NodeID { return "a" }, Boot: st.now, Sightings: st.sightings,
+			Beat:   func(d time.Duration) time.Duration { return d / 8 },
+			Logger: hclog.NewNullLogger(),
+		}, st, st)
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { l.Attend(ctx) })
+		time.Sleep(3 * time.Second)
+		st.kill("c")
+		st.mu.Lock()
+		st.ahead = 100
+		st.mu.Unlock()
+		time.Sleep(1500 * time.Millisecond)
+		elected := st.now()
+		running.Go(func() {
+			if err := l.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+		time.Sleep(100 * time.Millisecond)
+		st.locked(func() {
+			if len(st.submitted) == 0 {
+				t.Error("nothing was proposed by the new leader")
+			} else if c, ok := st.submitted[0].(fsm.SetSync); !ok || c.Rule.Copies != 1 || st.submitTimes[0] != elected {
+				t.Errorf("%s after the election the leader proposed %#v", st.submitTimes[0]-elected, st.submitted[0])
+			}
+		})
+		cancel()
+		running.Wait()
 	})
 }
 

@@ -2,6 +2,7 @@ package lead
 
 import (
 	"errors"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -263,6 +264,7 @@ func TestPhasesEndWithTheTerm(t *testing.T) {
 func TestTheReportGoesBeforeTheHandOff(t *testing.T) {
 	play(t, func(t *testing.T, st *stage, _ *Loop) {
 		st.mu.Lock()
+		st.state.Members = maps.Clone(st.state.Members) // the loop may be reading the one that it was given
 		st.state.Members["c"] = fsm.Member{ID: "c", Name: "nc", Role: fsm.RoleData, NoFailover: true}
 		st.state.Events = []fsm.Event{{Epoch: 7}}
 		st.reportErr = errors.New("no way")

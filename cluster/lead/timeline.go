@@ -96,7 +96,7 @@ func (l *ledger) time(now time.Duration, v failover.View, d failover.Decision) {
 
 // lead begins anew: what was seen of the present epoch's end in an earlier term may have been a false alarm since.
 func (l *ledger) lead() {
-	l.ledFrom, l.copies = l.epoch, failover.Copies{}
+	l.ledFrom = l.epoch
 	l.forget(l.epoch)
 }
 
