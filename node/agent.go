@@ -218,14 +218,14 @@ func lostWhatElectedIt(state fsm.State, have pgctl.Status) bool {
 	return !last.Promoted && have.Position != nil && have.Position.Timeline < last.Timeline && have.Position.LSN < last.SwitchLSN
 }
 
-// releaseDue says that this node is primary of an epoch that it opened Postgres for, or gave up, and nothing runs: it
-// never opens it again in that epoch, so others need not wait for a lease.
+// releaseDue says that this node is primary of an epoch that it opened Postgres for, gave up, or was told to stop serving,
+// and nothing runs: it never opens it again in that epoch, so others need not wait for a lease.
 func (a *agent) releaseDue(state fsm.State) bool {
 	if state.Epoch == 0 || state.Primary != a.cluster.Self() || a.records.ReleasedEpoch() >= state.Epoch {
 		return false
 	}
 	down := a.have.Run == pg.RunStopped || a.have.Run == pg.RunAbsent
-	return down && (a.records.Served() >= state.Epoch || a.gaveUp == state.Epoch)
+	return down && (a.records.Served() >= state.Epoch || a.gaveUp == state.Epoch || a.stopping.Load() >= uint64(state.Epoch))
 }
 
 // release tells the end of the log, durably says that this epoch is over here, and beats it to everybody. A log whose end

@@ -81,7 +81,7 @@ var (
 	errNotServing = errors.New("nothing serves that epoch here")
 )
 
-// stopSick obeys the leader: Postgres, which serves epoch and is sick, is killed and the epoch released. The kill is in the
+// stopSick obeys the leader: Postgres, which serves epoch, or did until it was killed, is killed and the epoch released. The kill is in the
 // guard's record when it returns; the rest goes on without the agent's loop, which may hang. Nothing is vouched for any
 // more, so if all of that fails the others come to know it by silence.
 func (n *Node) stopSick(epoch fsm.Epoch) error {
@@ -106,19 +106,22 @@ func (n *Node) stopSick(epoch fsm.Epoch) error {
 	return nil
 }
 
-// stop tells the guard to kill what serves epoch or one before it, and bars it; false if nothing serves that.
+// stop tells the guard to kill what serves epoch or one before it, and bars it; false if nothing serves that. What is being
+// killed already counts as well, for whatever it was told to end: a crash, or an agent before this one, may have told it,
+// and in a disk that hangs it does not end. Refusing that order would leave an epoch that nobody serves and nobody releases.
 func (f *fence) stop(epoch fsm.Epoch) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	v := f.guard.Record()
-	if v.Gone() || v.Verdict != guard.VerdictServe || fsm.Epoch(v.Epoch) > epoch {
+	dying := v.State == guard.StateKilling || v.Verdict == guard.VerdictStop
+	if v.Gone() || v.Verdict != guard.VerdictServe && !dying || fsm.Epoch(v.Epoch) > epoch {
 		return false
 	}
 	f.barred = max(f.barred, epoch+1)
 	if f.epoch <= epoch {
 		f.deadline = 0
 	}
-	return f.guard.Set(guard.VerdictStop, v.Epoch, 0)
+	return f.guard.Set(guard.VerdictStop, v.Epoch, 0) || dying // a stop is final, and not written twice
 }
 
 // endSick sees to it that epoch is released, or else that this node falls silent: then its seal is waited for instead.
