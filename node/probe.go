@@ -30,6 +30,7 @@ func (n *Node) watchHealth(ctx context.Context) {
 			return
 		case <-tick.C:
 			n.tell()
+			n.endUndying()
 		}
 	}
 }
@@ -98,12 +99,38 @@ func (n *Node) stopSick(epoch fsm.Epoch) error {
 	if !n.fence.stop(epoch) {
 		return errNotServing
 	}
+	n.log.Error("killing a sick Postgres by the leader's order", "epoch", epoch, "sick", sick.String(), "failures", sick.Failures, "for", sick.For.Round(time.Millisecond).String())
+	n.end(epoch)
+	return nil
+}
+
+// end begins to release epoch, of which nothing serves any more, unless that was begun before.
+func (n *Node) end(epoch fsm.Epoch) {
 	if n.stopping.Swap(uint64(epoch)) < uint64(epoch) {
-		n.log.Error("killing a sick Postgres by the leader's order", "epoch", epoch, "sick", sick.String(), "failures", sick.Failures, "for", sick.For.Round(time.Millisecond).String())
 		go n.endSick(epoch)
 	}
 	n.poke()
-	return nil
+}
+
+// endUndying releases, without an order, the epoch of a Postgres that is being killed and can't end. The leader would order
+// that only while standbys stream, and from processes that were killed none does; there is nothing left that still works
+// either, which he would have to weigh.
+func (n *Node) endUndying() {
+	state, view := n.cluster.State(), n.guard.Record()
+	if n.stopping.Load() >= uint64(state.Epoch) || n.records.ReleasedEpoch() >= state.Epoch ||
+		!undying(state, n.cluster.Self(), view, guard.Now(), n.timing.FailoverAfter) || !n.fence.stop(state.Epoch) {
+		return
+	}
+	n.log.Error("a Postgres that is being killed does not end; releasing its epoch", "epoch", state.Epoch, "run", view.Run)
+	n.end(state.Epoch)
+}
+
+// undying says that self is primary and that its Postgres, of this epoch or one before it, has been dying for longer than
+// failoverAfter. Killing is final for a run, whatever it was begun for, and nothing is started before it has ended. An agent
+// in its ordinary loop would release the epoch then and has to wait for that end.
+func undying(s fsm.State, self fsm.NodeID, v guard.View, now, failoverAfter time.Duration) bool {
+	return s.Epoch > 0 && s.Primary == self && !s.Paused && fsm.Epoch(v.Epoch) <= s.Epoch &&
+		v.State == guard.StateKilling && now-v.Since >= failoverAfter
 }
 
 // stop tells the guard to kill what serves epoch or one before it, and bars it; false if nothing serves that. What is being

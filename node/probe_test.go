@@ -101,3 +101,33 @@ func TestStopSick(t *testing.T) {
 		}
 	}
 }
+
+// TestUndying: what is being killed and does not end keeps no epoch, whoever began to kill it: an agent that was started
+// since finds it so.
+func TestUndying(t *testing.T) {
+	const failoverAfter, since = time.Second, 5 * time.Second
+	for _, c := range []struct {
+		what   string
+		change func(*fsm.State, *guard.View)
+		after  time.Duration
+		want   bool
+	}{
+		{"for long", func(*fsm.State, *guard.View) {}, failoverAfter, true},
+		{"since a moment ago", func(*fsm.State, *guard.View) {}, failoverAfter - 1, false},
+		{"since an earlier epoch", func(_ *fsm.State, v *guard.View) { v.Epoch = 6 }, failoverAfter, true},
+		{"because its postmaster ended", func(_ *fsm.State, v *guard.View) { v.Verdict = guard.VerdictServe }, failoverAfter, true},
+		{"of a later epoch than is applied here", func(_ *fsm.State, v *guard.View) { v.Epoch = 8 }, failoverAfter, false},
+		{"frozen only", func(_ *fsm.State, v *guard.View) { v.State = guard.StateFrozen }, time.Minute, false},
+		{"gone", func(_ *fsm.State, v *guard.View) { v.State = guard.StateEmpty }, time.Minute, false},
+		{"on a standby", func(s *fsm.State, _ *guard.View) { s.Primary = "n2" }, time.Minute, false},
+		{"while paused", func(s *fsm.State, _ *guard.View) { s.Paused = true }, time.Minute, false},
+		{"before there is a cluster", func(s *fsm.State, v *guard.View) { s.Epoch, s.Primary, v.Epoch = 0, "", 0 }, time.Minute, false},
+	} {
+		s := fsm.State{Epoch: 7, Primary: "n1"}
+		v := guard.View{State: guard.StateKilling, Verdict: guard.VerdictStop, Epoch: 7, Since: since}
+		c.change(&s, &v)
+		if got := undying(s, "n1", v, since+c.after, failoverAfter); got != c.want {
+			t.Errorf("being killed %s: %v, want %v", c.what, got, c.want)
+		}
+	}
+}
