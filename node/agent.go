@@ -44,6 +44,7 @@ type agent struct {
 	handover  handover
 	copies    failover.Copies
 	failures  int
+	trouble   trouble
 	conf      configuring
 	restart   restarting
 }
@@ -78,6 +79,7 @@ func (a *agent) observe(ctx context.Context) {
 	} else if a.readerAt == 0 {
 		a.readerAt = a.seenAt
 	}
+	a.noteTrouble()
 	a.say()
 }
 
@@ -93,7 +95,7 @@ func (a *agent) say() {
 		held = a.lastStep.Because
 	}
 	r := report(a.have, own{
-		self: a.cluster.Self(), state: state, leaseLive: live, held: held,
+		self: a.cluster.Self(), state: state, leaseLive: live, held: held, trouble: a.trouble.String(),
 		released: a.records.Released(), promise: a.records.Promised(state.Rev), ending: a.ending.Load(),
 	})
 	r.Config = a.configured()
@@ -133,7 +135,16 @@ func (a *agent) act(ctx context.Context) bool {
 	case pgctl.Hold:
 		return false
 	}
-	return a.attempt(string(step.Kind), step.Because, func() error { return a.do(ctx, step) })
+	if a.trouble.holds(step.Kind, w.Role, state.Epoch, guard.Now()) {
+		return false
+	}
+	return a.attempt(string(step.Kind), step.Because, func() error {
+		err := a.do(ctx, step)
+		if err != nil && bringsUp(step.Kind) {
+			a.trouble.failed(step.Kind, err.Error(), state.Epoch, guard.Now())
+		}
+		return err
+	})
 }
 
 // yields applies the rule of that name to what the primary says of itself.
