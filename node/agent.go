@@ -45,6 +45,7 @@ type agent struct {
 	handover  handover
 	copies    failover.Copies
 	failures  int
+	trouble   trouble
 	conf      configuring
 	restart   restarting
 }
@@ -82,6 +83,7 @@ func (a *agent) observe(ctx context.Context) {
 	} else if a.readerAt == 0 {
 		a.readerAt = a.seenAt
 	}
+	a.noteTrouble()
 	a.say()
 }
 
@@ -97,7 +99,7 @@ func (a *agent) say() {
 		held = a.lastStep.Because
 	}
 	r := report(a.have, own{
-		self: a.cluster.Self(), state: state, leaseLive: live, held: held,
+		self: a.cluster.Self(), state: state, leaseLive: live, held: held, trouble: a.trouble.String(),
 		released: a.records.Released(), promise: a.records.Promised(state.Rev), ending: a.ending.Load(), flushed: a.flushed,
 	})
 	r.Config = a.configured()
@@ -137,7 +139,16 @@ func (a *agent) act(ctx context.Context) bool {
 	case pgctl.Hold:
 		return false
 	}
-	return a.attempt(string(step.Kind), step.Because, func() error { return a.do(ctx, step) })
+	if a.trouble.holds(step.Kind, w.Role, state.Epoch, guard.Now()) {
+		return false
+	}
+	return a.attempt(string(step.Kind), step.Because, func() error {
+		err := a.do(ctx, step)
+		if err != nil && bringsUp(step.Kind) {
+			a.trouble.failed(step.Kind, err.Error(), state.Epoch, guard.Now())
+		}
+		return err
+	})
 }
 
 // yields applies the rule of that name to what the primary says of itself.
@@ -222,14 +233,14 @@ func lostWhatElectedIt(state fsm.State, have pgctl.Status) bool {
 	return !last.Promoted && have.Position != nil && have.Position.Timeline < last.Timeline && have.Position.LSN < last.SwitchLSN
 }
 
-// releaseDue says that this node is primary of an epoch that it opened Postgres for, or gave up, and nothing runs: it
-// never opens it again in that epoch, so others need not wait for a lease.
+// releaseDue says that this node is primary of an epoch that it opened Postgres for, gave up, or was told to stop serving,
+// and nothing runs: it never opens it again in that epoch, so others need not wait for a lease.
 func (a *agent) releaseDue(state fsm.State) bool {
 	if state.Epoch == 0 || state.Primary != a.cluster.Self() || a.records.ReleasedEpoch() >= state.Epoch {
 		return false
 	}
 	down := a.have.Run == pg.RunStopped || a.have.Run == pg.RunAbsent
-	return down && (a.records.Served() >= state.Epoch || a.gaveUp == state.Epoch)
+	return down && (a.records.Served() >= state.Epoch || a.gaveUp == state.Epoch || a.stopping.Load() >= uint64(state.Epoch))
 }
 
 // release tells the end of the log, durably says that this epoch is over here, and beats it to everybody. A log whose end

@@ -30,6 +30,7 @@ func (n *Node) watchHealth(ctx context.Context) {
 			return
 		case <-tick.C:
 			n.tell()
+			n.endUndying()
 		}
 	}
 }
@@ -81,7 +82,7 @@ var (
 	errNotServing = errors.New("nothing serves that epoch here")
 )
 
-// stopSick obeys the leader: Postgres, which serves epoch and is sick, is killed and the epoch released. The kill is in the
+// stopSick obeys the leader: Postgres, which serves epoch, or did until it was killed, is killed and the epoch released. The kill is in the
 // guard's record when it returns; the rest goes on without the agent's loop, which may hang. Nothing is vouched for any
 // more, so if all of that fails the others come to know it by silence.
 func (n *Node) stopSick(epoch fsm.Epoch) error {
@@ -98,27 +99,56 @@ func (n *Node) stopSick(epoch fsm.Epoch) error {
 	if !n.fence.stop(epoch) {
 		return errNotServing
 	}
-	if n.stopping.Swap(uint64(epoch)) < uint64(epoch) {
-		n.log.Error("killing a sick Postgres by the leader's order", "epoch", epoch, "sick", sick.String(), "failures", sick.Failures, "for", sick.For.Round(time.Millisecond).String())
-		go n.endSick(epoch)
-	}
-	n.poke()
+	n.log.Error("killing a sick Postgres by the leader's order", "epoch", epoch, "sick", sick.String(), "failures", sick.Failures, "for", sick.For.Round(time.Millisecond).String())
+	n.end(epoch)
 	return nil
 }
 
-// stop tells the guard to kill what serves epoch or one before it, and bars it; false if nothing serves that.
+// end begins to release epoch, of which nothing serves any more, unless that was begun before.
+func (n *Node) end(epoch fsm.Epoch) {
+	if n.stopping.Swap(uint64(epoch)) < uint64(epoch) {
+		go n.endSick(epoch)
+	}
+	n.poke()
+}
+
+// endUndying releases, without an order, the epoch of a Postgres that is being killed and can't end. The leader would order
+// that only while standbys stream, and from processes that were killed none does; there is nothing left that still works
+// either, which he would have to weigh.
+func (n *Node) endUndying() {
+	state, view := n.cluster.State(), n.guard.Record()
+	if n.stopping.Load() >= uint64(state.Epoch) || n.records.ReleasedEpoch() >= state.Epoch ||
+		!undying(state, n.cluster.Self(), view, guard.Now(), n.timing.FailoverAfter) || !n.fence.stop(state.Epoch) {
+		return
+	}
+	n.log.Error("a Postgres that is being killed does not end; releasing its epoch", "epoch", state.Epoch, "run", view.Run)
+	n.end(state.Epoch)
+}
+
+// undying says that self is primary and that its Postgres, of this epoch or one before it, has been dying for longer than
+// failoverAfter. Killing is final for a run, whatever it was begun for, and nothing is started before it has ended. An agent
+// in its ordinary loop would release the epoch then and has to wait for that end.
+func undying(s fsm.State, self fsm.NodeID, v guard.View, now, failoverAfter time.Duration) bool {
+	return s.Epoch > 0 && s.Primary == self && !s.Paused && fsm.Epoch(v.Epoch) <= s.Epoch &&
+		v.State == guard.StateKilling && now-v.Since >= failoverAfter
+}
+
+// stop tells the guard to kill what serves epoch or one before it, and bars it; false if nothing serves that. What is being
+// killed already counts as well, for whatever it was told to end: a crash, or an agent before this one, may have told it,
+// and in a disk that hangs it does not end. Refusing that order would leave an epoch that nobody serves and nobody releases.
 func (f *fence) stop(epoch fsm.Epoch) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	v := f.guard.Record()
-	if v.Gone() || v.Verdict != guard.VerdictServe || fsm.Epoch(v.Epoch) > epoch {
+	dying := v.State == guard.StateKilling || v.Verdict == guard.VerdictStop
+	if v.Gone() || v.Verdict != guard.VerdictServe && !dying || fsm.Epoch(v.Epoch) > epoch {
 		return false
 	}
 	f.barred = max(f.barred, epoch+1)
 	if f.epoch <= epoch {
 		f.deadline = 0
 	}
-	return f.guard.Set(guard.VerdictStop, v.Epoch, 0)
+	return f.guard.Set(guard.VerdictStop, v.Epoch, 0) || dying // a stop is final, and not written twice
 }
 
 // endSick sees to it that epoch is released, or else that this node falls silent: then its seal is waited for instead.

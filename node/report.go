@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -20,6 +21,7 @@ type own struct {
 	ending    bool   // the daemon was asked to end in order
 	held      string // why the agent can't go on, empty if it can
 	flushed   pg.LSN // as primary, when that was last known
+	trouble   string // why Postgres does not come up, though it goes on trying
 }
 
 // report turns the local Postgres into what the node says of itself in its beats.
@@ -43,7 +45,7 @@ func report(have pgctl.Status, o own) failover.Report {
 	}
 	rewinding(&r, have.Rewind)
 	if r.Problem == "" {
-		r.Problem = notice(have)
+		r.Problem = cmp.Or(o.trouble, notice(have))
 	}
 	ids := byName(o.state)
 	if have.Receiver != "" {

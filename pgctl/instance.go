@@ -119,6 +119,7 @@ type marks struct {
 // seen is what was learned of the present run.
 type seen struct {
 	run        uint64
+	logFrom    int64     // how long the log file was when it was started
 	answered   bool      // SQL has worked in this run
 	asked      bool      // it was asked to stop
 	lsn        pg.LSN    // a position that was flushed or replayed here

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/quorate/quorate/pgctl/guard"
 )
 
 // Probe names one of the things that are tried again and again.
@@ -16,6 +18,7 @@ const (
 	ProbeConnect Probe = "connect" // a new connection and SELECT 1
 	ProbeData    Probe = "data"    // a write and fsync in the data directory
 	ProbeWAL     Probe = "wal"     // the same in the directory of the log, where that is on another file system
+	ProbeEnd     Probe = "end"     // no try: whether what is being killed comes to its end
 )
 
 // What makes a row of failures a sickness (DETAILS 29).
@@ -41,6 +44,7 @@ func (s Sickness) String() string {
 		ProbeConnect: "new sessions get no answer",
 		ProbeData:    "the data directory can't be written",
 		ProbeWAL:     "the directory of the log can't be written",
+		ProbeEnd:     "Postgres is being killed",
 	}[s.Probe]
 	switch {
 	case s.Full:
@@ -133,6 +137,16 @@ func (s streak) sickness(p Probe, now, every time.Duration) *Sickness {
 		return nil
 	}
 	return &Sickness{Probe: p, Failures: s.failures, For: now - s.since, Why: s.last.why, Full: s.last.full, ReadOnly: s.last.readOnly}
+}
+
+// undying is the sickness of a run that is being killed and does not end within failoverAfter. Nobody is served by it, yet
+// its agent goes on and asks for its lease, so that no silence tells the others; and a probe of the disks need not show
+// what it hangs in.
+func undying(v guard.View, now, failoverAfter time.Duration) *Sickness {
+	if v.State != guard.StateKilling || now-v.Since < failoverAfter {
+		return nil
+	}
+	return &Sickness{Probe: ProbeEnd, Failures: 1, For: now - v.Since, Why: "its processes do not end, as in a disk that hangs"}
 }
 
 // excuse makes the attempt under way count from now: what kept it so far is no fault of what is probed.

@@ -54,6 +54,9 @@ func (p *Prober) Sick() *Sickness {
 			worst = s
 		}
 	}
+	if s := undying(p.i.deps.Guard.Record(), now, probesPerFailoverAfter*p.every); s != nil && (worst == nil || s.For > worst.For) {
+		worst = s
+	}
 	return worst
 }
 

@@ -9,7 +9,31 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sys/unix"
+
+	"github.com/quorate/quorate/pgctl/guard"
 )
+
+// TestUndying: a run that is being killed and does not end is a sickness, although no probe of it is made any more.
+func TestUndying(t *testing.T) {
+	const failoverAfter, since = time.Second, 5 * time.Second
+	for _, c := range []struct {
+		what  string
+		state guard.State
+		after time.Duration
+		sick  bool
+	}{
+		{"being killed for long", guard.StateKilling, failoverAfter, true},
+		{"being killed since a moment ago", guard.StateKilling, failoverAfter - 1, false},
+		{"frozen for long", guard.StateFrozen, time.Minute, false},
+		{"running", guard.StateRunning, time.Minute, false},
+		{"gone", guard.StateEmpty, time.Minute, false},
+	} {
+		s := undying(guard.View{State: c.state, Since: since, Verdict: guard.VerdictStop}, since+c.after, failoverAfter)
+		if (s != nil) != c.sick || s != nil && (s.For != c.after || s.String() != "Postgres is being killed: its processes do not end, as in a disk that hangs") {
+			t.Errorf("%s: %+v", c.what, s)
+		}
+	}
+}
 
 // TestStreak: sick is three failures in a row over one and a half failover_after, whichever way they fail.
 func TestStreak(t *testing.T) {

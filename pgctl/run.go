@@ -120,6 +120,7 @@ func (i *Instance) start(ctx context.Context, up Upstream, v guard.Verdict, epoc
 		// With nobody to follow a standby replays what is there and writes nothing.
 		i.note(func() { i.cached = nil })
 	}
+	logFrom := i.logEnd()
 	run, pid, err := i.deps.Guard.Start(guard.StartRequest{
 		Argv: i.commandLine(i.major), Env: []string{"LC_ALL=C.UTF-8", "PATH=" + i.cfg.BinDir + ":/usr/bin:/bin"},
 		Dir: i.cfg.DataDir, Credential: i.cred, LogFile: i.cfg.LogFile(),
@@ -131,7 +132,7 @@ func (i *Instance) start(ctx context.Context, up Upstream, v guard.Verdict, epoc
 	}
 	i.note(func() {
 		// What the checkpointer and the walsenders start with is in force.
-		i.seen = seen{run: run, followed: time.Now(), applied: up, configured: true, proved: i.live.Sync.SSN(), isProved: true}
+		i.seen = seen{run: run, logFrom: logFrom, followed: time.Now(), applied: up, configured: true, proved: i.live.Sync.SSN(), isProved: true}
 		if v != guard.VerdictStandby {
 			i.seen.promoting = time.Now()
 		}

@@ -144,6 +144,8 @@ type Status struct {
 	Corrected string
 
 	WALGone bool // the upstream said that it no longer has the log needed next
-	// Died says that the postmaster of this run has ended without having been asked to, and how.
-	Died string
+	// Died says that the postmaster of this run has ended without having been asked to, and how, Answered that SQL has
+	// worked in this run.
+	Died     string
+	Answered bool
 }

@@ -44,6 +44,7 @@ func (i *Instance) Status(ctx context.Context) Status {
 		s = i.look(ctx, s)
 	}
 	_, _, seen := i.snapshot()
+	s.Answered = seen.run == view.Run && seen.answered
 	switch {
 	case seen.run != view.Run:
 	case seen.crashed:

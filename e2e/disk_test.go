@@ -1,0 +1,135 @@
+package e2e_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/quorate/quorate/lab"
+)
+
+// The requests that stop and resume all writing to a file system, of linux/fs.h.
+const (
+	fsFreeze = 0xC0045877
+	fsThaw   = 0xC0045878
+)
+
+// TestDiskHangsAndMore: the disk of the primary hangs for good and something else happens to it, after which Postgres is
+// being killed and can't end. Others take over all the same, before the disk is back.
+func TestDiskHangsAndMore(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	b := &broken{T: t, lab: up(t, lab.Options{Disks: true})}
+	b.writers = startWriters(t, b.lab, b.lab.Node(b.healthy().Primary))
+	b.in("one process of Postgres dies", func(b *broken) {
+		b.hungAnd(func(n *lab.Node, was trio) time.Time { return b.crash(n, was) })
+	})
+	b.in("one process of Postgres dies, and the agent", func(b *broken) {
+		b.hungAnd(func(n *lab.Node, was trio) time.Time {
+			at := b.crash(n, was)
+			b.signal(syscall.SIGKILL, was.agent)
+			b.restart(n, was)
+			return at
+		})
+	})
+}
+
+// hungAnd hangs the primary's disk, has more happen, and thaws the disk when another node serves.
+func (b *broken) hungAnd(more func(n *lab.Node, was trio) time.Time) {
+	b.Helper()
+	before := b.healthy()
+	n := b.lab.Node(before.Primary)
+	was := b.trio(n)
+	b.disk(n, fsFreeze)
+	defer b.disk(n, fsThaw)
+	at := more(n, was)
+	b.movedOn(before)
+	if !lives(was.guard) {
+		b.Error("the guard ended")
+	}
+	if states, _ := b.lab.Look(b.Context()); len(b.hanging(was.guard)) == 0 {
+		b.Errorf("nothing hung in the disk, so nothing was tried: %+v", states)
+	}
+	b.disk(n, fsThaw)
+	after := b.healthy()
+	b.writers.check(b.T, n.Name, at, b.lab.Node(after.Primary))
+}
+
+// crash kills a process of Postgres that waits for no disk, and returns when the guard kills the others for that.
+func (b *broken) crash(n *lab.Node, was trio) time.Time {
+	b.Helper()
+	var at time.Time
+	killing := b.said(n, "state=killing")
+	for pid, title := range b.children(was.postmaster) {
+		if strings.Contains(title, "logical replication launcher") {
+			at = b.signal(syscall.SIGKILL, pid)
+		}
+	}
+	if at.IsZero() {
+		b.Fatal("the launcher is not there")
+	}
+	b.await("the guard kills the others", func() bool { return b.said(n, "state=killing") > killing })
+	return at
+}
+
+// children are the processes of a parent with their titles.
+func (b *broken) children(of int) map[int]string {
+	b.Helper()
+	out := map[int]string{}
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, file := range stats {
+		stat, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		var pid, parent int
+		var state string
+		_, rest, _ := strings.Cut(string(stat), ") ")
+		_, err1 := fmt.Sscan(string(stat), &pid)
+		_, err2 := fmt.Sscan(rest, &state, &parent)
+		if err1 != nil || err2 != nil || parent != of {
+			continue
+		}
+		title, err := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline"))
+		if err == nil {
+			out[pid] = state + " " + string(title)
+		}
+	}
+	return out
+}
+
+// hanging are the processes below the guard that sleep uninterruptibly.
+func (b *broken) hanging(of int) []string {
+	b.Helper()
+	var out []string
+	for pid, title := range b.children(of) {
+		if strings.HasPrefix(title, "D ") {
+			out = append(out, title)
+		}
+		out = append(out, b.hanging(pid)...)
+	}
+	return out
+}
+
+// disk sends a request to the file system of a node. Thawing what is not frozen changes nothing.
+func (b *broken) disk(n *lab.Node, request uint) {
+	b.Helper()
+	fd, err := unix.Open(filepath.Join(n.Dir, "disk"), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := unix.IoctlSetInt(fd, request, 0); err != nil && !(request == fsThaw && err == unix.EINVAL) {
+		b.Fatal(err)
+	}
+}
