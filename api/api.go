@@ -40,6 +40,7 @@ type Local struct {
 	LeaseLeft time.Duration
 	// Serving: the lease is live and Postgres is out of recovery, not frozen, and the epoch not released.
 	Serving         bool
+	Gated           bool // Postgres runs and keeps clients out
 	Streaming       bool // standby: its walreceiver streams
 	ServerVersion   int  // as server_version_num
 	PostmasterStart time.Time

@@ -74,7 +74,7 @@ func leased(f facts, _ query) bool { return f.local.LeaseLeft > 0 && f.state.Pri
 // replica is a standby that reads may go to.
 func replica(f facts, q query) bool {
 	wanted := q.Get("replication_state")
-	return !f.tagSet("noloadbalance") && f.running() && f.local.Report.InRecovery &&
+	return !f.tagSet("noloadbalance") && f.running() && f.local.Report.InRecovery && !f.local.Gated &&
 		f.lag(f.local.Report.Replay) <= q.maxLag(math.MaxInt64) && (wanted == "" || wanted == f.replicationState())
 }
 

@@ -41,6 +41,10 @@ func situations(t *testing.T) map[string]*fake {
 	report(behind, func(r *failover.Report) { r.Flush, r.Replay = end-2<<20, end-16<<20 })
 	all["behind"] = behind
 
+	gated := three(t, "n2") // It keeps clients out.
+	gated.local.Gated = true
+	all["gated"] = gated
+
 	broken := three(t, "n2")
 	broken.local.Streaming = false
 	all["not streaming"] = broken
@@ -86,13 +90,13 @@ func TestHealth(t *testing.T) {
 		{"/read-only", []string{"primary", "standby", "promoting", "behind", "not streaming", "hung", "alone"}},
 		{"/read-only?lag=1MB", []string{"primary", "standby", "promoting", "not streaming", "hung", "alone"}},
 		{"/read-only?tag_zone=B", nil},
-		{"/health", []string{"primary", "standby", "promoting", "behind", "not streaming", "hung", "alone"}},
+		{"/health", []string{"primary", "standby", "promoting", "behind", "not streaming", "hung", "alone", "gated"}},
 		{"/health?tag_zone=B", nil},
-		{"/liveness", []string{"primary", "standby", "frozen", "promoting", "released", "behind", "not streaming", "cloning", "alone"}},
-		{"/readiness", []string{"primary", "standby", "promoting", "hung", "alone"}},
-		{"/readiness?lag=20MB", []string{"primary", "standby", "promoting", "behind", "hung", "alone"}},
-		{"/readiness?lag=3MB&mode=write", []string{"primary", "standby", "promoting", "behind", "hung", "alone"}},
-		{"/readiness?lag=3MB&mode=apply", []string{"primary", "standby", "promoting", "hung", "alone"}},
+		{"/liveness", []string{"primary", "standby", "frozen", "promoting", "released", "behind", "not streaming", "cloning", "alone", "gated"}},
+		{"/readiness", []string{"primary", "standby", "promoting", "hung", "alone", "gated"}},
+		{"/readiness?lag=20MB", []string{"primary", "standby", "promoting", "behind", "hung", "alone", "gated"}},
+		{"/readiness?lag=3MB&mode=write", []string{"primary", "standby", "promoting", "behind", "hung", "alone", "gated"}},
+		{"/readiness?lag=3MB&mode=apply", []string{"primary", "standby", "promoting", "hung", "alone", "gated"}},
 		{"/standby-leader", nil},
 		{"/nonsense", nil},
 	}

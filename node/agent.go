@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -44,6 +45,8 @@ type agent struct {
 	flushed   pg.LSN         // as primary, at the last look
 	handover  handover
 	copies    failover.Copies
+	downOf    fsm.Epoch     // the epoch that was found released
+	downAt    time.Duration // when
 	failures  int
 	trouble   trouble
 	conf      configuring
@@ -125,10 +128,14 @@ func (a *agent) act(ctx context.Context) bool {
 		a.log.Warn("giving the epoch up: another node may do better", "epoch", state.Epoch, "run", string(a.have.Run), "step", string(a.lastStep.Kind), "because", a.lastStep.Because)
 	}
 	goal, promise := a.syncGoal(state)
+	reads, fresh := a.readsDue(state), time.Duration(state.Config.Settings.FailoverAfterMS)*time.Millisecond
+	if reads {
+		fresh = math.MaxInt64 // see copies
+	}
 	w := want(situation{
 		self: a.cluster.Self(), state: state, leaseLive: a.fence.live(state.Epoch, guard.Now()), sealed: a.sealed(),
-		released: a.records.ReleasedEpoch(), giveUp: a.gaveUp == state.Epoch && state.Epoch > 0, handOver: handOver, restart: restart, ending: a.ending.Load(), yields: a.yields(state), sync: goal,
-		copies: copies(state, a.cluster.Self(), a.cluster.Sightings(), time.Duration(state.Config.Settings.FailoverAfterMS)*time.Millisecond),
+		released: a.records.ReleasedEpoch(), reads: reads, giveUp: a.gaveUp == state.Epoch && state.Epoch > 0, handOver: handOver, restart: restart, ending: a.ending.Load(), yields: a.yields(state), sync: goal,
+		copies: copies(state, a.cluster.Self(), a.cluster.Sightings(), fresh),
 	})
 	step := pgctl.Next(w, a.have)
 	a.noteStep(step, w)
@@ -161,6 +168,18 @@ func (a *agent) yields(state fsm.State) bool {
 		r.Streaming = nil
 	}
 	return yields(state, a.cluster.Self(), r.Streaming, guard.Now()-a.openAt)
+}
+
+// readsDue says that this node released the present epoch failover_after ago and is still named as its primary: there is
+// no quorum, or nobody qualifies. Any sooner, its start would take from the machine what a successor needs to open.
+func (a *agent) readsDue(state fsm.State) bool {
+	if state.Epoch == 0 || state.Primary != a.cluster.Self() || a.records.ReleasedEpoch() < state.Epoch {
+		return false
+	}
+	if a.downOf != state.Epoch {
+		a.downOf, a.downAt = state.Epoch, guard.Now()
+	}
+	return guard.Now()-a.downAt >= time.Duration(state.Config.Settings.FailoverAfterMS)*time.Millisecond
 }
 
 // noteStep logs a change of the next step and remembers since when it is the same.

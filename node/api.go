@@ -49,6 +49,7 @@ func (v view) Local() api.Local {
 	record := v.n.guard.Record()
 	l.Serving = l.LeaseLeft > 0 && rep.Serving == state.Epoch && record.State == guard.StateRunning && !have.Gated &&
 		record.Verdict == guard.VerdictServe && !v.n.closing.Load()
+	l.Gated = have.Gated
 	l.Streaming = have.Run == pg.RunStandby && have.Receiver == "streaming"
 	l.ReplayPaused = have.ReplayPaused
 	l.ServerVersion, l.PostmasterStart, l.ReplayTimestamp = have.ServerVersion, have.Started, have.ReplayedAt

@@ -16,6 +16,9 @@ import (
 // the log of the primary before it. What another node has of that one's timeline, the primary itself had flushed before it
 // sent it (docs/decisions/0006); its disk counts although it is down, because it is a member of D and elections count on
 // it. Only the direct predecessor: whoever was primary earlier may have been rebuilt since.
+//
+// For a survivor that shall serve reads fresh is without limit: what K members of D had on disk is as safe as what was
+// acknowledged, and no later change of D or of the primary loses it (docs/decisions/0008).
 func copies(s fsm.State, self fsm.NodeID, seen map[fsm.NodeID]failover.Sighting, fresh time.Duration) []pgctl.Copy {
 	var out []pgctl.Copy
 	for id, sight := range seen {
@@ -42,6 +45,14 @@ func predecessor(s fsm.State, self fsm.NodeID) (fsm.Lineage, bool) {
 		}
 	}
 	return fsm.Lineage{}, false
+}
+
+// reading is what people should know of an old primary that nobody replaced.
+func reading(have pgctl.Status) string {
+	if have.Gated {
+		return "it has lost its lease and runs read-only; clients are kept out: others are not known to hold all that they could read here"
+	}
+	return "it has lost its lease and serves reads only"
 }
 
 // notice is what people should know of a Postgres that runs.

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -43,6 +44,11 @@ func TestCopies(t *testing.T) {
 		if has := len(got) == 2 && got[1].Name == "n3" && got[1].LSN == 480; has != c.want {
 			t.Errorf("%s: %+v", c.name, got)
 		}
+	}
+	// What was on another disk once counts for a survivor, however long ago it said so.
+	old := map[fsm.NodeID]failover.Sighting{"3": report(failover.RunRunning, 3, 480, time.Hour)}
+	if got := copies(s, "2", old, math.MaxInt64); len(got) != 2 || got[1].Name != "n3" || got[1].LSN != 480 {
+		t.Errorf("%+v", got)
 	}
 	// Its first primary comes after nobody, and one that is no member any more counts for nothing.
 	first := threeNodes(1, "1")

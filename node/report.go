@@ -44,8 +44,12 @@ func report(have pgctl.Status, o own) failover.Report {
 		}
 	}
 	rewinding(&r, have.Rewind)
+	released := o.released != nil && o.released.Epoch >= o.state.Epoch
 	if r.Problem == "" {
 		r.Problem = cmp.Or(o.trouble, notice(have))
+	}
+	if r.Problem == "" && released && o.state.Primary == o.self && have.Run == pg.RunStandby {
+		r.Problem = reading(have)
 	}
 	ids := byName(o.state)
 	if have.Receiver != "" {
@@ -55,8 +59,10 @@ func report(have pgctl.Status, o own) failover.Report {
 		r.Serving = o.state.Epoch
 		r.Streaming = streaming(have, ids)
 	}
-	released := o.released != nil && o.released.Epoch >= o.state.Epoch
-	r.Restartable = released && !o.ending && have.Run == pg.RunStopped && have.Dir.Problem == "" && have.Dir.Mismatch == "" && have.Clone == nil
+	// One that serves reads meanwhile is stopped for that in good order, also while it starts.
+	alone := have.Upstream.Name == "" && (have.Run == pg.RunStandby || have.Run == pg.RunStarting)
+	down := have.Run == pg.RunStopped || alone && o.state.Primary == o.self
+	r.Restartable = released && !o.ending && down && have.Dir.Problem == "" && have.Dir.Mismatch == "" && have.Clone == nil
 	r.Healthy = o.held == "" && r.Run == failover.RunRunning
 	return r
 }

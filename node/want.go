@@ -20,6 +20,7 @@ type situation struct {
 	leaseLive bool      // for state.Epoch, a margin before its end
 	sealed    fsm.Epoch // highest epoch that this node has sealed
 	released  fsm.Epoch // highest epoch that this node has released
+	reads     bool      // it released, and nobody took over since: Postgres is to serve reads
 	giveUp    bool      // it was appointed and makes no progress: stop, so that it can release
 	handOver  bool      // the switchover away from this node may go ahead now
 	ending    bool      // the daemon was asked to end in order
@@ -53,6 +54,8 @@ func want(s situation) pgctl.Want {
 		return w
 	}
 	switch {
+	case s.released >= s.state.Epoch && s.reads:
+		w.Role, w.Reads = pgctl.RoleStandby, true
 	case s.released >= s.state.Epoch || s.giveUp:
 		w.Role, w.Stop = pgctl.RoleStopped, pgctl.StopKill
 	case s.handOver:

@@ -40,6 +40,10 @@ func TestWant(t *testing.T) {
 		{"a sealed standby follows nobody", situation{self: "2", state: threeNodes(3, "1"), sealed: 3}, pgctl.RoleStandby, "", ""},
 		{"after the next appointment it follows again", situation{self: "2", state: threeNodes(4, "3"), sealed: 3}, pgctl.RoleStandby, "n3", ""},
 		{"who released stays down", situation{self: "1", state: threeNodes(3, "1"), released: 3}, pgctl.RoleStopped, "", pgctl.StopKill},
+		{"who released and was not replaced serves reads", situation{self: "1", state: threeNodes(3, "1"), released: 3, reads: true}, pgctl.RoleStandby, "", ""},
+		{"who serves reads and is appointed again is primary", situation{self: "1", state: threeNodes(4, "1"), released: 3}, pgctl.RolePrimary, "", ""},
+		{"who serves reads and is replaced follows", situation{self: "1", state: threeNodes(4, "2"), released: 3}, pgctl.RoleStandby, "n2", ""},
+		{"an orderly end ends reads too", situation{self: "1", state: threeNodes(3, "1"), released: 3, reads: true, ending: true}, pgctl.RoleStopped, "", pgctl.StopFast},
 		{"an older release does not matter", situation{self: "1", state: threeNodes(3, "1"), released: 2}, pgctl.RolePrimary, "", ""},
 		{"who gives up stops, so that it can release", situation{self: "1", state: threeNodes(3, "1"), giveUp: true}, pgctl.RoleStopped, "", pgctl.StopKill},
 		{"who hands over shuts down in order", situation{self: "1", state: threeNodes(3, "1"), handOver: true}, pgctl.RoleStopped, "", pgctl.StopFast},
@@ -47,10 +51,45 @@ func TestWant(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := want(c.s)
+			if w.Reads != (c.s.reads && !c.s.ending) {
+				t.Errorf("reads: %t", w.Reads)
+			}
 			if w.Role != c.role || w.Upstream.Name != c.up || w.Stop != c.stop {
 				t.Errorf("got role %s following %q, stop %q; want %s, %q, %q", w.Role, w.Upstream.Name, w.Stop, c.role, c.up, c.stop)
 			}
 		})
+	}
+}
+
+// TestRestartable: whoever serves reads after its release can be appointed again; whoever follows somebody can't.
+func TestRestartable(t *testing.T) {
+	released := own{self: "1", state: threeNodes(3, "1"), released: &fsm.Release{Node: "1", Epoch: 3}}
+	elsewhere := released
+	elsewhere.state = threeNodes(3, "2")
+	before := released
+	before.released = &fsm.Release{Node: "1", Epoch: 2}
+	for _, c := range []struct {
+		name string
+		o    own
+		have pgctl.Status
+		want bool
+	}{
+		{"down", released, pgctl.Status{Run: pg.RunStopped}, true},
+		{"about to serve reads", released, pgctl.Status{Run: pg.RunStarting}, true},
+		{"serves reads", released, pgctl.Status{Run: pg.RunStandby}, true},
+		{"still being killed", released, pgctl.Status{Run: pg.RunStopping}, false},
+		{"serves", before, pgctl.Status{Run: pg.RunPrimary}, false},
+		{"was not released", before, pgctl.Status{Run: pg.RunStandby}, false},
+		{"follows", released, pgctl.Status{Run: pg.RunStandby, Upstream: pgctl.Upstream{Name: "n2"}}, false},
+		{"runs as another's standby", elsewhere, pgctl.Status{Run: pg.RunStandby}, false},
+	} {
+		r := report(c.have, c.o)
+		if r.Restartable != c.want {
+			t.Errorf("%s: %t", c.name, r.Restartable)
+		}
+		if r.Restartable && c.have.Run == pg.RunStandby && r.Problem == "" {
+			t.Errorf("%s: the report does not say so", c.name)
+		}
 	}
 }
 

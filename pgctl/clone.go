@@ -133,6 +133,12 @@ func (i *Instance) planClone(s Step) (plan, error) {
 }
 
 func (i *Instance) setRebuild(active bool, because string) error {
+	if l, _, _ := i.snapshot(); active && l.Own > 0 {
+		l.Own = 0
+		if err := i.setLive(l); err != nil {
+			return err
+		}
+	}
 	if err := durable.Save(i.cfg.own(rebuildRecord), recordVersion, rebuildMark{Active: active, Because: because}); err != nil {
 		return fmt.Errorf("record whether the log is being rebuilt: %w", err)
 	}

@@ -51,6 +51,11 @@ func logEnd(have Status) pg.LSN {
 	return have.Position.LSN
 }
 
+// readable says whether clients may read a log that nothing is added to, with no server or a read-only one on it.
+func readable(want Want, have Status) bool {
+	return have.Position != nil && shared(want, have, have.Position.Timeline, logEnd(have))
+}
+
 // opens is the step that lets clients in again, once that is safe.
 func opens(want Want, have Status) (Step, bool) {
 	if !have.Gated || have.Opened == 0 || !shared(want, have, have.Timeline, have.Opened) {
@@ -199,6 +204,6 @@ func (i *Instance) OpenGate(ctx context.Context) error {
 }
 
 // gatedBecause says what clients wait for.
-func gatedBecause(want Want, have Status) string {
-	return fmt.Sprintf("clients are kept out until %d of %s hold its log up to %s", want.Sync.K, strings.Join(want.Sync.Names, ", "), have.Opened)
+func gatedBecause(want Want, end pg.LSN) string {
+	return fmt.Sprintf("clients are kept out until %d of %s hold its log up to %s", want.Sync.K, strings.Join(want.Sync.Names, ", "), end)
 }

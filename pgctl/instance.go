@@ -105,6 +105,9 @@ type live struct {
 	Upstream Upstream `json:"upstream"`
 	Sync     Sync     `json:"sync"`
 	Gated    bool     `json:"gated,omitempty"` // clients are kept out
+	// Own is the timeline that this directory wrote itself as primary before it was last started read-only with nobody to
+	// follow; 0: none, or it has followed somebody since. Nothing on it can come from elsewhere.
+	Own pg.Timeline `json:"own,omitempty"`
 }
 
 // marks are the other durable records, as loaded.
@@ -311,6 +314,9 @@ func syncDir(path string) error {
 
 // setLive makes l durable before anything acts on it.
 func (i *Instance) setLive(l live) error {
+	if l.Upstream.Name != "" {
+		l.Own = 0 // from here on log may come from there
+	}
 	if err := durable.Save(i.cfg.own(liveRecord), recordVersion, l); err != nil {
 		return fmt.Errorf("record the live settings: %w", err)
 	}

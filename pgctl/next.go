@@ -42,13 +42,15 @@ type Want struct {
 	Target rejoin.Branch
 	Final  bool
 	Yields bool // standby: an old primary that is down stays so for now, for others' sake
+	// Reads has an old primary that nobody replaced serve reads: a standby that follows nobody, on its own log.
+	Reads bool
 
 	Upstream Upstream // standby: Epoch's primary; its Epoch is Want.Epoch. Empty while there is none to follow
 	Sync     Sync     // what this node's Postgres shall enforce as primary, set on standbys too
 	Slots    []string // names of the other members: for them a primary, and a standby that may become it, keeps slots
 	Sealed   uint64   // highest epoch that this node has sealed
 	Stop     StopMode // for RoleStopped
-	Copies   []Copy   // what is known of the others' logs; read while this node becomes primary
+	Copies   []Copy   // what is known of the others' logs; read while this node becomes primary, and with Reads
 }
 
 // StepKind names an action.
@@ -163,6 +165,10 @@ func nextPrimary(want Want, have Status) Step {
 		return initPrimary(want, have)
 	case pg.RunStopped:
 		return startPrimary(want, have)
+	case pg.RunStarting:
+		if readsOwn(want, have) {
+			return Step{Kind: Stop, Stop: StopKill, Because: fmt.Sprintf("it comes up to read timeline %d, which it is appointed to write", have.Own)}
+		}
 	case pg.RunStandby:
 		return promote(want, have)
 	case pg.RunPrimary:
@@ -200,7 +206,7 @@ func startPrimary(want Want, have Status) Step {
 		return Step{Kind: StartReader, Epoch: want.Epoch, Gate: !shared(want, have, own, logEnd(have)), Because: fmt.Sprintf("is on timeline %d, to be promoted to %d", own, want.Target.Timeline)}
 	case want.Target.Timeline < own:
 		return hold("its log is on timeline %d, the epoch it was appointed for is on %d", own, want.Target.Timeline)
-	case !wasPrimary(have.Dir.Control.State):
+	case !wasPrimary(have.Dir.Control.State) && have.Own != own:
 		return hold("it was a standby on timeline %d; opening it needs a new timeline", own)
 	case !want.LeaseLive:
 		return wait("waiting for a lease")
@@ -218,6 +224,12 @@ func wasPrimary(s pg.ControlState) bool {
 	return false
 }
 
+// readsOwn says that what was started read-only is the log of the timeline to be written. That is no promotion, which makes
+// a new timeline: it is ended and started for writing, as it would have been without the reads.
+func readsOwn(want Want, have Status) bool {
+	return !have.Promoting && have.Own > 0 && have.Own == want.Target.Timeline && have.Upstream.Name == ""
+}
+
 func promote(want Want, have Status) Step {
 	switch {
 	case have.Promoting && have.PromotingFor < promoteLimit:
@@ -227,6 +239,8 @@ func promote(want Want, have Status) Step {
 		return Step{Kind: Stop, Stop: StopKill, Because: fmt.Sprintf("it has not opened in %s", have.PromotingFor.Round(time.Second))}
 	case have.Rebuilding:
 		return hold("appointed while its log is being rebuilt")
+	case readsOwn(want, have):
+		return Step{Kind: Stop, Stop: StopFast, Because: fmt.Sprintf("it only reads timeline %d, which it is appointed to write", have.Own)}
 	case have.Upstream.Name != "" || have.Receiver != "" || have.Position == nil:
 		return Step{Kind: Detach, Epoch: max(want.Epoch, 1) - 1, Because: "it is appointed itself"}
 	case want.Target.Timeline <= have.Position.Timeline:
@@ -264,7 +278,7 @@ func keepPrimary(want Want, have Status) Step {
 		return Step{Kind: Slots, Slots: want.Slots, KeepLog: true, Because: "each member's slot shall keep the log it needs"}
 	}
 	if have.Gated {
-		return wait(gatedBecause(want, have))
+		return wait(gatedBecause(want, have.Opened))
 	}
 	return wait("serving")
 }
@@ -319,16 +333,38 @@ func startStandby(want Want, have Status) Step {
 		}
 	}
 	if want.Upstream.Name == "" {
-		if whole && !wasPrimary(have.Dir.Control.State) {
-			return Step{Kind: StartReader, Epoch: want.Epoch, Gate: have.Gated, Because: "there is no primary to follow"}
-		}
-		return wait("there is no primary to follow")
+		return startAlone(want, have, whole)
 	}
 	if whole && wasPrimary(have.Dir.Control.State) && (!want.Final || want.Yields) {
 		// Nobody waits for an old primary, and starting it would take from the machine what the new one needs now.
 		return wait("those whom the commits of " + want.Upstream.Name + " wait for go first")
 	}
 	return comeBack(want, have)
+}
+
+// startAlone starts what has nobody to follow. An old primary is left down, since it is in the way of whoever takes over,
+// until it is told to serve reads. It may show what its clients were never told is done, so others must have that too.
+func startAlone(want Want, have Status, whole bool) Step {
+	switch {
+	case whole && want.Reads:
+		return Step{Kind: StartReader, Epoch: want.Epoch, Gate: !readable(want, have), Because: "nobody may write, and nobody has replaced it: it serves reads"}
+	case whole && !wasPrimary(have.Dir.Control.State):
+		return Step{Kind: StartReader, Epoch: want.Epoch, Gate: have.Gated, Because: "there is no primary to follow"}
+	}
+	return wait("there is no primary to follow")
+}
+
+// keepAlone looks after a standby that has nobody to follow.
+func keepAlone(want Want, have Status) Step {
+	switch {
+	case !want.Reads:
+		return wait("nobody to follow yet")
+	case have.Gated && readable(want, have):
+		return Step{Kind: OpenGate, Because: fmt.Sprintf("%d others hold its log up to %s", want.Sync.K, logEnd(have))}
+	case have.Gated:
+		return wait(gatedBecause(want, logEnd(have)))
+	}
+	return wait("serving reads: nobody may write")
 }
 
 func keepStandby(want Want, have Status) Step {
@@ -339,7 +375,7 @@ func keepStandby(want Want, have Status) Step {
 	case len(have.Drift) > 0:
 		return correct(have)
 	case up.Name == "" || want.Epoch <= max(want.Sealed, have.Detached):
-		return wait("nobody to follow yet")
+		return keepAlone(want, have)
 	case have.Upstream.same(up) && have.Upstream.Epoch == want.Epoch:
 		return keepFollowing(want, have)
 	case have.Upstream.same(up):

@@ -159,6 +159,8 @@ func setWant(t *testing.T, w *Want, key, value string) {
 		w.Slots = names(value)
 	case "copies":
 		w.Copies = copies(t, value)
+	case "reads":
+		w.Reads = value == "yes"
 	case "sealed":
 		w.Sealed = number(t, value)
 	case "stop":
@@ -254,6 +256,8 @@ func setRare(t *testing.T, s *Status, key, value string) {
 		}
 	case "gated":
 		s.Gated = value == "yes"
+	case "own":
+		s.Own = pg.Timeline(number(t, value))
 	case "opened":
 		s.Opened = lsn(t, value)
 	case "checkpoint":

@@ -19,7 +19,8 @@ import (
 const pollEvery = 2 * time.Millisecond
 
 // StartReadOnly forks Postgres as a standby and returns at once; Status says when it answers. It follows the recorded
-// upstream only if that is the primary of epoch (and was not detached from), else nobody.
+// upstream only if that is the primary of epoch (and was not detached from), else nobody. pg_control forgets in such a run
+// that the directory was a primary's; if it follows nobody, the durable settings say so from before.
 func (i *Instance) StartReadOnly(ctx context.Context, epoch uint64) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -30,6 +31,18 @@ func (i *Instance) StartReadOnly(ctx context.Context, epoch uint64) error {
 	if l.Upstream.Epoch != epoch {
 		l.Upstream = Upstream{}
 	}
+	control, err := i.readControl()
+	if err != nil {
+		return err
+	}
+	if l.Upstream.Name == "" && wasPrimary(control.State) {
+		l.Own = 0
+		i.note(func() {
+			if i.cached != nil {
+				l.Own = i.cached.Timeline
+			}
+		})
+	}
 	if err := errors.Join(i.prepare(l), i.dropPlaceholders(), i.putSignal()); err != nil {
 		return err
 	}
@@ -37,7 +50,7 @@ func (i *Instance) StartReadOnly(ctx context.Context, epoch uint64) error {
 }
 
 // StartPrimary forks Postgres for writing on its own timeline. It needs the lease of epoch (ErrNoLease) and a directory
-// that was last run as a primary. standby.signal is away until Mark, which Next asks for as soon as it answers.
+// that was last run as a primary, or as a reader of its own log since. standby.signal is away until Mark, which Next asks for as soon as it answers.
 func (i *Instance) StartPrimary(ctx context.Context, epoch uint64) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -48,10 +61,10 @@ func (i *Instance) StartPrimary(ctx context.Context, epoch uint64) error {
 	if err != nil {
 		return err
 	}
-	if !wasPrimary(control.State) {
+	l, _, _ := i.snapshot()
+	if !wasPrimary(control.State) && l.Own == 0 {
 		return fmt.Errorf("open a directory that is %q for writing: it needs a promotion: %w", control.State, ErrServing)
 	}
-	l, _, _ := i.snapshot()
 	l.Upstream = Upstream{}
 	if err := i.prepare(l); err != nil {
 		return err

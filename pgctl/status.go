@@ -124,9 +124,11 @@ type Status struct {
 	Configured bool     // Upstream is in the running server's settings
 	Detached   uint64   // never follows a primary of this epoch or below
 	Rebuilding bool     // its log is being rebuilt: it has no position to report (lease.md rule 20)
-	Clone      *CloneState
-	Rewind     *RewindState
-	Evidence   []Evidence // that the cluster does not know of yet; see EvidenceRecorded
+	// Own is the timeline that this directory wrote as primary before it came to run read-only without anybody to follow.
+	Own      pg.Timeline
+	Clone    *CloneState
+	Rewind   *RewindState
+	Evidence []Evidence // that the cluster does not know of yet; see EvidenceRecorded
 
 	// Position is known while nothing can write log here: detached, or stopped and examined.
 	Position *Position

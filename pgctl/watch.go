@@ -103,7 +103,7 @@ func (i *Instance) recorded(s *Status) {
 	s.Configured = i.seen.configured && i.seen.applied == s.Upstream
 	s.Detached, s.Rebuilding = i.marks.detached, i.marks.rebuild
 	s.WALGone = i.seen.walGone
-	s.Gated, s.Opened = i.live.Gated, i.seen.opened
+	s.Gated, s.Opened, s.Own = i.live.Gated, i.seen.opened, i.live.Own
 	if i.drifts.last != "" && time.Since(i.drifts.at) < driftShown {
 		s.Corrected = i.drifts.last
 	}
