@@ -38,7 +38,7 @@ func (l *Lab) ReturnHost(ctx context.Context, n *Node) error {
 	if err := netns.Plug(l.hub(), n.Name); err != nil {
 		return err
 	}
-	return l.start(n)
+	return l.StartDaemon(n)
 }
 
 // awaitDead waits until nothing runs on these nodes.
