@@ -3,23 +3,21 @@ package e2e_test
 import (
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/quorate/quorate/lab"
 )
 
-// TestAsyncAndBack changes durability in a running cluster. While it is async the primary acknowledges what nobody else has;
+// goAsync changes durability in a running cluster. While it is async the primary acknowledges what nobody else has;
 // once it is quorum again, all of that is on the others, too, and the primary may be lost.
-func TestAsyncAndBack(t *testing.T) {
-	b := newBroken(t)
+func (b *broken) goAsync() {
 	before := b.healthy()
 	primary := b.lab.Node(before.Primary)
 	b.setDurability(primary, "async")
 	b.await("nobody holds every commit", func() bool { return len(b.newest().Members) == 0 && b.rule(primary) == "" })
 	paused := map[int]bool{}
 	for _, n := range b.except(primary) {
-		paused[pauseReceiver(t, b.lab, n)] = true
+		paused[pauseReceiver(b.T, b.lab, n)] = true
 	}
 	alone := time.Now()
 	b.await("a write is acknowledged that no standby gets", func() bool { return b.ackedAfter(alone) })
@@ -29,23 +27,23 @@ func TestAsyncAndBack(t *testing.T) {
 	b.setDurability(primary, "quorum")
 	back := b.healthy()
 	if rule := b.rule(primary); !strings.HasPrefix(rule, "ANY 1 (") {
-		t.Errorf("the rule in force is %q", rule)
+		b.Errorf("the rule in force is %q", rule)
 	}
 	if back.Primary != before.Primary || back.Epoch != before.Epoch {
-		t.Errorf("%s of epoch %d became %s of epoch %d: a change of durability needs no failover", before.Primary, before.Epoch, back.Primary, back.Epoch)
+		b.Errorf("%s of epoch %d became %s of epoch %d: a change of durability needs no failover", before.Primary, before.Epoch, back.Primary, back.Epoch)
 	}
 	began := time.Now()
 	if err := b.lab.KillHosts(primary); err != nil {
-		t.Fatal(err)
+		b.Fatal(err)
 	}
 	b.movedOn(back)
-	if err := b.lab.ReturnHost(t.Context(), primary); err != nil {
-		t.Fatal(err)
+	if err := b.lab.ReturnHost(b.Context(), primary); err != nil {
+		b.Fatal(err)
 	}
 	after := b.healthy()
-	b.writers.check(t, primary.Name, began, b.lab.Node(after.Primary))
-	if ms := overlap(b.writers.kept(t, b.lab.Node(after.Primary), nothing)); ms > 0 {
-		t.Errorf("two nodes took writes at once, for %.1f ms", ms)
+	b.writers.check(b.T, primary.Name, began, b.lab.Node(after.Primary))
+	if ms := overlap(b.writers.kept(b.T, b.lab.Node(after.Primary), nothing)); ms > 0 {
+		b.Errorf("two nodes took writes at once, for %.1f ms", ms)
 	}
 }
 

@@ -11,28 +11,41 @@ import (
 	"github.com/quorate/quorate/lab"
 )
 
-// TestQuorumLost kills the hosts of both standbys. Nobody vouches for the primary any more, so it must stop by itself, say
-// what is missing, and go on when one of them is back.
-func TestQuorumLost(t *testing.T) {
+// TestLostAndRegained takes away from one cluster what it needs, and gives it back.
+func TestLostAndRegained(t *testing.T) {
 	b := newBroken(t)
+	b.in("a quorum", (*broken).loseQuorum)
+	b.in("copies", (*broken).goAsync)
+	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+		var names []string
+		for _, i := range order {
+			names = append(names, []string{"primary", "current", "stale"}[i])
+		}
+		b.in("all nodes, started as "+strings.Join(names, ", "), func(b *broken) { b.killAll(order) })
+	}
+}
+
+// loseQuorum kills the hosts of both standbys. Nobody vouches for the primary any more, so it must stop by itself, say
+// what is missing, and go on when one of them is back.
+func (b *broken) loseQuorum() {
 	before := b.healthy()
 	survivor := b.lab.Node(before.Primary)
 	others := b.except(survivor)
-	lone := startLone(t, b.lab, survivor)
+	lone := startLone(b.T, b.lab, survivor)
 	was := b.trio(survivor)
 	lost := time.Now()
 	if err := b.lab.KillHosts(others...); err != nil {
-		t.Fatal(err)
+		b.Fatal(err)
 	}
 	b.await("the guard has killed Postgres", func() bool { return !lives(was.postmaster) })
 	killed := time.Since(lost)
-	t.Logf("quorum lost: the last write was taken %s after that (it waited for no copies), Postgres killed %s after it",
+	b.Logf("quorum lost: the last write was taken %s after that (it waited for no copies), Postgres killed %s after it",
 		lone.last().Sub(lost).Round(time.Millisecond), killed.Round(time.Millisecond))
 	b.saysWhatIsMissing(survivor, others)
 
 	back := time.Now()
-	if err := b.lab.ReturnHost(t.Context(), others[0]); err != nil {
-		t.Fatal(err)
+	if err := b.lab.ReturnHost(b.Context(), others[0]); err != nil {
+		b.Fatal(err)
 	}
 	var quorum time.Time
 	b.await("clients can write again", func() bool {
@@ -41,14 +54,14 @@ func TestQuorumLost(t *testing.T) {
 		}
 		return b.ackedAfter(back)
 	})
-	t.Logf("quorum back: writable %s after the daemon of %s was started, %s after status said that there is a quorum",
+	b.Logf("quorum back: writable %s after the daemon of %s was started, %s after status said that there is a quorum",
 		time.Since(back).Round(time.Millisecond), others[0].Name, time.Since(quorum).Round(time.Millisecond))
-	if err := b.lab.ReturnHost(t.Context(), others[1]); err != nil {
-		t.Fatal(err)
+	if err := b.lab.ReturnHost(b.Context(), others[1]); err != nil {
+		b.Fatal(err)
 	}
 	after := b.healthy()
-	if ms := overlap(b.writers.kept(t, b.lab.Node(after.Primary), nothing)); ms > 0 {
-		t.Errorf("two nodes took writes at once, for %.1f ms", ms)
+	if ms := overlap(b.writers.kept(b.T, b.lab.Node(after.Primary), nothing)); ms > 0 {
+		b.Errorf("two nodes took writes at once, for %.1f ms", ms)
 	}
 }
 
