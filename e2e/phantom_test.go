@@ -70,8 +70,8 @@ func (r *readers) read(ctx context.Context, l *lab.Lab, n *lab.Node) {
 	}
 }
 
-// pauseReceivers stops the walreceivers of a node's Postgres, so that it goes on but gets nothing more.
-func pauseReceivers(t *testing.T, l *lab.Lab, n *lab.Node) {
+// pauseReceiver stops the walreceiver of a node's Postgres, so that it goes on but gets nothing more, and returns its number.
+func pauseReceiver(t *testing.T, l *lab.Lab, n *lab.Node) (pid int) {
 	t.Helper()
 	postmaster, err := l.Postmaster(n)
 	if err != nil {
@@ -93,9 +93,10 @@ func pauseReceivers(t *testing.T, l *lab.Lab, n *lab.Node) {
 		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
-		return
+		return pid
 	}
 	t.Fatalf("%s has no walreceiver", n.Name)
+	return 0
 }
 
 // TestNothingReadIsTakenBack crashes a primary that has committed what no standby got, in a cluster whose standbys have
@@ -119,7 +120,7 @@ func TestNothingReadIsTakenBack(t *testing.T) {
 	r := startReaders(t, b.lab, nodes...)
 	for _, n := range nodes {
 		if n != primary {
-			pauseReceivers(t, b.lab, n)
+			pauseReceiver(t, b.lab, n)
 		}
 	}
 	// Flushed here, acknowledged by nobody: unknown to its client.

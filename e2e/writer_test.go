@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/quorate/quorate/lab"
+	"github.com/quorate/quorate/lab/history"
 )
 
 // writeBox is how long a write may take; what takes longer is unknown, not failed.
@@ -22,6 +24,7 @@ const writeBox = 500 * time.Millisecond
 type acked struct {
 	id        int64
 	node      string
+	timeline  uint32
 	began, at time.Time
 }
 
@@ -33,6 +36,14 @@ type writers struct {
 	mu   sync.Mutex
 	all  []acked
 	stop func()
+}
+
+// insertFault returns the timeline that it is written on, eight hex digits.
+const insertFault = "INSERT INTO faults VALUES (%d, '%s') RETURNING left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)"
+
+func timelineOf(hex string) uint32 {
+	n, _ := strconv.ParseUint(hex, 16, 32) // zero is no timeline
+	return uint32(n)
 }
 
 // dial opens a session through the node's unix socket. No context ends what is done in it: pgconn would send a cancel,
@@ -98,8 +109,9 @@ func (w *writers) write(ctx context.Context, n *lab.Node) {
 		}
 		for err == nil && ctx.Err() == nil {
 			a := acked{id: w.ids.Add(1), node: n.Name, began: time.Now()}
-			if _, err = run1(c, fmt.Sprintf("INSERT INTO faults VALUES (%d, '%s')", a.id, a.node)); err == nil {
-				a.at = time.Now()
+			var rows []string
+			if rows, err = run1(c, fmt.Sprintf(insertFault, a.id, a.node)); err == nil && len(rows) == 1 {
+				a.at, a.timeline = time.Now(), timelineOf(rows[0])
 				w.mu.Lock()
 				w.all = append(w.all, a)
 				w.mu.Unlock()
@@ -118,6 +130,30 @@ func (w *writers) write(ctx context.Context, n *lab.Node) {
 // acknowledged is on the primary of now, and old acknowledged nothing that began after another node had acknowledged.
 func (w *writers) check(t *testing.T, old string, since time.Time, primary *lab.Node) {
 	t.Helper()
+	all := w.kept(t, primary, nothing)
+	var first acked
+	for _, a := range all {
+		if a.node != old && a.began.After(since) && (first.id == 0 || a.at.Before(first.at)) {
+			first = a
+		}
+	}
+	if first.id == 0 {
+		t.Errorf("no node but %s has acknowledged anything", old)
+	}
+	for _, a := range all {
+		if first.id != 0 && a.node == old && a.began.After(first.at) {
+			t.Errorf("%s acknowledged write %d, begun %s after %s had acknowledged one", old, a.id, a.began.Sub(first.at), first.node)
+		}
+	}
+	t.Logf("%d writes were acknowledged, all are there; %s could write %s after the fault", len(all), first.node, first.at.Sub(since).Round(time.Millisecond))
+}
+
+// nothing may be lost, which is the rule.
+func nothing(acked) bool { return false }
+
+// kept returns what was acknowledged so far, and checks that all of it is on the primary, but for what may be lost.
+func (w *writers) kept(t *testing.T, primary *lab.Node, mayBeLost func(acked) bool) []acked {
+	t.Helper()
 	w.mu.Lock()
 	all := slices.Clone(w.all)
 	w.mu.Unlock()
@@ -134,22 +170,22 @@ func (w *writers) check(t *testing.T, old string, since time.Time, primary *lab.
 	for _, id := range ids {
 		have[id] = true
 	}
-	var first acked
 	for _, a := range all {
-		if !have[fmt.Sprint(a.id)] {
-			t.Errorf("write %d, acknowledged by %s, is not on %s", a.id, a.node, primary.Name)
-		}
-		if a.node != old && a.began.After(since) && (first.id == 0 || a.at.Before(first.at)) {
-			first = a
+		if !have[fmt.Sprint(a.id)] && !mayBeLost(a) {
+			t.Errorf("write %d, acknowledged by %s on timeline %d at %s, is not on %s", a.id, a.node, a.timeline, a.at.Format(time.StampMilli), primary.Name)
 		}
 	}
-	if first.id == 0 {
-		t.Errorf("no node but %s has acknowledged anything", old)
-	}
+	return all
+}
+
+// overlap is for how long two nodes acknowledged writes at once, in milliseconds.
+func overlap(all []acked) float64 {
+	var writes []history.Write
 	for _, a := range all {
-		if first.id != 0 && a.node == old && a.began.After(first.at) {
-			t.Errorf("%s acknowledged write %d, begun %s after %s had acknowledged one", old, a.id, a.began.Sub(first.at), first.node)
-		}
+		writes = append(writes, history.Write{
+			ID: a.id, Node: a.node, Timeline: a.timeline, Outcome: history.OK,
+			Start: int64(a.began.Sub(all[0].began)), End: int64(a.at.Sub(all[0].began)),
+		})
 	}
-	t.Logf("%d writes were acknowledged, all are there; %s could write %s after the fault", len(all), first.node, first.at.Sub(since).Round(time.Millisecond))
+	return history.Overlap(writes)
 }

@@ -39,6 +39,17 @@ func (l *Lab) respawned() int {
 	return l.keeping.count
 }
 
+// back takes back what leave said of the node.
+func (l *Lab) back(n *Node) {
+	l.keeping.mu.Lock()
+	defer l.keeping.mu.Unlock()
+	l.keeping.gone = slices.DeleteFunc(l.keeping.gone, func(o *Node) bool { return o == n })
+}
+
+// Keep starts daemons again that have ended, but for those of nodes that were killed and not started since. The returned
+// func ends this and waits for it.
+func (l *Lab) Keep(ctx context.Context) (end func()) { return l.keep(ctx) }
+
 // keep starts daemons again that have ended, as the service manager of a host does: those of nodes that are left are of
 // hosts that are gone, or were told not to. The returned func ends this and waits for it.
 func (l *Lab) keep(ctx context.Context) (end func()) {

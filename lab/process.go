@@ -131,7 +131,10 @@ func (l *Lab) StopDaemon(ctx context.Context, n *Node, sig syscall.Signal) error
 }
 
 // StartDaemon starts the node's daemon again.
-func (l *Lab) StartDaemon(n *Node) error { return l.start(n) }
+func (l *Lab) StartDaemon(n *Node) error {
+	l.back(n)
+	return l.start(n)
+}
 
 // Postmaster returns the pid of the node's postmaster, which it checks to be this lab's; fs.ErrNotExist if none runs.
 func (l *Lab) Postmaster(n *Node) (int, error) {
