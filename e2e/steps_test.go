@@ -40,6 +40,13 @@ func TestAgentKilledAtEveryStep(t *testing.T) {
 			b.Logf("all in all %s", time.Since(began).Round(100*time.Millisecond))
 		})
 	}
+	for _, step := range []string{
+		"promote as primary", "promoted", "configure as primary", "decided sync-degrade", "decided sync-raise", "decided sync-return", "rewind begins", "clone begins",
+	} {
+		if !k.met[step] && !t.Failed() {
+			t.Errorf("nobody was killed at %q: the log says it otherwise now, or this test tests less than it should", step)
+		}
+	}
 }
 
 // roles are the primary and the standbys, of which the last is rather the Raft leader's node.

@@ -89,7 +89,7 @@ func (i *Instance) markDetached(epoch uint64) error {
 	if err := durable.Save(i.cfg.own(detachedRecord), recordVersion, detachedMark{Epoch: epoch, Pausing: true}); err != nil {
 		return fmt.Errorf("record that epoch %d was left: %w", epoch, err)
 	}
-	i.note(func() { i.marks.detached, i.marks.pausing = epoch, true })
+	i.note(func() { i.marks.detached, i.marks.pausing, i.drifts.good = epoch, true, nil })
 	return nil
 }
 

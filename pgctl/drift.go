@@ -40,14 +40,14 @@ func printOf(path string) print {
 
 // driftWatch remembers what was mended, and the files that were found as they shall be.
 type driftWatch struct {
-	good map[string]print // by path
+	good map[string]print // by path; nil while they have not been found so since quorate itself last changed its mind
 	last string           // what was wrong and is mended, for people
 	at   time.Time
 }
 
 // correct is the step against drift.
 func correct(have Status) Step {
-	return Step{Kind: Correct, Because: "changed by somebody else: " + strings.Join(have.Drift, ", ")}
+	return Step{Kind: Correct, Because: "not as it shall be: " + strings.Join(have.Drift, ", ")}
 }
 
 // drift lists what differs from the durable copy in files that only quorate writes. Files that have not been touched since
@@ -153,7 +153,8 @@ func isInclude(name string) bool {
 }
 
 // Correct puts back what somebody else changed of the settings and files that quorate owns, and reports it. What commits
-// wait for counts as unproved after that, so that Next has it proved again.
+// wait for counts as unproved after that, so that Next has it proved again. What was never found right since the durable
+// copy changed is a step that did not end, by this agent or by one that was killed, and nobody is blamed for it.
 func (i *Instance) Correct(ctx context.Context) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -162,6 +163,8 @@ func (i *Instance) Correct(ctx context.Context) error {
 		return err
 	}
 	_, m, seen := i.snapshot()
+	unfinished := false
+	i.note(func() { unfinished = i.drifts.good == nil })
 	if slices.Contains(found, "synchronous_standby_names") {
 		if seen.isProved {
 			i.note(func() { i.seen.isProved, i.seen.owed = false, i.live.Sync.Names })
@@ -201,6 +204,10 @@ func (i *Instance) Correct(ctx context.Context) error {
 		return fmt.Errorf("put back what was changed: %s differs again: %w", strings.Join(left, ", "), errors.Join(errStillDiffers, err))
 	}
 	text := strings.Join(found, ", ")
+	if unfinished {
+		i.log.Info("finished a step that did not end", "changed", text)
+		return nil
+	}
 	i.log.Warn("somebody else changed what quorate owns, and it was put back", "changed", text)
 	i.corrected("somebody else changed " + text + ", which quorate owns; it was put back")
 	return nil

@@ -144,6 +144,22 @@ func TestDriftIsPutBack(t *testing.T) {
 	}
 	mended(t, c, n1, "postgresql.conf")
 
+	// An agent that was killed between its record and the file was not robbed: the next one finishes and blames nobody.
+	unfinished, _, _ := n2.snapshot()
+	unfinished.Sync = Sync{K: 1, Names: []string{"n3"}}
+	if err := n2.setLive(unfinished); err != nil {
+		t.Fatal(err)
+	}
+	n2.stopAgent()
+	n2.startAgent()
+	n2.took()
+	s := n2.drive(c.want(n2), "to have all settings", func(s Status) bool { return len(s.Drift) == 0 && s.enforces(c.want(n2).Sync) })
+	if got := n2.took(); !strings.Contains(got, string(Correct)) || s.Corrected != "" {
+		t.Errorf("n2 took %q and says %q", got, s.Corrected)
+	}
+	n2.sql("ALTER SYSTEM SET restore_command = '/bin/false'")
+	mended(t, c, n2, "restore_command")
+
 	// What quorate does itself is no drift.
 	detach(t, n2, 1, 0)
 	if s := n2.Status(t.Context()); len(s.Drift) > 0 {

@@ -322,7 +322,7 @@ func (i *Instance) setLive(l live) error {
 	}
 	i.facts.Lock()
 	defer i.facts.Unlock()
-	i.live = l
+	i.live, i.drifts.good = l, nil
 	return nil
 }
 
