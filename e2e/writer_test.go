@@ -114,14 +114,13 @@ func (w *writers) write(ctx context.Context, n *lab.Node) {
 	}
 }
 
-// check is called when all is well again after a fault at that time which took the primary away from old: what was ever
-// acknowledged is on the primary of now, and old acknowledged nothing that began after another node had acknowledged.
-func (w *writers) check(t *testing.T, old string, since time.Time, primary *lab.Node) {
+// present checks that what was ever acknowledged is on a node, and returns it.
+func (w *writers) present(t *testing.T, n *lab.Node) []acked {
 	t.Helper()
 	w.mu.Lock()
 	all := slices.Clone(w.all)
 	w.mu.Unlock()
-	c, err := dial(w.lab, primary)
+	c, err := dial(w.lab, n)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,11 +133,21 @@ func (w *writers) check(t *testing.T, old string, since time.Time, primary *lab.
 	for _, id := range ids {
 		have[id] = true
 	}
-	var first acked
 	for _, a := range all {
 		if !have[fmt.Sprint(a.id)] {
-			t.Errorf("write %d, acknowledged by %s, is not on %s", a.id, a.node, primary.Name)
+			t.Errorf("write %d, acknowledged by %s, is not on %s", a.id, a.node, n.Name)
 		}
+	}
+	return all
+}
+
+// check is called when all is well again after a fault at that time which took the primary away from old: what was ever
+// acknowledged is on the primary of now, and old acknowledged nothing that began after another node had acknowledged.
+func (w *writers) check(t *testing.T, old string, since time.Time, primary *lab.Node) {
+	t.Helper()
+	all := w.present(t, primary)
+	var first acked
+	for _, a := range all {
 		if a.node != old && a.began.After(since) && (first.id == 0 || a.at.Before(first.at)) {
 			first = a
 		}
