@@ -64,6 +64,8 @@ func (i *Instance) Do(ctx context.Context, s Step) (Outcome, error) {
 // doRest has the steps with nothing to report.
 func (i *Instance) doRest(ctx context.Context, s Step) error {
 	switch s.Kind {
+	case FindCommits:
+		return i.FindCommits(ctx)
 	case Configure:
 		return i.SetSync(ctx, s.Sync)
 	case Slots:

@@ -53,7 +53,16 @@ func logEnd(have Status) pg.LSN {
 
 // readable says whether clients may read a log that nothing is added to, with no server or a read-only one on it.
 func readable(want Want, have Status) bool {
-	return have.Position != nil && shared(want, have, have.Position.Timeline, logEnd(have))
+	return have.Position != nil && shared(want, have, have.Position.Timeline, readEnd(have))
+}
+
+// readEnd is the end of what clients can read in a log that nothing is added to.
+func readEnd(have Status) pg.LSN {
+	end := logEnd(have)
+	if p := have.Position; p != nil && p.Shown > 0 {
+		end = min(end, p.Shown)
+	}
+	return end
 }
 
 // opens is the step that lets clients in again, once that is safe.

@@ -67,6 +67,7 @@ const (
 	Rewind       StepKind = "rewind"        // StartRewind
 	CancelRewind StepKind = "cancel-rewind" // CancelRewind
 	Examine      StepKind = "examine"       // Examine
+	FindCommits  StepKind = "find-commits"  // FindCommits
 	StartReader  StepKind = "start-reader"  // Start read-only
 	StartWriter  StepKind = "start-writer"  // Start as primary
 	Promote      StepKind = "promote"       // Promote
@@ -346,6 +347,9 @@ func startStandby(want Want, have Status) Step {
 // until it is told to serve reads. It may show what its clients were never told is done, so others must have that too.
 func startAlone(want Want, have Status, whole bool) Step {
 	switch {
+	case whole && want.Reads && have.Position.Shown == 0 && !readable(want, have):
+		// Even a primary that nobody uses writes some log after what its standbys were last heard to have.
+		return Step{Kind: FindCommits, Because: "others are not known to hold all of the log; they may hold all commits"}
 	case whole && want.Reads:
 		return Step{Kind: StartReader, Epoch: want.Epoch, Gate: !readable(want, have), Because: "nobody may write, and nobody has replaced it: it serves reads"}
 	case whole && !wasPrimary(have.Dir.Control.State):
@@ -360,9 +364,9 @@ func keepAlone(want Want, have Status) Step {
 	case !want.Reads:
 		return wait("nobody to follow yet")
 	case have.Gated && readable(want, have):
-		return Step{Kind: OpenGate, Because: fmt.Sprintf("%d others hold its log up to %s", want.Sync.K, logEnd(have))}
+		return Step{Kind: OpenGate, Because: fmt.Sprintf("%d others hold its log up to %s", want.Sync.K, readEnd(have))}
 	case have.Gated:
-		return wait(gatedBecause(want, logEnd(have)))
+		return wait(gatedBecause(want, readEnd(have)))
 	}
 	return wait("serving reads: nobody may write")
 }

@@ -256,6 +256,8 @@ func setRare(t *testing.T, s *Status, key, value string) {
 		}
 	case "gated":
 		s.Gated = value == "yes"
+	case "shown":
+		s.Position.Shown = lsn(t, value)
 	case "own":
 		s.Own = pg.Timeline(number(t, value))
 	case "opened":

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/internal/pg/wal"
@@ -53,6 +54,83 @@ func (i *Instance) Examine(ctx context.Context) (Position, error) {
 		return Position{}, err
 	}
 	return p, i.reportable()
+}
+
+const (
+	// findLimit bounds FindCommits, which may have as much to read as lies between two checkpoints.
+	findLimit = 2 * time.Second
+	// findBefore is how much log before the last checkpoint it reads, in bytes: the last commit may be older.
+	findBefore = 64 << 20
+)
+
+// FindCommits completes the position of an examined directory by the end of its last commit, so far as that is found in 2 s.
+func (i *Instance) FindCommits(ctx context.Context) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.running() {
+		return fmt.Errorf("find the last commit: %w", ErrRunning)
+	}
+	var p Position
+	i.note(func() {
+		if i.cached != nil {
+			p = *i.cached
+		}
+	})
+	if p.LSN == 0 {
+		return errors.New("find the last commit: the end of the log is not known")
+	}
+	ctx, cancel := context.WithTimeout(ctx, findLimit)
+	defer cancel()
+	shown, err := i.lastCommit(ctx, p)
+	if err != nil {
+		i.log.Warn("the last commit was not found, so all of the log counts", "error", err)
+		shown = p.LSN
+	}
+	p.Shown = shown
+	i.note(func() { i.cached = &p })
+	return nil
+}
+
+// lastCommit walks the log from a while before pg_control's redo position and returns the end of the last commit, or where
+// it began.
+func (i *Instance) lastCommit(ctx context.Context, p Position) (pg.LSN, error) {
+	control, err := i.readControl()
+	if err != nil {
+		return 0, err
+	}
+	log := wal.Log{
+		Segments: segments{dir: i.walDir(), size: control.WalSegmentSize}, SegmentSize: control.WalSegmentSize,
+		BlockSize: control.WalBlockSize, SystemID: control.SystemID, Timeline: p.Timeline, History: p.History,
+	}
+	last, err := begin(log, max(p.Oldest, control.Redo-min(control.Redo, findBefore)), control.Redo)
+	if err != nil {
+		return 0, err
+	}
+	end, err := log.Walk(last, func(r wal.Record) bool {
+		if r.Commit != nil {
+			last = r.End
+		}
+		return ctx.Err() == nil
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case end.LSN != p.LSN:
+		return 0, fmt.Errorf("the log could be read to %s only, of %s", end.LSN, p.LSN)
+	}
+	return last, nil
+}
+
+// begin returns the first record at or after from, or else redo.
+func begin(log wal.Log, from, redo pg.LSN) (pg.LSN, error) {
+	if from == 0 || from >= redo {
+		return redo, nil
+	}
+	first, found, err := log.FirstRecord(from - from%pg.LSN(log.BlockSize))
+	if err != nil || !found || first > redo {
+		return redo, err
+	}
+	return first, nil
 }
 
 // reportable returns ErrRebuilding while this node's log must not be reported.

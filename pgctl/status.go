@@ -39,6 +39,9 @@ type Position struct {
 	History  pg.History  `json:"history"` // ancestry of Timeline
 	// Oldest is from where on there is a file for all of the log up to LSN; 0: there is none.
 	Oldest pg.LSN `json:"oldest"`
+	// Shown is the end of the last commit: what follows changes nothing that a client could read. LSN if that is not known
+	// any better; 0: it was not looked for (FindCommits).
+	Shown pg.LSN `json:"shown,omitempty"`
 }
 
 // Branch gives the position's place in history.

@@ -50,11 +50,14 @@ func servesReads(t *testing.T, n *node, rows string) {
 func TestSurvivorServesReads(t *testing.T) {
 	c, n1, n2 := survivor(t)
 	s := n1.drive(c.reads(n1), "to run read-only behind the gate", isRun(pg.RunStandby))
-	if got, want := n1.took(), "examine start-reader"; got != want || !s.Gated || s.Position == nil || s.Own != 1 || s.Upstream.Name != "" {
+	if got, want := n1.took(), "examine find-commits start-reader"; got != want || !s.Gated || s.Position == nil || s.Own != 1 || s.Upstream.Name != "" {
 		t.Fatalf("n1 took %q, want %q; %+v", got, want, s)
 	}
 	refused(t, c, n1)
 	at := s.Position.LSN
+	if shown := s.Position.Shown; shown == 0 || shown > at || shown < at-1024 {
+		t.Errorf("the last commit is at %s of %s", shown, at)
+	}
 
 	want := c.reads(n1)
 	want.Copies = []Copy{{Name: "n2", Timeline: 1, LSN: at}}
@@ -90,6 +93,32 @@ func TestSurvivorServesReads(t *testing.T) {
 		_, err := n1.trySQL(t.Context(), "INSERT INTO t VALUES (3)")
 		return err == nil
 	})
+}
+
+// A survivor whose standby has all commits, and not the rest of its log, shows what it has at once.
+func TestSurvivorWithoutATail(t *testing.T) {
+	c := boot(t, "n1", "n2")
+	n1, n2 := c.members[0], c.members[1]
+	c.rule(t)
+	acked(n1)
+	eventually(t, "the commit on n2", func() bool { return n2.Status(t.Context()).Flush >= n1.Status(t.Context()).Flush })
+	has := n2.Status(t.Context()).Flush
+	if err := n2.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n1.sql("SELECT pg_switch_wal(); CHECKPOINT")
+	n1.sql("BEGIN; CREATE TABLE never (id int); INSERT INTO never SELECT generate_series(1, 1000); ROLLBACK; SELECT pg_switch_wal()")
+	n1.hold(0)
+	if err := n1.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := c.reads(n1)
+	want.Copies = []Copy{{Name: "n2", Timeline: 1, LSN: has}}
+	s := n1.drive(want, "to serve reads", isRun(pg.RunStandby))
+	if s.Gated || s.Position.LSN <= has || s.Position.Shown > has {
+		t.Errorf("gated %t, the log ends at %s, its last commit at %s, n2 has %s", s.Gated, s.Position.LSN, s.Position.Shown, has)
+	}
+	servesReads(t, n1, "1")
 }
 
 // A reader that was killed, or whose start was cut short, can be started for writing all the same.
