@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/quorate/quorate/internal/pg"
+	"github.com/quorate/quorate/internal/pgtest"
 	"github.com/quorate/quorate/pgctl/guard"
 	"github.com/quorate/quorate/pgctl/rejoin"
 )
@@ -184,12 +185,11 @@ type node struct {
 }
 
 func freePort(t *testing.T) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := pgtest.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 // node makes a node with an agent; nothing runs yet.

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -92,7 +93,7 @@ func create(t testing.TB, opts Options) (*Cluster, error) {
 	}
 	t.Cleanup(c.cleanup)
 	if opts.TCP {
-		if c.Port, err = freePort(); err != nil {
+		if c.Port, err = FreePort(); err != nil {
 			return nil, err
 		}
 	}
@@ -322,12 +323,17 @@ func findBinDir() (string, error) {
 	return filepath.Dir(found[len(found)-1]), nil
 }
 
-// freePort asks the kernel for a port of the loopback address that nobody uses now.
-func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
+// FreePort finds a port of the loopback address that nobody listens on. It is below those that the kernel gives to outgoing
+// connections (net.ipv4.ip_local_port_range begins at 32768): one of them may be taken while a server is down.
+func FreePort() (int, error) {
+	const first, count, tries = 15000, 15000, 100
+	var err error
+	for range tries {
+		port := first + rand.IntN(count)
+		var listener net.Listener
+		if listener, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			return port, listener.Close()
+		}
 	}
-	port := listener.Addr().(*net.TCPAddr).Port
-	return port, listener.Close()
+	return 0, fmt.Errorf("find a free port from %d to %d: %w", first, first+count-1, err)
 }
