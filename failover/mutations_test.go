@@ -8,6 +8,12 @@ package failover
 //	  vouches not looked at                      EveryView, Stories
 //	* wait < L                                   EveryView, Stories
 //	* one position too few                       EveryView, Stories
+//	* standby does not cut: Detached unchecked   WhatDoesNotCount
+//	* LSN-only comparison                        EveryView, Stories, WhatDoesNotCount
+//	  a seal of an earlier epoch counts          WhatDoesNotCount
+//	  a candidate outside D                      EveryView
+//	  an unreleased primary's log counts         WhatDoesNotCount
+//	  a promise of another node                  PromiseIsThePrimarys
 //	  acts while paused                          Stories
 //	  maximum lag ignored                        Stories
 //	  a promise of a stale rev is committed      Stories
