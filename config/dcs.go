@@ -87,8 +87,8 @@ func OwnedParameters() []string {
 		"allow_alter_system", "cluster_name", "config_file", "data_directory", "external_pid_file", "hba_file", "hot_standby", "ident_file",
 		"listen_addresses", "max_replication_slots", "max_wal_senders", "port", "primary_conninfo", "primary_slot_name",
 		"promote_trigger_file", "recovery_target", "recovery_target_action", "recovery_target_inclusive", "recovery_target_lsn",
-		"recovery_target_name", "recovery_target_time", "recovery_target_timeline", "recovery_target_xid", "restart_after_crash", "restore_command", "synchronous_standby_names",
-		"unix_socket_directories", "wal_level", "wal_log_hints", "wal_retrieve_retry_interval",
+		"recovery_target_name", "recovery_target_time", "recovery_target_timeline", "recovery_target_xid", "restart_after_crash",
+		"restore_command", "synchronous_standby_names", "unix_socket_directories", "wal_level", "wal_log_hints", "wal_retrieve_retry_interval",
 	}
 }
 

@@ -236,8 +236,8 @@ func (f *facts) beyond(a, b fsm.Position) bool {
 	return a.LSN > b.LSN
 }
 
-// better orders two qualified candidates: the wished one, then position, one that is not sick, one that runs, priority, not the Raft leader's
-// node (it saves moving the leadership), then id.
+// better orders two qualified candidates: the wished one, then position, one that is not sick, one that runs, priority, not
+// the Raft leader's node (it saves moving the leadership), then id.
 func (f *facts) better(a, b *candidate) bool {
 	if w := f.State.Wish; w != nil && w.Approved && w.To != "" {
 		if (a.node == w.To) != (b.node == w.To) {

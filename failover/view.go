@@ -45,7 +45,7 @@ type Report struct {
 	Sightings   []Age             `json:"sightings,omitempty"` // age of the newest beat from each other node
 	Released    *fsm.Release      `json:"released,omitempty"`
 	Promise     *fsm.Promise      `json:"promise,omitempty"`
-	Restartable bool              `json:"restartable"`        // Postgres is down here but could be started again
+	Restartable bool              `json:"restartable"`        // Postgres is down here, or only reads, but could be started for writing again
 	Progress    string            `json:"progress,omitempty"` // of a clone or recovery, for people
 	Config      Configured        `json:"config,omitzero"`
 }

@@ -82,9 +82,9 @@ var (
 	errNotServing = errors.New("nothing serves that epoch here")
 )
 
-// stopSick obeys the leader: Postgres, which serves epoch, or did until it was killed, is killed and the epoch released. The kill is in the
-// guard's record when it returns; the rest goes on without the agent's loop, which may hang. Nothing is vouched for any
-// more, so if all of that fails the others come to know it by silence.
+// stopSick obeys the leader: Postgres, which serves epoch, or did until it was killed, is killed and the epoch released. The
+// kill is in the guard's record when it returns; the rest goes on without the agent's loop, which may hang. Nothing is
+// vouched for any more, so if all of that fails the others come to know it by silence.
 func (n *Node) stopSick(epoch fsm.Epoch) error {
 	if n.postgres == nil {
 		return errNoPostgres

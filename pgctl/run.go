@@ -50,7 +50,8 @@ func (i *Instance) StartReadOnly(ctx context.Context, epoch uint64) error {
 }
 
 // StartPrimary forks Postgres for writing on its own timeline. It needs the lease of epoch (ErrNoLease) and a directory
-// that was last run as a primary, or as a reader of its own log since. standby.signal is away until Mark, which Next asks for as soon as it answers.
+// that was last run as a primary, or as a reader of its own log since. standby.signal is away until Mark, which Next asks for
+// as soon as it answers.
 func (i *Instance) StartPrimary(ctx context.Context, epoch uint64) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -133,7 +134,7 @@ func (i *Instance) start(ctx context.Context, up Upstream, v guard.Verdict, epoc
 		// With nobody to follow a standby replays what is there and writes nothing.
 		i.note(func() { i.cached = nil })
 	}
-	logFrom := i.logEnd()
+	logFrom := i.logSize()
 	run, pid, err := i.deps.Guard.Start(guard.StartRequest{
 		Argv: i.commandLine(i.major), Env: []string{"LC_ALL=C.UTF-8", "PATH=" + i.cfg.BinDir + ":/usr/bin:/bin"},
 		Dir: i.cfg.DataDir, Credential: i.cred, LogFile: i.cfg.LogFile(),

@@ -19,7 +19,7 @@ func (i *Instance) LastWords() string {
 		return ""
 	}
 	defer func() { _ = f.Close() }()
-	from := max(seen.logFrom, i.logEnd()-lastWordsReach)
+	from := max(seen.logFrom, i.logSize()-lastWordsReach)
 	text, err := io.ReadAll(io.NewSectionReader(f, from, lastWordsReach))
 	if err != nil {
 		return ""
@@ -27,8 +27,8 @@ func (i *Instance) LastWords() string {
 	return lastWords(string(text))
 }
 
-// logEnd is the length of the log file, 0 if there is none.
-func (i *Instance) logEnd() int64 {
+// logSize is the length of the server's log file, 0 if there is none.
+func (i *Instance) logSize() int64 {
 	info, err := os.Stat(i.cfg.LogFile())
 	if err != nil {
 		return 0
