@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/quorate/quorate/internal/durable"
 	"github.com/quorate/quorate/internal/pg"
@@ -18,7 +22,8 @@ type rewindPlan struct {
 	Source  Upstream    `json:"source"`
 	Target  pg.Timeline `json:"target"` // of the source
 	Discard discard     `json:"discard"`
-	Tries   int         `json:"tries"` // that failed for a reason that may have passed
+	Tries   int         `json:"tries"` // that failed for a reason that speaks against a rewind and may have passed
+	Fails   int         `json:"fails"` // in a row in this phase, for whatever reason
 	Note    string      `json:"note"`  // of the last failure
 }
 
@@ -37,14 +42,33 @@ const (
 	rewindDone       rewindPhase = "done"      // there is no plan
 )
 
-// rewindTries is how often a rewind is tried before a clone takes its place.
-const rewindTries = 3
+const (
+	// rewindTries is how often a rewind is tried before a clone takes its place.
+	rewindTries = 3
+	// rewindPause is the longest pause between two tries; the first is cloneBackoff.
+	rewindPause = 30 * time.Second
+)
 
 // ErrNoRewind says that pg_rewind can't take this directory back; nothing was changed.
 var ErrNoRewind = errors.New("the directory can't be rewound")
 
 // errSourceAway says that the primary could not be asked: that is no reason to give up a rewind, and a clone would fail too.
 var errSourceAway = errors.New("the primary can't be asked")
+
+// against is a failure of pg_rewind itself, or of finding what it needs of the log: the next try may well end like it.
+type against struct{ error }
+
+func (a against) Unwrap() error { return a.error }
+
+// judged is a step of which each failure is one against the rewind.
+func judged(do func(context.Context, *rewindPlan) error) func(context.Context, *rewindPlan) error {
+	return func(ctx context.Context, p *rewindPlan) error {
+		if err := do(ctx, p); err != nil {
+			return against{err}
+		}
+		return nil
+	}
+}
 
 // rewinding is a rewind that runs in its own goroutine.
 type rewinding struct {
@@ -115,7 +139,7 @@ func (i *Instance) planRewind(u Upstream, target pg.Timeline, fork pg.LSN, becau
 		case old.Phase == rewindWriting, old.Phase == rewindWritten, old.Phase == rewindFailed:
 			return rewindPlan{}, fmt.Errorf("a rewind is %q already: %w", old.Phase, ErrRebuilding)
 		case old.Phase == rewindFinishing, old.Discard.Timeline == d.Timeline && old.Discard.From == d.From && old.Discard.To == d.To:
-			p.Phase, p.Discard, p.Tries = old.Phase, old.Discard, old.Tries
+			p.Phase, p.Discard, p.Tries, p.Fails, p.Note = old.Phase, old.Discard, old.Tries, old.Fails, old.Note
 		}
 	}
 	if err := i.setRebuild(true, because); err != nil {
@@ -175,8 +199,9 @@ func (i *Instance) runRewind(ctx context.Context, r *rewinding, p rewindPlan) {
 		i.log.Info("rewound", "source", p.Source.Name, "took", time.Since(began).Round(time.Millisecond))
 	case ctx.Err() == nil:
 		i.log.Error("rewind failed", "source", p.Source.Name, "phase", string(p.Phase), "error", err)
-		i.failRewind(&p, err)
-		_ = pause(ctx, cloneBackoff) // cut short by CancelRewind
+		p = p.failed(err)
+		i.failRewind(p)
+		_ = pause(ctx, p.pause()) // cut short by CancelRewind
 	}
 	i.note(func() {
 		i.rewind = nil
@@ -188,19 +213,44 @@ func (i *Instance) runRewind(ctx context.Context, r *rewinding, p rewindPlan) {
 	i.lookAgain()
 }
 
-// failRewind decides whether another try makes sense and writes that down.
-func (i *Instance) failRewind(p *rewindPlan, err error) {
+// failed decides whether another try makes sense. Only what speaks against the rewind itself counts to the tries: a clone
+// copies everything, for good, and would fail in a full disk too. A failure of another kind, of the disk, of the primary or
+// of a server that does not start, is tried again for as long as it lasts; the note says why.
+func (p rewindPlan) failed(err error) rewindPlan {
 	p.Note = err.Error()
-	if p.Phase != rewindWriting {
-		if !errors.Is(err, errSourceAway) {
-			p.Tries++
-		}
-		if errors.Is(err, ErrNoRewind) || p.Tries >= rewindTries && p.Phase != rewindFinishing {
-			p.Phase = rewindFailed
+	p.Fails++
+	if p.Phase == rewindWriting || p.Phase == rewindFinishing || ofTheDisk(err) {
+		return p
+	}
+	if errors.As(err, &against{}) {
+		p.Tries++
+	}
+	if errors.Is(err, ErrNoRewind) || p.Tries >= rewindTries {
+		p.Phase = rewindFailed
+	}
+	return p
+}
+
+// pause is how long to wait before the next try.
+func (p rewindPlan) pause() time.Duration {
+	return min(cloneBackoff<<min(max(p.Fails-1, 0), 10), rewindPause)
+}
+
+// ofTheDisk says that an error, which may be what a program wrote, comes from a disk that is full or does not work.
+func ofTheDisk(err error) bool {
+	for _, e := range []syscall.Errno{unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.EROFS} {
+		if errors.Is(err, e) || strings.Contains(strings.ToLower(err.Error()), e.Error()) {
+			return true
 		}
 	}
-	if err := i.setRewind(*p); err != nil {
+	return false
+}
+
+// failRewind writes down how a try ended. Where that fails too, as in a full disk, this agent knows it at least.
+func (i *Instance) failRewind(p rewindPlan) {
+	if err := i.setRewind(p); err != nil {
 		i.log.Error("the rewind's failure is not on disk", "error", err)
+		i.note(func() { i.marks.rewind = &p })
 	}
 }
 
@@ -231,8 +281,13 @@ type rewindStep struct {
 func (i *Instance) rewindSteps() []rewindStep {
 	enter := func(next rewindPhase) func(context.Context, *rewindPlan) error {
 		return func(_ context.Context, p *rewindPlan) error {
-			p.Phase = next
-			return i.setRewind(*p)
+			entered := *p
+			entered.Phase, entered.Fails, entered.Note = next, 0, ""
+			if err := i.setRewind(entered); err != nil {
+				return err // and it is not entered: a rewind that only may write is not torn
+			}
+			*p = entered
+			return nil
 		}
 	}
 	return []rewindStep{
@@ -241,9 +296,9 @@ func (i *Instance) rewindSteps() []rewindStep {
 		{"recover", rewindRecovering, i.recoverForRewind},
 		{"record that it is shut down in order", rewindRecovering, enter(rewindChecking)},
 		{"have the primary write its timeline down", rewindChecking, i.prepareSource},
-		{"find the last common checkpoint", rewindChecking, func(ctx context.Context, p *rewindPlan) error { return i.findCommonCheckpoint(ctx, p.Discard) }},
+		{"find the last common checkpoint", rewindChecking, judged(func(ctx context.Context, p *rewindPlan) error { return i.findCommonCheckpoint(ctx, p.Discard) })},
 		{"take standby.signal away", rewindChecking, func(context.Context, *rewindPlan) error { return i.takeSignal() }},
-		{"try without changing anything", rewindChecking, i.tryRewind},
+		{"try without changing anything", rewindChecking, judged(i.tryRewind)},
 		{"record that it writes", rewindChecking, enter(rewindWriting)},
 		{"run pg_rewind", rewindWriting, func(ctx context.Context, p *rewindPlan) error {
 			_, err := i.pgRewind(ctx, p.Source)

@@ -80,7 +80,7 @@ func (i *Instance) awaitReplay(ctx context.Context, end pg.LSN) error {
 	moved := time.Now()
 	for {
 		if !i.running() {
-			return fmt.Errorf("postgres ended while it recovered; %s says why", i.cfg.LogFile())
+			return fmt.Errorf("postgres ended while it recovered; %s says why: %s", i.cfg.LogFile(), i.LastWords())
 		}
 		at, err := i.checkpointAt(ctx, end)
 		if err == nil && at >= end {

@@ -97,7 +97,8 @@ func endRig(dir string) error {
 		removeSegment(list)
 	}
 	mounts, _ := filepath.Glob(filepath.Join(dir, "*", "data"))
-	for _, m := range mounts {
+	evidence, _ := filepath.Glob(filepath.Join(dir, "*", "state", "evidence"))
+	for _, m := range append(mounts, evidence...) {
 		for unix.Unmount(m, unix.MNT_DETACH) == nil { // left by a test that was killed
 		}
 	}
