@@ -71,7 +71,8 @@ func (i *Instance) saveParameters(a accepted) error {
 }
 
 // CheckParameters asks the postgres program, without touching the server, whether it could start with p. ErrParameters
-// holds its answer. Without a data directory nothing can be asked. It takes some 50 ms.
+// holds its answer. Without a data directory nothing can be asked. It takes some 50 ms. From 15 on it loads libraries and
+// certificates as a start does; what fails only when memory, huge pages or sockets are claimed is not found.
 func (i *Instance) CheckParameters(ctx context.Context, p Parameters) error {
 	if err := i.refuseOwned(p); err != nil {
 		return err
@@ -104,7 +105,16 @@ func (i *Instance) check(ctx context.Context, a accepted) error {
 		return err
 	}
 	defer func() { _ = os.Remove(path) }() // the next check replaces it
-	cmd := i.program(ctx, "postgres", "-D", i.cfg.DataDir, "-c", "config_file="+path, "-C", "data_directory")
+	args := []string{"-D", i.cfg.DataDir, "-c", "config_file=" + path, "-C", "data_directory"}
+	if i.major >= 15 {
+		dir, err := i.makeDouble()
+		if err != nil {
+			return err
+		}
+		defer func() { _ = os.RemoveAll(dir) }() // the same
+		args = i.dryStart(dir, path)
+	}
+	cmd := i.program(ctx, "postgres", args...)
 	switch err := runProgram(cmd, nil); {
 	case err == nil:
 		return nil

@@ -2,8 +2,15 @@ package pgctl
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"math/big"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +95,8 @@ func TestParametersAlone(t *testing.T) {
 		{"a value that is none", n.wants(map[string]string{"work_mem": "lots"}), `invalid value for parameter "work_mem": "lots"`},
 		{"a setting that is none", n.wants(map[string]string{"work_memory": "1MB"}), `unrecognized configuration parameter "work_memory"`},
 		{"a value for the next start only", n.wants(map[string]string{"shared_buffers": "-3"}), "shared_buffers"},
+		{"a library that is not there", n.wants(map[string]string{"shared_preload_libraries": "nope"}), `could not access file "nope"`},
+		{"TLS without a certificate", n.wants(map[string]string{"ssl": "on"}), `could not load server certificate file "server.crt"`},
 		{"what quorate owns", n.wants(map[string]string{"port": "1"}), "port is set by quorate itself"},
 		{"an hba line", n.wants(nil, "local all all peer", "host all all 10.0.0.0/99 md5"), `pg_hba line "host all all 10.0.0.0/99 md5"`},
 	} {
@@ -96,6 +105,9 @@ func TestParametersAlone(t *testing.T) {
 		} else {
 			t.Logf("%s: %v", bad.name, err)
 		}
+	}
+	if _, err := os.Stat(n.cfg.pgFile("check")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the double of the data directory is still there: %v", err)
 	}
 	if after, err := os.ReadFile(n.cfg.confFile()); err != nil || string(after) != string(before) {
 		t.Errorf("refused settings changed the file (%v):\n%s", err, after)
@@ -190,6 +202,45 @@ func TestParametersInOrder(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestParametersOfAStart: what a start would load is loaded to see whether it can be, from where a start would look, and what
+// can be is taken.
+func TestParametersOfAStart(t *testing.T) {
+	c := boot(t, "n1")
+	n := c.primary
+	tls := n.wants(map[string]string{"ssl": "on", "shared_preload_libraries": "pg_stat_statements", "pg_stat_statements.max": "200"})
+	if err := n.take(tls); !errors.Is(err, ErrParameters) || !strings.Contains(err.Error(), `could not load server certificate file "server.crt"`) {
+		t.Errorf("without a certificate: %v", err)
+	}
+	crt, key := certificate(t)
+	if err := errors.Join(n.writeFile(filepath.Join(n.cfg.DataDir, "server.crt"), crt), n.writeFile(filepath.Join(n.cfg.DataDir, "server.key"), key)); err != nil {
+		t.Fatal(err)
+	}
+	n.mustTake(tls)
+	c.restart(n)
+	if got := n.sql("SELECT current_setting('ssl') || ' ' || current_setting('pg_stat_statements.max')"); got != "on 200" {
+		t.Errorf("after the restart: %s", got)
+	}
+}
+
+// certificate makes a key and a certificate that it signed itself.
+func certificate(t *testing.T) (crt, key []byte) {
+	t.Helper()
+	secret, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	signed, err := x509.CreateCertificate(rand.Reader, template, template, &secret.PublicKey, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := x509.MarshalPKCS8PrivateKey(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: signed}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded})
 }
 
 func TestComplaints(t *testing.T) {

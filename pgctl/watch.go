@@ -158,21 +158,28 @@ func (i *Instance) dirEmpty() bool {
 	return errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0
 }
 
-// readControl reads pg_control; a server that is writing it can be caught in the middle, so damage is looked at twice.
+// readControl reads pg_control.
 func (i *Instance) readControl() (pg.Control, error) {
+	_, c, err := i.controlFile()
+	return c, err
+}
+
+// controlFile also returns the file as it is. A server that is writing it can be caught in the middle, so damage is looked
+// at twice.
+func (i *Instance) controlFile() ([]byte, pg.Control, error) {
 	path := filepath.Join(i.cfg.DataDir, "global", "pg_control")
 	var c pg.Control
 	var err error
 	for range 3 {
 		var content []byte
 		if content, err = os.ReadFile(path); err != nil {
-			return c, fmt.Errorf("read pg_control: %w", err)
+			return nil, c, fmt.Errorf("read pg_control: %w", err)
 		}
 		if c, err = pg.ParseControl(content); err == nil {
-			return c, nil
+			return content, c, nil
 		}
 	}
-	return c, fmt.Errorf("read %s: %w", path, err)
+	return nil, c, fmt.Errorf("read %s: %w", path, err)
 }
 
 // watchPrepare and watchQuery are everything in one round trip, planned once per session: several looks fall into one
