@@ -28,6 +28,10 @@ func (f facts) advice(a Assignment, r fsm.Failover) []string {
 }
 
 func lookAt(d Discard) string {
+	if d.Way == "quarantine" {
+		return fmt.Sprintf("A data directory of %s was damaged and set aside as %s. Find out what damaged it (its file QUARANTINE says what was found), then: quorate discards dismiss %s",
+			d.Node, d.Path, d.ID)
+	}
 	commits := counted(d.Commits)
 	if d.Lossy {
 		return fmt.Sprintf("Look at %s on %s: %s there may have been acknowledged and are not in the cluster. Have their owner take back what is missing, then: quorate discards dismiss %s",

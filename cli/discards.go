@@ -71,6 +71,10 @@ func discardLines(all []client.Discard) string {
 	var b strings.Builder
 	b.WriteString("\nDiscarded:\n")
 	for _, d := range all {
+		if d.Way == "quarantine" {
+			fmt.Fprintf(&b, "  %s set a damaged data directory aside, kept in %s; find out what damaged it, then: quorate discards dismiss %s\n", d.Node, d.Path, d.ID)
+			continue
+		}
 		commits := counted(d.Commits) + " commits"
 		if d.Commits == 1 {
 			commits = "1 commit"

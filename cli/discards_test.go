@@ -20,6 +20,11 @@ func TestDiscardLines(t *testing.T) {
 	if got := discardLines([]client.Discard{d}); !strings.Contains(got, "unknown commits, some of it perhaps acknowledged") {
 		t.Errorf("got %q", got)
 	}
+	aside := client.Discard{ID: "n2-quarantine.1", Node: "n2", Commits: -1, Way: "quarantine", Path: "/data.quarantine.1"}
+	want = "\nDiscarded:\n  n2 set a damaged data directory aside, kept in /data.quarantine.1; find out what damaged it, then: quorate discards dismiss n2-quarantine.1\n"
+	if got := discardLines([]client.Discard{aside}); got != want {
+		t.Errorf("got %q", got)
+	}
 	if got := renderDiscards([]client.Discard{d}); !strings.Contains(got, "n1-2-1-3018200-3018268") || !strings.Contains(got, "unknown") {
 		t.Errorf("got %q", got)
 	}

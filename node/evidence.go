@@ -55,7 +55,7 @@ func (n *Node) recordOne(ctx context.Context, e pgctl.Evidence) error {
 // discardOf words the evidence for the cluster. Where another node was appointed with nothing promised, some of what the
 // old primary had alone may have been acknowledged.
 func discardOf(s fsm.State, self fsm.NodeID, e pgctl.Evidence) fsm.Discard {
-	lossy := slices.ContainsFunc(s.Lineage, func(l fsm.Lineage) bool { return l.Async && l.SwitchLSN == e.From })
+	lossy := slices.ContainsFunc(s.Lineage, func(l fsm.Lineage) bool { return l.Async && e.To > 0 && l.SwitchLSN == e.From })
 	return fsm.Discard{
 		ID: e.ID, Node: self, Epoch: fsm.Epoch(e.Epoch), Timeline: e.Timeline, From: e.From, To: e.To, Commits: e.Commits, Way: e.Way,
 		Path: e.Path, SHA256: e.SHA256, Lossy: lossy,

@@ -217,6 +217,12 @@ func (i *Instance) cloneSteps(c *cloning) []cloneStep {
 			return i.setPlan(*p)
 		}},
 		{"keep the old directory", phaseCopied, func(_ context.Context, p *plan) error { return i.keepOld(p) }},
+		{"make known what was set aside", phaseCopied, func(_ context.Context, p *plan) error {
+			if _, err := os.Lstat(p.Old); err != nil || !p.Quarantine {
+				return nil // there was nothing to set aside
+			}
+			return i.keepAside(p.Source.Epoch, p.Old, p.Because)
+		}},
 		{"put the copy in place", phaseCopied, func(_ context.Context, p *plan) error { return i.placeCopy(p) }},
 		{"record that it is done", phaseCopied, func(_ context.Context, p *plan) error {
 			if err := i.endRewind(); err != nil { // it was about the old directory

@@ -27,8 +27,8 @@ type Evidence struct {
 	Timeline pg.Timeline
 	From, To pg.LSN
 	Commits  int    // -1: the log could not be read to its end
-	Way      string // rewind or clone, as it was begun
-	Path     string
+	Way      string // rewind, clone or quarantine, as it was begun
+	Path     string // of a quarantine the directory that was set aside, else that of the evidence
 	SHA256   string // of manifest.json
 }
 
@@ -62,6 +62,7 @@ type manifest struct {
 	Last     *commitLine       `json:"last_commit,omitempty"`
 	Records  map[string]uint64 `json:"records"` // by resource manager
 	Files    []keptFile        `json:"files"`
+	Aside    string            `json:"aside,omitempty"` // a data directory that was set aside whole
 }
 
 type keptFile struct {
@@ -95,23 +96,48 @@ func (i *Instance) keepEvidence(ctx context.Context, d discard, because string) 
 	if _, err := os.Stat(filepath.Join(final, manifestFile)); err == nil {
 		return i.noticeEvidence()
 	}
-	partial := filepath.Join(i.evidenceDir(), "."+id+".partial")
+	fill := func(dir string) error {
+		return i.fillEvidence(ctx, dir, manifest{ID: id, Node: i.cfg.Name, Made: time.Now().UTC(), Because: because, Discard: d})
+	}
+	if err := i.makeEvidence(id, fill); err != nil {
+		return fmt.Errorf("keep the log that goes as evidence: %w", err)
+	}
+	i.log.Warn("kept log that the cluster's history does not have", "timeline", uint32(d.Timeline), "from", d.From.String(), "to", d.To.String(), "path", final)
+	return i.noticeEvidence()
+}
+
+// makeEvidence has fill make the files of evidence and gives them their name when they are durable.
+func (i *Instance) makeEvidence(id string, fill func(dir string) error) error {
+	final, partial := filepath.Join(i.evidenceDir(), id), filepath.Join(i.evidenceDir(), "."+id+".partial")
 	if err := os.RemoveAll(partial); err != nil {
 		return fmt.Errorf("remove a partial copy of evidence: %w", err)
 	}
 	if err := os.MkdirAll(filepath.Join(partial, "wal"), 0o700); err != nil {
 		return fmt.Errorf("make a directory for evidence: %w", err)
 	}
-	if err := i.fillEvidence(ctx, partial, manifest{ID: id, Node: i.cfg.Name, Made: time.Now().UTC(), Because: because, Discard: d}); err != nil {
-		return fmt.Errorf("keep the log that goes as evidence: %w", err)
+	if err := fill(partial); err != nil {
+		return err
 	}
 	if err := os.Rename(partial, final); err != nil {
 		return fmt.Errorf("give the evidence its name: %w", err)
 	}
-	if err := errors.Join(syncDir(i.evidenceDir()), syncDir(i.cfg.StateDir)); err != nil {
-		return err
+	return errors.Join(syncDir(i.evidenceDir()), syncDir(i.cfg.StateDir))
+}
+
+// keepAside makes the cluster know of a data directory that was set aside whole. What is in it can't be counted: it is
+// damaged, or of no one time. Repeating it changes nothing.
+func (i *Instance) keepAside(epoch uint64, old, because string) error {
+	id := i.cfg.Name + "-" + strings.TrimPrefix(old, i.cfg.DataDir+".")
+	if _, err := os.Stat(filepath.Join(i.evidenceDir(), id, manifestFile)); err == nil {
+		return i.noticeEvidence()
 	}
-	i.log.Warn("kept log that the cluster's history does not have", "timeline", uint32(d.Timeline), "from", d.From.String(), "to", d.To.String(), "path", final)
+	m := manifest{
+		ID: id, Node: i.cfg.Name, Made: time.Now().UTC(), Because: because, Discard: discard{Epoch: epoch, Way: "quarantine"},
+		Commits: -1, Note: "the whole data directory was set aside", Aside: old,
+	}
+	if err := i.makeEvidence(id, func(dir string) error { return sealManifest(dir, m) }); err != nil {
+		return fmt.Errorf("record what was set aside: %w", err)
+	}
 	return i.noticeEvidence()
 }
 
@@ -138,6 +164,11 @@ func (i *Instance) fillEvidence(ctx context.Context, dir string, m manifest) err
 	if err := box.describe(control); err != nil {
 		return err
 	}
+	return sealManifest(dir, m)
+}
+
+// sealManifest writes the manifest and its sum, last of all.
+func sealManifest(dir string, m manifest) error {
 	content, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode the manifest: %w", err)
@@ -325,6 +356,9 @@ func readEvidence(path string) (Evidence, error) {
 	}
 	sum := sha256.Sum256(content)
 	d := m.Discard
+	if m.Aside != "" {
+		path = m.Aside
+	}
 	return Evidence{
 		ID: m.ID, Epoch: d.Epoch, Timeline: d.Timeline, From: d.From, To: d.To, Commits: m.Commits, Way: d.Way,
 		Path: path, SHA256: hex.EncodeToString(sum[:]),

@@ -241,14 +241,18 @@ func TestRewindResumes(t *testing.T) {
 		s = old.drive(c.want(old), "to follow", streaming)
 		t.Logf("after %d steps (%s): %s", done, steps[min(done, len(steps)-1)].name, old.took())
 		c.same(t, old)
-		if len(s.Evidence) != evidence+1 || s.Rewind != nil {
-			t.Fatalf("after %d steps: evidence %+v, rewind %+v", done, s.Evidence, s.Rewind)
-		}
-		checkEvidence(t, s.Evidence[slices.IndexFunc(s.Evidence, func(e Evidence) bool { return e.Timeline == f.at.Timeline })], f)
 		torn := done == len(steps) // stands for one that was cut in the middle of pg_rewind
 		for n, step := range steps {
 			torn = torn || n == done && step.phase == rewindWriting
 		}
+		kept := evidence + 1
+		if torn {
+			kept++ // the directory that was set aside, beside the log
+		}
+		if len(s.Evidence) != kept || s.Rewind != nil {
+			t.Fatalf("after %d steps: evidence %+v, rewind %+v", done, s.Evidence, s.Rewind)
+		}
+		checkEvidence(t, s.Evidence[slices.IndexFunc(s.Evidence, func(e Evidence) bool { return e.Timeline == f.at.Timeline })], f)
 		if quarantined := len(keptAs(t, old, "*")) > before; quarantined != torn {
 			t.Errorf("after %d steps: a directory was set aside: %t, pg_rewind was cut short: %t", done, quarantined, torn)
 		}
@@ -318,6 +322,19 @@ func TestDamagedDirectoryIsQuarantined(t *testing.T) {
 	old := keptAs(t, n2, "quarantine")
 	if len(old) != 1 {
 		t.Fatalf("kept %v", old)
+	}
+	// The cluster is to know, also from an agent that begins now.
+	n2.stopAgent()
+	n2.startAgent()
+	e := n2.Status(t.Context()).Evidence
+	if len(e) != 1 || e[0].Way != "quarantine" || e[0].Commits != -1 || e[0].Path != old[0] || e[0].ID == "" || e[0].SHA256 == "" || e[0].Epoch != c.epoch {
+		t.Fatalf("evidence %+v", e)
+	}
+	if err := n2.EvidenceRecorded(e[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	if e := n2.Status(t.Context()).Evidence; len(e) > 0 {
+		t.Errorf("evidence that is recorded: %+v", e)
 	}
 	if why, err := os.ReadFile(filepath.Join(old[0], "QUARANTINE")); err != nil || !strings.Contains(string(why), "damaged") {
 		t.Errorf("the reason is %q, %v", why, err)
