@@ -240,6 +240,9 @@ func Recompute(dir string) (Bench, error) {
 	if broken(b.Durability, b.Summary.Lost, b.Summary.OverlapMSMax, b.Fault) {
 		return b, fmt.Errorf("%w: %d acknowledged writes lost, two writers for up to %.0f ms; see %s", ErrUnsafe, b.Summary.Lost, b.Summary.OverlapMSMax, dir)
 	}
+	if bare := b.Summary.Lost - b.Summary.Found; bare > 0 {
+		return b, fmt.Errorf("%w: %d of %d lost writes stand in no evidence; see %s", ErrUnsafe, bare, b.Summary.Lost, dir)
+	}
 	return b, nil
 }
 

@@ -83,7 +83,7 @@ func TestWhatIsNotMountedIsLeftAlone(t *testing.T) {
 
 func TestLostWritesAreFoundInEvidence(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "commits.txt"), []byte("0/3000060 731 2026-11-23\n0/3000100\t733\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "commits.jsonl"), []byte(`{"lsn":"0/300732","xid":731}`+"\n"+`{"lsn":"0/3000100","xid":733}`+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var writes []history.Write

@@ -1,14 +1,15 @@
 package lab
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/quorate/quorate/lab/history"
 )
@@ -40,27 +41,27 @@ func found(lost []history.Write, kept []Kept) (ids []int64, err error) {
 	return slices.Compact(ids), nil
 }
 
-// commitsIn reads the numbers of the transactions in the commit lists of a directory with evidence: the files called
-// commits something. Every decimal number in them is taken for one, so a list of another form is understood, too.
+// commitsIn reads the numbers of the transactions in the list of commits of a directory with evidence. There is none where
+// a whole data directory was set aside.
 func commitsIn(dir string) (map[uint64]bool, error) {
 	listed := map[uint64]bool{}
-	files, err := filepath.Glob(filepath.Join(dir, "commits*"))
+	b, err := os.ReadFile(filepath.Join(dir, "commits.jsonl"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return listed, nil
+	}
 	if err != nil {
-		return nil, fmt.Errorf("look for commit lists in %s: %w", dir, err)
+		return nil, fmt.Errorf("read the evidence: %w", err)
 	}
-	for _, file := range files {
-		b, err := os.ReadFile(file)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+	for d := json.NewDecoder(bytes.NewReader(b)); ; {
+		var line struct {
+			XID uint64 `json:"xid"`
 		}
-		if err != nil {
-			return nil, fmt.Errorf("read the evidence: %w", err)
+		switch err := d.Decode(&line); {
+		case errors.Is(err, io.EOF):
+			return listed, nil
+		case err != nil:
+			return nil, fmt.Errorf("read the list of commits in %s: %w", dir, err)
 		}
-		for _, word := range strings.FieldsFunc(string(b), func(r rune) bool { return r < '0' || r > '9' }) {
-			if xid, err := strconv.ParseUint(word, 10, 64); err == nil {
-				listed[xid] = true
-			}
-		}
+		listed[line.XID] = true
 	}
-	return listed, nil
 }

@@ -48,6 +48,7 @@ type tally struct {
 	rounds, acks, unknown int
 	lost                  int     // found missing right after their round
 	missing               int     // at the end; includes them
+	found                 int     // of the missing, how many stand in evidence
 	overlap               float64 // where it may not be
 	allowed               float64 // where nobody is left to fence
 	gap, healing          float64 // the longest, in milliseconds
@@ -91,7 +92,7 @@ func Soak(ctx context.Context, o SoakOptions, out io.Writer) (err error) {
 	l.say("soak of %s with seed %d; raw history in %s", o.For, o.Seed, o.Dir)
 	err = s.run(ctx)
 	s.sum()
-	if err == nil && (s.tally.overlap > 0 || s.tally.missing > 0 && l.Durability != "async") {
+	if err == nil && (s.tally.overlap > 0 || s.tally.missing > 0 && (l.Durability != "async" || s.tally.found < s.tally.missing)) {
 		err = ErrUnsafe
 	}
 	return err
@@ -323,7 +324,11 @@ func (s *soak) compare(ctx context.Context) error {
 			return err
 		}
 		lost := lostOf(writes, present)
-		s.tally.missing += len(lost)
+		listed, err := found(lost, state.Kept)
+		if err != nil {
+			return err
+		}
+		s.tally.missing, s.tally.found = s.tally.missing+len(lost), s.tally.found+len(listed)
 		if len(lost) > 0 {
 			s.say("  of %s %d acknowledged writes are missing, the first is %d of %s", filepath.Base(file), len(lost), lost[0].ID, lost[0].Node)
 		}
@@ -362,8 +367,8 @@ func (s *soak) sum() {
 	if not := s.l.impossible(); len(not) > 0 {
 		s.l.say("  can't be made in this lab: %s", strings.Join(not, ", "))
 	}
-	s.l.say("  %d writes acknowledged, %d missing; %d got no answer; two writers at once: %.0f ms (%.0f ms while agent and guard were stopped)",
-		t.acks, t.missing, t.unknown, t.overlap, t.allowed)
+	s.l.say("  %d writes acknowledged, %d missing (%d of them in evidence); %d got no answer; two writers at once: %.0f ms (%.0f ms while agent and guard were stopped)",
+		t.acks, t.missing, t.found, t.unknown, t.overlap, t.allowed)
 	s.l.say("  longest gap %.1f s, slowest healing %.1f s", t.gap/1000, t.healing/1000)
 	s.l.say("  raw history and logs: %s", s.o.Dir)
 	s.l.say("  the same again: quorate lab soak --minutes %s --seed %d", trimFloat(s.o.For.Minutes()), s.o.Seed)

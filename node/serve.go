@@ -75,7 +75,7 @@ func (n *Node) awaitDown(ctx context.Context) {
 	if n.postgres == nil {
 		return
 	}
-	ctx, stop := context.WithTimeout(ctx, 2*fastStopBox)
+	ctx, stop := context.WithTimeout(ctx, 2*orderlyEndBox)
 	defer stop()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -130,9 +130,9 @@ func (n *Node) shutDown() error {
 	if n.postgres == nil {
 		return nil
 	}
-	ctx, stop := context.WithTimeout(context.Background(), 2*fastStopBox)
+	ctx, stop := context.WithTimeout(context.Background(), 2*orderlyEndBox)
 	defer stop()
-	if err := n.postgres.StopFast(ctx, fastStopBox); err != nil {
+	if err := n.postgres.StopFast(ctx, orderlyEndBox); err != nil {
 		n.log.Warn("fast shutdown did not end, killing", "error", err)
 		if err := n.postgres.Kill(ctx); err != nil {
 			return err

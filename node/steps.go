@@ -14,10 +14,10 @@ import (
 
 // Boxes of what waits for Postgres.
 const (
-	fastStopBox = 10 * time.Second
-	stepBox     = 10 * time.Second
-	initBox     = 5 * time.Minute
-	statusBox   = time.Second
+	orderlyEndBox = 10 * time.Second // of Postgres when this program is told to end; nothing waits for a new primary then
+	stepBox       = 10 * time.Second
+	initBox       = 5 * time.Minute
+	statusBox     = time.Second
 )
 
 // do carries out one step. Before anything opens for writing it is durable that this epoch was served: a Postgres that

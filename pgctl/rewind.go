@@ -45,6 +45,9 @@ const (
 const (
 	// rewindTries is how often a rewind is tried before a clone takes its place.
 	rewindTries = 3
+	// recoverTries is how often Postgres is started for a rewind before a clone takes its place: some four minutes, enough to
+	// be told of a setting that keeps it down, which would keep a clone down too.
+	recoverTries = 10
 	// rewindPause is the longest pause between two tries; the first is cloneBackoff.
 	rewindPause = 30 * time.Second
 )
@@ -214,8 +217,8 @@ func (i *Instance) runRewind(ctx context.Context, r *rewinding, p rewindPlan) {
 }
 
 // failed decides whether another try makes sense. Only what speaks against the rewind itself counts to the tries: a clone
-// copies everything, for good, and would fail in a full disk too. A failure of another kind, of the disk, of the primary or
-// of a server that does not start, is tried again for as long as it lasts; the note says why.
+// copies everything, for good, and would fail in a full disk too. A failure of another kind, of the disk or of the
+// primary, is tried again for as long as it lasts, and a server that does not start for minutes; the note says why.
 func (p rewindPlan) failed(err error) rewindPlan {
 	p.Note = err.Error()
 	p.Fails++
@@ -225,7 +228,7 @@ func (p rewindPlan) failed(err error) rewindPlan {
 	if errors.As(err, &against{}) {
 		p.Tries++
 	}
-	if errors.Is(err, ErrNoRewind) || p.Tries >= rewindTries {
+	if errors.Is(err, ErrNoRewind) || p.Tries >= rewindTries || p.Phase == rewindRecovering && p.Fails >= recoverTries {
 		p.Phase = rewindFailed
 	}
 	return p

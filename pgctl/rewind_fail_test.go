@@ -48,7 +48,14 @@ func TestRewindFails(t *testing.T) {
 			t.Errorf("%s: phase %q, %d tries, note %q; want %q, %d", c.what, p.Phase, p.Tries, p.Note, c.after, c.tries)
 		}
 	}
-	var p rewindPlan
+	p := rewindPlan{Phase: rewindRecovering}
+	for range recoverTries - 1 {
+		p = p.failed(errors.New("postgres ended while it recovered"))
+	}
+	if after := p.failed(errors.New("again")); p.Phase != rewindRecovering || after.Phase != rewindFailed {
+		t.Errorf("phase %q after %d starts that failed, %q after one more", p.Phase, p.Fails, after.Phase)
+	}
+	p = rewindPlan{}
 	for _, want := range []time.Duration{2, 4, 8, 16, 30, 30} {
 		if p = p.failed(full); p.pause() != want*time.Second {
 			t.Errorf("after %d failures it waits for %s", p.Fails, p.pause())
