@@ -39,6 +39,15 @@ func TestDiskHangsAndMore(t *testing.T) {
 			return at
 		})
 	})
+	b.in("one process of Postgres dies, and the agent, which hangs in the disk too", func(b *broken) {
+		b.hungAnd(func(n *lab.Node, was trio) time.Time {
+			at := b.crash(n, was)
+			b.await("the agent's probe hangs", func() bool { return b.threadHangs(was.agent) })
+			b.signal(syscall.SIGKILL, was.agent)
+			b.restart(n, was) // it waits for the threads of the one before it
+			return at
+		})
+	})
 }
 
 // hungAnd hangs the primary's disk, has more happen, and thaws the disk when another node serves.
@@ -119,6 +128,25 @@ func (b *broken) hanging(of int) []string {
 		out = append(out, b.hanging(pid)...)
 	}
 	return out
+}
+
+// threadHangs says whether a thread of the process waits for a disk. The process then ends only when that does.
+func (b *broken) threadHangs(pid int) bool {
+	b.Helper()
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, file := range stats {
+		stat, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		if _, rest, _ := strings.Cut(string(stat), ") "); strings.HasPrefix(rest, "D ") {
+			return true
+		}
+	}
+	return false
 }
 
 // disk sends a request to the file system of a node. Thawing what is not frozen changes nothing.

@@ -28,10 +28,31 @@ type keeper struct {
 	told  atomic.Pointer[guard.Status] // what the guard said of itself and of its rights when it was adopted or started
 }
 
+// A killed agent keeps its directory until its last thread has ended, and one that hangs in a disk ends when the disk goes on.
+// It is waited for: whoever starts agents has seen that one end, and may not start another.
+const (
+	predecessorBox   = 30 * time.Second
+	predecessorAgain = 50 * time.Millisecond
+)
+
 // openKeeper adopts the living guard of the directory or starts one, see guard.Ensure.
-func openKeeper(opts guard.Options, version string, log hclog.Logger) (*keeper, error) {
+func openKeeper(ctx context.Context, opts guard.Options, version string, log hclog.Logger) (*keeper, error) {
 	k := &keeper{opts: opts, version: version, log: log}
-	return k, k.ensure()
+	limit := guard.Now() + predecessorBox
+	for said := false; ; said = true {
+		err := k.ensure()
+		if !errors.Is(err, guard.ErrAgentRunning) || guard.Now() >= limit {
+			return k, err
+		}
+		if !said {
+			log.Warn("another agent has not let go of this directory; waiting for its end", "dir", opts.Dir, "limit", predecessorBox.String())
+		}
+		select {
+		case <-ctx.Done():
+			return k, ctx.Err()
+		case <-time.After(predecessorAgain):
+		}
+	}
 }
 
 // ensure takes the guard that there is, or a new one. The caller holds k.mu or is alone.

@@ -109,7 +109,7 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	if n.records, err = openRecords(cfg.Cluster.DataDir); err != nil {
 		return err
 	}
-	if err := n.openPostgres(secrets); err != nil {
+	if err := n.openPostgres(ctx, secrets); err != nil {
 		return err
 	}
 	if n.guard != nil {
@@ -142,7 +142,7 @@ func (n *Node) secrets() ([]transport.Secret, error) {
 }
 
 // openPostgres adopts or starts the guard, fences what a dead guard left, and opens the instance. A witness has neither.
-func (n *Node) openPostgres(secrets []transport.Secret) error {
+func (n *Node) openPostgres(ctx context.Context, secrets []transport.Secret) error {
 	if n.cfg.Cluster.Role == fsm.RoleWitness {
 		return nil
 	}
@@ -154,7 +154,7 @@ func (n *Node) openPostgres(secrets []transport.Secret) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the guard's directory: %w", err)
 	}
-	if n.guard, err = openKeeper(n.guardOptions(dir), n.opts.Version, n.log); err != nil {
+	if n.guard, err = openKeeper(ctx, n.guardOptions(dir), n.opts.Version, n.log); err != nil {
 		return err
 	}
 	n.fence = &fence{guard: n.guard, margin: n.timing.Margin, state: func() fsm.State { return n.cluster.State() }}

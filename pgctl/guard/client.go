@@ -74,7 +74,13 @@ func (c *Client) Status() (Status, error) {
 // if it still lives (else ErrNotRunning). HUP, INT, TERM, QUIT, USR1 and USR2
 // only: to kill is VerdictStop.
 func (c *Client) Signal(name string) error {
-	_, err := c.ask(command{Cmd: "signal", Signal: name, Run: c.run.Load()}, answerLimit)
+	c.mu.Lock()
+	if !c.closed {
+		c.catchUp()
+	}
+	run := c.run.Load()
+	c.mu.Unlock()
+	_, err := c.ask(command{Cmd: "signal", Signal: name, Run: run}, answerLimit)
 	return err
 }
 
