@@ -159,7 +159,15 @@ func TestFrozenProcessesDoNotRun(t *testing.T) {
 		since := Now()
 		if r.mode == "signals" {
 			// Somebody else's SIGCONT: the guard stops it again.
-			pid := descendants(mustProcesses(t), v.PID)[0].pid
+			pid := 0
+			r.waitFor("a loop that is stopped, not one that waits in vfork for its child, which is", func() bool {
+				for _, p := range mustProcesses(t) {
+					if p.ppid == v.PID && p.state == 'T' {
+						pid = p.pid
+					}
+				}
+				return pid > 0
+			})
 			if err := unix.Kill(pid, unix.SIGCONT); err != nil {
 				t.Fatal(err)
 			}
