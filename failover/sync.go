@@ -26,6 +26,9 @@ func (f *facts) nextSync() (fsm.SyncStep, bool) {
 		}
 	}
 	for _, id := range f.State.Sync.Members {
+		if f.State.Members[id].Leaving {
+			facts.Leaving = append(facts.Leaving, id)
+		}
 		s, heard := f.Seen[id]
 		if f.State.Electable(id) != nil || heard && f.fresh(s) && s.Report.Run == RunCloning {
 			facts.Unfit = append(facts.Unfit, id)

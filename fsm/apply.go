@@ -60,7 +60,7 @@ func (s State) admit(e Envelope) error {
 // the interface too, but has no place in the log and could be nil.
 func known(c Command) bool {
 	switch c.(type) {
-	case Init, Appoint, Promoted, SetSync, SetElectorate, SetMember, AskSwitchover, BeginSwitchover, EndWish,
+	case Init, Appoint, Promoted, SetSync, SetElectorate, SetMember, RemoveMember, AskSwitchover, BeginSwitchover, EndWish,
 		EditConfig, RecordDiscard, DismissDiscard, RecordFailover, Pause, Resume:
 		return true
 	}
@@ -138,6 +138,8 @@ func (s State) Electable(id NodeID) error {
 		return fmt.Errorf("%w: %s is a %s and has no Postgres", ErrNotElectable, s.Name(id), m.Role)
 	case m.NoFailover:
 		return fmt.Errorf("%w: %s has nofailover set", ErrNotElectable, s.Name(id))
+	case m.Leaving:
+		return fmt.Errorf("%w: %s is being removed", ErrNotElectable, s.Name(id))
 	}
 	return nil
 }

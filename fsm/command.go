@@ -122,6 +122,12 @@ type SetMember struct {
 	Member Member `json:"member"`
 }
 
+// RemoveMember forgets a node that is Leaving and that neither the electorate nor the sync rule counts on any more
+// (Version only).
+type RemoveMember struct {
+	ID NodeID `json:"id"`
+}
+
 // AskSwitchover records a Wish; BeginSwitchover approves it with its candidate; EndWish removes it (all Version only).
 type AskSwitchover struct {
 	ID string `json:"id"`

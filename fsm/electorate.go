@@ -47,8 +47,8 @@ func (c SetElectorate) apply(next *State) (string, error) {
 			ErrElectorate, next.Names(added), next.Names(removed))
 	}
 	for _, id := range added {
-		if next.Members[id].NoVote {
-			return "", fmt.Errorf("%w: %s has no_vote set", ErrElectorate, next.Name(id))
+		if m := next.Members[id]; m.NoVote || m.Leaving {
+			return "", fmt.Errorf("%w: %s has no_vote set or is being removed", ErrElectorate, m.Name)
 		}
 	}
 	next.Electorate = Electorate{Voters: voters, Version: next.Electorate.Version + 1}

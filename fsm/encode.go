@@ -79,6 +79,8 @@ func decodeChange(frame commandFrame) (Command, error) {
 		return decodeAs[SetElectorate](frame.Change)
 	case SetMember{}.Kind():
 		return decodeAs[SetMember](frame.Change)
+	case RemoveMember{}.Kind():
+		return decodeAs[RemoveMember](frame.Change)
 	case AskSwitchover{}.Kind():
 		return decodeAs[AskSwitchover](frame.Change)
 	case BeginSwitchover{}.Kind():

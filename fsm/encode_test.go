@@ -16,7 +16,7 @@ var update = flag.Bool("update", false, "write the golden files anew; only for f
 // goldenCommands has every field of every command set, so that none can vanish from the log unseen.
 func goldenCommands() map[string]Command {
 	member := Member{ID: "id-2", Name: "n2", Role: RoleData, Addr: "10.0.0.2:7400", Postgres: "10.0.0.2:5432", API: "10.0.0.2:8008",
-		Priority: 5, NoVote: true, NoFailover: true}
+		Priority: 5, NoVote: true, NoFailover: true, Leaving: true, Major: 15}
 	two := rule(2, "id-1", "id-2")
 	return map[string]Command{
 		"init": Init{ClusterID: "c1", Scope: "demo", Members: []Member{dataMember("n1"), member},
@@ -28,6 +28,7 @@ func goldenCommands() map[string]Command {
 		"set-sync":         SetSync{Rule: two, Promise: &Promise{Node: "id-1", Rev: 12, Rule: two}},
 		"set-electorate":   SetElectorate{Voters: []NodeID{"id-1", "id-2"}},
 		"set-member":       SetMember{Member: member},
+		"remove-member":    RemoveMember{ID: "id-2"},
 		"ask-switchover":   AskSwitchover{ID: "w1", To: "id-2"},
 		"begin-switchover": BeginSwitchover{ID: "w1", To: "id-2"},
 		"end-wish":         EndWish{ID: "w1", Because: "n2 is behind"},

@@ -11,14 +11,48 @@ func (SetMember) Kind() string { return "set-member" }
 func (SetMember) nature() nature { return footnote() }
 
 func (c SetMember) apply(next *State) (string, error) {
-	_, had := next.Members[c.Member.ID]
+	old, had := next.Members[c.Member.ID]
+	if c.Member.Leaving && c.Member.ID == next.Primary {
+		return "", fmt.Errorf("%w: %s is the primary; it can be removed after a switchover", ErrExists, next.Name(c.Member.ID))
+	}
 	if err := next.putMember(c.Member); err != nil {
 		return "", err
 	}
-	if had {
-		return fmt.Sprintf("member %s updated", c.Member.Name), nil
+	switch {
+	case !had:
+		return fmt.Sprintf("member %s added", c.Member.Name), nil
+	case c.Member.Leaving && !old.Leaving:
+		return fmt.Sprintf("member %s is being removed", c.Member.Name), nil
 	}
-	return fmt.Sprintf("member %s added", c.Member.Name), nil
+	return fmt.Sprintf("member %s updated", c.Member.Name), nil
+}
+
+// Kind is "remove-member".
+func (RemoveMember) Kind() string { return "remove-member" }
+
+func (RemoveMember) nature() nature { return footnote() }
+
+// apply forgets a member last of all. One that still votes or whose copy still counts would be a voter or a holder of commits
+// that nobody can ask.
+func (c RemoveMember) apply(next *State) (string, error) {
+	m, ok := next.Members[c.ID]
+	switch {
+	case !ok:
+		return "", fmt.Errorf("%w: %s", ErrNotMember, c.ID)
+	case !m.Leaving:
+		return "", fmt.Errorf("%w: nobody asked for the removal of %s", ErrExists, m.Name)
+	case c.ID == next.Primary:
+		return "", fmt.Errorf("%w: %s is the primary", ErrExists, m.Name)
+	case next.Electorate.Has(c.ID):
+		return "", fmt.Errorf("%w: %s still votes", ErrElectorate, m.Name)
+	case next.Sync.Has(c.ID):
+		return "", fmt.Errorf("%w: commits still count on the copy of %s", ErrUnsafeSync, m.Name)
+	}
+	delete(next.Members, c.ID)
+	if w := next.Wish; w != nil && w.To == c.ID {
+		next.Wish = nil
+	}
+	return fmt.Sprintf("member %s removed", m.Name), nil
 }
 
 // putMember adds or replaces a member. Role and name of a member never change: Postgres counts copies by the name
@@ -36,6 +70,12 @@ func (s *State) putMember(m Member) error {
 	if old, ok := s.Members[m.ID]; ok && (old.Name != m.Name || old.Role != m.Role) {
 		return fmt.Errorf("%w: member %s is %s %s for ever and cannot become %s %s; join it anew with an empty data_dir",
 			ErrExists, m.ID, old.Role, old.Name, m.Role, m.Name)
+	}
+	if old := s.Members[m.ID]; old.Leaving && !m.Leaving {
+		return fmt.Errorf("%w: %s is being removed; once it is gone, join it anew with an empty cluster.data_dir", ErrExists, m.Name)
+	}
+	if m.Major < 0 || len(m.Addr) > maxText || len(m.API) > maxText || len(m.Postgres) > maxText {
+		return fmt.Errorf("%w: an address of %s has more than %d bytes, or its PostgreSQL is version %d", ErrInvalid, m.Name, maxText, m.Major)
 	}
 	for id, other := range s.Members {
 		if id != m.ID && other.Name == m.Name {

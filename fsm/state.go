@@ -38,6 +38,11 @@ type Member struct {
 	NoVote   bool   `json:"no_vote,omitempty"`  // non-voting standby
 	// NoFailover excludes the node from elections; it may still stream.
 	NoFailover bool `json:"no_failover,omitempty"`
+	// Leaving says that an operator took the node out: it loses its copies' weight, its vote and then its membership, one
+	// step at a time. There is no way back but to join anew.
+	Leaving bool `json:"leaving,omitempty"`
+	// Major is the version of its PostgreSQL, 0 for a witness: another one can't follow or be followed.
+	Major int `json:"major,omitempty"`
 }
 
 // Electorate is the set whose majority vouches, seals and thereby decides who may write. It changes by exactly one

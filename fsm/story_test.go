@@ -143,7 +143,11 @@ func (l line) command() Command {
 	case "voters":
 		return SetElectorate{Voters: l.ids("are")}
 	case "member":
-		return SetMember{Member: dataMember(l.first())}
+		m := dataMember(l.first())
+		m.Name, m.Leaving = l.text("name", m.Name), l.d.HasArg("leaving")
+		return SetMember{Member: m}
+	case "remove":
+		return RemoveMember{ID: NodeID(l.first())}
 	case "ask":
 		return AskSwitchover{ID: l.first(), To: NodeID(l.text("to", ""))}
 	case "begin":

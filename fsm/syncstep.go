@@ -16,6 +16,7 @@ type SyncFacts struct {
 	CaughtUp []NodeID                 // electable standbys that stream past the primary's flush position
 	Lost     map[NodeID]time.Duration // for how long a standby has not kept up; absent: it does
 	Unfit    []NodeID                 // those whose log is being rebuilt, and those that may not be elected any more
+	Leaving  []NodeID                 // of D: those that an operator takes out; they are unfit as well
 }
 
 // present reports whether the node makes copies, as far as a commit can wait for it.
@@ -82,9 +83,10 @@ func degradeSync(r SyncRule, f SyncFacts) (SyncStep, bool) {
 	return SyncStep{Kind: SyncDegrade, To: SyncRule{Members: r.Members, Copies: there}}, there < r.Copies && !f.Settings.Strict
 }
 
-// fitSync undoes a K that was right for a larger D.
-func fitSync(r SyncRule, _ SyncFacts) (SyncStep, bool) {
-	k := TargetCopies(len(r.Members))
+// fitSync undoes a K that was right for a larger D, and asks for as many copies as there can be without those that an operator
+// takes out: else the second of two could never be removed.
+func fitSync(r SyncRule, f SyncFacts) (SyncStep, bool) {
+	k := TargetCopies(len(without(r.Members, f.Leaving)))
 	return SyncStep{Kind: SyncFit, To: SyncRule{Members: r.Members, Copies: k}}, k < r.Copies
 }
 
@@ -97,7 +99,7 @@ func raiseSync(r SyncRule, f SyncFacts) (SyncStep, bool) {
 		}
 	}
 	to := SyncRule{Members: r.Members, Copies: r.Copies + 1}
-	return SyncStep{Kind: SyncRaise, To: to}, r.Copies < TargetCopies(len(r.Members)) && there > r.Copies
+	return SyncStep{Kind: SyncRaise, To: to}, r.Copies < TargetCopies(len(without(r.Members, f.Leaving))) && there > r.Copies
 }
 
 // leaveSync takes out a member whose log is being rebuilt, or that was away for long, if the others can make K copies

@@ -49,6 +49,10 @@ func TestNextSync(t *testing.T) {
 		{"strict: a member may leave if the rest suffices", rule(2, "n1", "n2", "n3"), SyncFacts{Settings: strict, Lost: lost(long, "n3")}, SyncLeave, rule(2, "n1", "n2")},
 		{"down to as many as are there", rule(3, "n1", "n2", "n3", "n4", "n5"), SyncFacts{Lost: lost(time.Second, "n2", "n3", "n4")}, SyncDegrade, rule(2, "n1", "n2", "n3", "n4", "n5")},
 		{"a K of a larger D", rule(3, "n1", "n2", "n3", "n4"), SyncFacts{Settings: strict, CaughtUp: []NodeID{"n2", "n3", "n4"}}, SyncFit, rule(2, "n1", "n2", "n3", "n4")},
+		{"an operator takes one of three out", rule(2, "n1", "n2", "n3"), SyncFacts{CaughtUp: []NodeID{"n2"}, Unfit: []NodeID{"n3"}, Leaving: []NodeID{"n3"}}, SyncLeave, rule(2, "n1", "n2")},
+		{"the other one of two: first no commit waits for it", rule(2, "n1", "n2"), SyncFacts{Settings: strict, Unfit: []NodeID{"n2"}, Leaving: []NodeID{"n2"}}, SyncFit, rule(1, "n1", "n2")},
+		{"then no election needs it", rule(1, "n1", "n2"), SyncFacts{CaughtUp: []NodeID{"n2"}, Unfit: []NodeID{"n2"}, Leaving: []NodeID{"n2"}}, SyncLeave, rule(1, "n1")},
+		{"two of three at once", rule(2, "n1", "n2", "n3"), SyncFacts{Unfit: []NodeID{"n2", "n3"}, Leaving: []NodeID{"n2", "n3"}}, SyncFit, rule(1, "n1", "n2", "n3")},
 		{"the primary never leaves", rule(1, "n1", "n2"), SyncFacts{Lost: lost(long, "n1"), Unfit: []NodeID{"n1"}}, "", SyncRule{}},
 
 		{"to async", rule(2, "n1", "n2"), SyncFacts{Settings: async, CaughtUp: []NodeID{"n2"}}, SyncAsync, rule(0)},
