@@ -82,6 +82,8 @@ func describe(s fsm.State, do failover.Do) string {
 		return "propose " + do.Command.Kind()
 	case failover.HandOff:
 		return "hand the leadership to " + s.Name(do.To)
+	case failover.Reconfigure:
+		return fmt.Sprintf("make %s a %s of Raft's configuration, at %s", s.Name(do.Node), do.To, do.Addr)
 	default:
 		return "nothing"
 	}

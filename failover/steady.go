@@ -116,7 +116,7 @@ func (f *facts) heir() fsm.NodeID {
 	heir := fsm.NodeID("")
 	for _, id := range f.State.Electorate.Voters {
 		s, heard := f.Seen[id]
-		if id == f.Self || !heard || !f.fresh(s) || !f.CaughtUp[id] {
+		if id == f.Self || !heard || !f.fresh(s) || !f.CaughtUp[id] || !votes(f.State.Members[id]) {
 			continue
 		}
 		if f.State.Members[id].Role == fsm.RoleWitness {
@@ -171,6 +171,7 @@ func (f *facts) missing() []string {
 		m := f.State.Members[id]
 		s, heard := f.Seen[id]
 		switch {
+		case m.Leaving:
 		case !heard:
 			out = append(out, m.Name+" has not been heard")
 		case !f.fresh(s):

@@ -2,6 +2,7 @@ package failover
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -96,6 +97,14 @@ func viewOption(v *View, key string, vals []string) error {
 		return err
 	case "strict":
 		v.State.Config.Settings.Strict = true
+	case "shown":
+		return duration(&v.ElectorateShown, vals[0])
+	case "raft":
+		v.Servers = map[fsm.NodeID]Server{}
+		for _, text := range vals {
+			name, standing, _ := strings.Cut(text, ":")
+			v.Servers[fsm.NodeID(name)] = Server{Standing: Standing(standing)}
+		}
 	case "paused":
 		v.State.Paused = true
 	case "resumed":
@@ -166,7 +175,9 @@ func parseNode(v *View, words []string) error {
 		}
 	}
 	v.State.Members[id] = m
-	v.State.Electorate.Voters = append(v.State.Electorate.Voters, id)
+	if !slices.Contains(words, "nonvoter") {
+		v.State.Electorate.Voters = append(v.State.Electorate.Voters, id)
+	}
 	if !unheard {
 		v.Seen[id] = s
 	}
@@ -176,6 +187,13 @@ func parseNode(v *View, words []string) error {
 func nodeOption(v *View, id fsm.NodeID, m *fsm.Member, s *Sighting, key, val string) error {
 	lsn := func(t string) pg.LSN { l, _ := pg.ParseLSN(t); return l }
 	switch key {
+	case "leaving":
+		m.Leaving = true
+	case "novote":
+		m.NoVote = true
+	case "nonvoter": // parseNode leaves it out of the electorate
+	case "addr":
+		m.Addr = val
 	case "age":
 		return duration(&s.Age, val)
 	case "heard":
@@ -305,6 +323,8 @@ func renderDo(v View, do Do) string {
 		return fmt.Sprintf("seal %v detach %v", x.Seal, x.Detach)
 	case HandOff:
 		return "hand leadership to " + string(x.To)
+	case Reconfigure:
+		return fmt.Sprintf("make %s a raft %s", x.Node, x.To)
 	case Stop:
 		return fmt.Sprintf("stop %s in epoch %d", x.Node, x.Epoch)
 	case Propose:

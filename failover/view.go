@@ -118,6 +118,9 @@ type View struct {
 	BeatEvery   time.Duration
 	FirstNode   fsm.NodeID // the bootstrapper: initialises the first primary
 	LeadingFor  time.Duration
+	Servers     map[fsm.NodeID]Server // Raft's configuration; nil: not known
+	// ElectorateShown is for how long this leader has had beats of the present primary that show the present electorate.
+	ElectorateShown time.Duration
 }
 
 // Verdict is what the leader concluded.
@@ -132,7 +135,8 @@ const (
 	Stuck   Verdict = "stuck"   // needs a person, or a node to come back
 )
 
-// Do is the one thing to do. The set is sealed: Nothing, Ask, SealNow, Propose, HandOff, Stop.
+// Do is the one thing to do. The set is sealed: Nothing, Ask, SealNow, Propose, HandOff, Stop,
+// Reconfigure.
 type Do interface{ do() }
 
 // Nothing asks for nothing.

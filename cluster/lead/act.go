@@ -55,6 +55,8 @@ func (l *Loop) carryOut(ctx context.Context, calls *sync.WaitGroup, v failover.V
 		}
 	case failover.Propose:
 		l.propose(ctx, calls, do, d.Rule)
+	case failover.Reconfigure:
+		l.reconfigure(ctx, calls, do, d.Rule)
 	case failover.Stop:
 		l.stop(ctx, calls, do.Node, do.Epoch)
 	case failover.HandOff:
@@ -136,8 +138,22 @@ func (l *Loop) start(ctx context.Context, calls *sync.WaitGroup, c call, within 
 	})
 }
 
-// propose submits one command at a time.
+// propose submits one command.
 func (l *Loop) propose(ctx context.Context, calls *sync.WaitGroup, do failover.Propose, rule string) {
+	l.change(ctx, calls, func(ctx context.Context) error {
+		return l.consensus.Submit(ctx, do.Command, do.IfRev, rule)
+	}, "rule", rule, "command", do.Command.Kind(), "if_rev", do.IfRev)
+}
+
+// reconfigure changes Raft's configuration by one server.
+func (l *Loop) reconfigure(ctx context.Context, calls *sync.WaitGroup, do failover.Reconfigure, rule string) {
+	l.change(ctx, calls, func(ctx context.Context) error {
+		return l.consensus.Reconfigure(ctx, do)
+	}, "rule", rule, "node", do.Node, "to", string(do.To), "address", do.Addr)
+}
+
+// change puts one thing at a time into the log. what says which for the log of this process.
+func (l *Loop) change(ctx context.Context, calls *sync.WaitGroup, submit func(context.Context) error, what ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.proposing || l.transferring || l.cfg.Boot() < l.retryAt {
@@ -147,9 +163,9 @@ func (l *Loop) propose(ctx context.Context, calls *sync.WaitGroup, do failover.P
 	calls.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, proposeWithin)
 		defer cancel()
-		err := l.consensus.Submit(ctx, do.Command, do.IfRev, rule)
+		err := submit(ctx)
 		if err != nil {
-			l.cfg.Logger.Info("proposal failed", "rule", rule, "command", do.Command.Kind(), "if_rev", do.IfRev, "error", err)
+			l.cfg.Logger.Info("proposal failed", append(what, "error", err)...)
 		}
 		l.mu.Lock()
 		l.proposing = false

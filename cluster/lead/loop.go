@@ -39,6 +39,10 @@ type Consensus interface {
 	Submit(ctx context.Context, change fsm.Command, ifRev uint64, by string) error
 	// Transfer hands the leadership to a caught-up voter. It returns within seconds.
 	Transfer(ctx context.Context, to fsm.NodeID) error
+	// Servers is Raft's own configuration, nil if it is not known.
+	Servers() map[fsm.NodeID]failover.Server
+	// Reconfigure changes one server of it, by consensus. Repeating it changes nothing.
+	Reconfigure(ctx context.Context, change failover.Reconfigure) error
 }
 
 // Voters asks nodes, this one included, and returns their answers. All methods may be called from any goroutine and end
@@ -213,7 +217,11 @@ func (l *Loop) view(state fsm.State) failover.View {
 	}
 	l.ledger.fill(now, &v)
 	v.Lost = l.ledger.copies.Look(now, v)
-	for _, id := range state.Electorate.Voters {
+	if l.leading {
+		v.Servers = l.consensus.Servers()
+		v.ElectorateShown = l.ledger.electorateShown(now, v)
+	}
+	for id := range state.Members {
 		s, ok := seen[id]
 		v.CaughtUp[id] = ok && s.Age <= beatsFresh*v.BeatEvery && s.Report.Rev >= state.Rev
 	}

@@ -60,7 +60,7 @@ func (l *ledger) mark(now time.Duration, epoch fsm.Epoch, name string) {
 func (l *ledger) time(now time.Duration, v failover.View, d failover.Decision) {
 	l.follow(now, v)
 	switch do := d.Do.(type) {
-	case failover.Nothing, failover.HandOff:
+	case failover.Nothing, failover.HandOff, failover.Reconfigure:
 	case failover.Propose:
 		if _, ok := do.Command.(fsm.Appoint); ok && !l.begun(v.State.Epoch) {
 			l.noteCause(v, d)
@@ -96,7 +96,7 @@ func (l *ledger) time(now time.Duration, v failover.View, d failover.Decision) {
 
 // lead begins anew: what was seen of the present epoch's end in an earlier term may have been a false alarm since.
 func (l *ledger) lead() {
-	l.ledFrom = l.epoch
+	l.ledFrom, l.electorate = l.epoch, shown{}
 	l.forget(l.epoch)
 }
 

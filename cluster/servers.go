@@ -1,0 +1,61 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate/failover"
+	"github.com/quorate/quorate/fsm"
+)
+
+// Servers is Raft's newest configuration, committed or not; nil while it is not known.
+func (c *Cluster) Servers() map[fsm.NodeID]failover.Server {
+	r := c.raft.Load()
+	if r == nil {
+		return nil
+	}
+	conf := r.GetConfiguration()
+	if conf.Error() != nil {
+		return nil
+	}
+	out := map[fsm.NodeID]failover.Server{}
+	for _, s := range conf.Configuration().Servers {
+		standing := failover.NonVoter
+		if s.Suffrage == raft.Voter {
+			standing = failover.Voter
+		}
+		out[fsm.NodeID(s.ID)] = failover.Server{Standing: standing, Addr: string(s.Address)}
+	}
+	return out
+}
+
+// Reconfigure changes one server of Raft's configuration, if nobody changed it since this node read it. Only the leader can.
+func (c *Cluster) Reconfigure(ctx context.Context, change failover.Reconfigure) error {
+	r := c.raft.Load()
+	if r == nil {
+		return errNotRunning
+	}
+	conf := r.GetConfiguration()
+	if err := conf.Error(); err != nil {
+		return fmt.Errorf("read raft's configuration: %w", err)
+	}
+	id, addr, present := raft.ServerID(change.Node), raft.ServerAddress(change.Addr), c.Servers()[change.Node]
+	var f raft.IndexFuture
+	switch {
+	case change.To == failover.Voter:
+		f = r.AddVoter(id, addr, conf.Index(), enqueueLimit)
+	case change.To == failover.NonVoter && present.Standing == failover.Voter:
+		f = r.DemoteVoter(id, conf.Index(), enqueueLimit)
+	case change.To == failover.NonVoter:
+		f = r.AddNonvoter(id, addr, conf.Index(), enqueueLimit)
+	default:
+		f = r.RemoveServer(id, conf.Index(), enqueueLimit)
+	}
+	if err := wait(ctx, f); err != nil {
+		return fmt.Errorf("make %s a %s of raft's configuration: %w", change.Node, change.To, err)
+	}
+	c.log.Info("raft's configuration changed", "node", change.Node, "to", string(change.To), "address", change.Addr)
+	return nil
+}
