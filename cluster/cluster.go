@@ -112,8 +112,17 @@ func Open(cfg Config, deps Deps) (*Cluster, error) {
 	return c, nil
 }
 
-// listen opens the port under the identity that the disk knows.
+// listen opens the port under the identity that the disk knows, and answers.
 func (c *Cluster) listen() error {
+	if err := c.openPort(c.authorize); err != nil {
+		return err
+	}
+	c.handle()
+	return nil
+}
+
+// openPort opens the port and answers nothing yet.
+func (c *Cluster) openPort(authorize func(transport.Proto, string, string) error) error {
 	var err error
 	if len(c.cfg.Secrets) == 0 {
 		c.credentials, err = transport.Insecure(c.cfg.Scope, string(c.Self()))
@@ -130,13 +139,12 @@ func (c *Cluster) listen() error {
 	}
 	c.mux, err = transport.NewMux(transport.MuxConfig{
 		Network: c.deps.Network, Listen: c.cfg.Listen, Credentials: c.credentials,
-		Logger: c.log.Named("net"), Authorize: c.authorize,
+		Logger: c.log.Named("net"), Authorize: authorize,
 	})
 	if err != nil {
 		return err
 	}
 	c.rpc = transport.NewRPC(c.mux, c.log.Named("rpc"))
-	c.handle()
 	return nil
 }
 
@@ -148,17 +156,22 @@ func (c *Cluster) authorize(_ transport.Proto, clusterID, nodeID string) error {
 	return nil
 }
 
-// members are the replicated ones, or before there are any the founding ones.
+// members are the replicated ones, or before there are any those that founded the cluster or let this node in.
 func (c *Cluster) members() map[fsm.NodeID]fsm.Member {
 	_, s := c.newest()
 	if len(s.Members) > 0 {
 		return s.Members
 	}
-	out := make(map[fsm.NodeID]fsm.Member)
-	if f := c.identity.get().Founding; f != nil {
-		for _, m := range f.Init.Members {
-			out[m.ID] = m
-		}
+	id, out := c.identity.get(), make(map[fsm.NodeID]fsm.Member)
+	var known []fsm.Member
+	switch {
+	case id.Founding != nil:
+		known = id.Founding.Init.Members
+	case id.Joined != nil:
+		known = id.Joined.Members
+	}
+	for _, m := range known {
+		out[m.ID] = m
 	}
 	return out
 }
@@ -185,7 +198,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 }
 
 func (c *Cluster) run(ctx context.Context) error {
-	if !c.identity.get().Formed {
+	if id := c.identity.get(); !id.Formed && id.Joined == nil {
 		if err := c.bootstrap(ctx); err != nil {
 			return fmt.Errorf("begin the cluster: %w", err)
 		}
@@ -270,6 +283,12 @@ func (c *Cluster) publish(ctx context.Context, cancel context.CancelCauseFunc) {
 			return
 		}
 		if shown {
+			if id := c.identity.get(); id.Joined != nil && !id.Formed {
+				if err := c.identity.formed(); err != nil { // before anybody can count on what this node says
+					cancel(err)
+					return
+				}
+			}
 			c.warm()
 			c.mux.Reauthorize()
 		}

@@ -107,9 +107,11 @@ func (c *Cluster) beginRaft(conf *raft.Config, log raft.LogStore, st stores, tra
 	id := c.identity.get()
 	switch {
 	case id.Formed && !exists:
-		return fmt.Errorf("%w: %s has no log, but this node took part in cluster %s; restore the directory from this node's own disk, or wipe cluster.data_dir and join the node as a new member", ErrRaftLost, filepath.Join(c.cfg.Dir, raftDir), id.Founding.Init.ClusterID)
+		return fmt.Errorf("%w: %s has no log, but this node took part in cluster %s; restore the directory from this node's own disk, or wipe cluster.data_dir and join the node as a new member", ErrRaftLost, filepath.Join(c.cfg.Dir, raftDir), c.identity.clusterID())
 	case id.Formed:
 		return nil
+	case id.Joined != nil:
+		return nil // the leader sends what there is; the first state from it is what forms this node
 	case !exists:
 		var servers []raft.Server
 		for _, m := range id.Founding.Init.Members {

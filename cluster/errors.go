@@ -25,6 +25,11 @@ var (
 	// lost with it, and it must come back as a new member.
 	ErrStateLost = errors.New("a part of this node's state was lost")
 
+	// ErrUnfit refuses a membership as asked for; the text says why and what would work. Nothing was changed.
+	ErrUnfit = errors.New("refused")
+	// ErrNotYet says that the same may work in a moment: something that was begun must end first.
+	ErrNotYet = errors.New("not yet")
+
 	// errNotLeader: this node does not lead and did nothing.
 	errNotLeader = errors.New("this node does not lead")
 	// errHalted: an entry of the log could not be applied here, so no later one is.
@@ -66,6 +71,8 @@ func wireErrors() []struct {
 		{"no-member-yet", ErrNotMember},
 		{"other-cluster", ErrOtherCluster},
 		{"refused", lead.ErrRefused},
+		{"unfit", ErrUnfit},
+		{"not-yet", ErrNotYet},
 	}
 }
 

@@ -23,6 +23,8 @@ const (
 	callSeal    = "seal"
 	callDetach  = "detach"
 	callExplain = "explain"
+	callJoin    = "join"
+	callRemove  = "remove"
 )
 
 // detachLimit bounds a Detach on this node, whoever asked and however long he waits.
@@ -39,6 +41,14 @@ func (c *Cluster) handle() {
 	})
 	c.rpc.HandleRPC(callForm, func(_ context.Context, peer transport.Peer, req []byte) ([]byte, error) {
 		return nil, toWire(c.onForm(peer, req))
+	})
+	c.rpc.HandleRPC(callJoin, c.onJoin)
+	c.forMembers(callRemove, func(ctx context.Context, raw []byte) (any, error) {
+		var req Removal
+		if err := json.Unmarshal(raw, &req); err != nil {
+			return nil, fmt.Errorf("decode request: %w", err)
+		}
+		return nil, c.removeHere(ctx, req)
 	})
 	c.forMembers(callSubmit, func(ctx context.Context, req []byte) (any, error) {
 		env, err := fsm.DecodeCommand(req)

@@ -26,6 +26,8 @@ type identity struct {
 	// Founding is how the cluster began, as its first node wrote it before telling anybody; nil while this node belongs to
 	// no cluster. A crash at any point goes on with the same one.
 	Founding *founding `json:"founding,omitempty"`
+	// Joined is the cluster that let this node in later; never beside Founding.
+	Joined *joined `json:"joined,omitempty"`
 	// Formed says that Raft was begun in this directory; without its log it must then never be begun again.
 	Formed bool `json:"formed"`
 }
@@ -34,6 +36,12 @@ type identity struct {
 type founding struct {
 	First fsm.NodeID `json:"first"` // the bootstrapping node
 	Init  fsm.Init   `json:"init"`
+}
+
+// joined is what a node must know of its cluster until it has applied the first entry of its log.
+type joined struct {
+	ClusterID string       `json:"cluster_id"`
+	Members   []fsm.Member `json:"members"` // as they were then, this node included
 }
 
 func (f *founding) member(id fsm.NodeID) bool {
@@ -75,7 +83,7 @@ func openIdentity(dir string) (*identityStore, error) {
 		return nil, fmt.Errorf("read identity: %w", err)
 	}
 	s.current = id
-	if id.Founding != nil {
+	if id.Founding != nil || id.Joined != nil {
 		close(s.learned)
 	}
 	return s, nil
@@ -103,16 +111,39 @@ func (s *identityStore) get() identity {
 
 // clusterID is empty while this node belongs to no cluster.
 func (s *identityStore) clusterID() string {
-	if f := s.get().Founding; f != nil {
-		return f.Init.ClusterID
+	switch id := s.get(); {
+	case id.Founding != nil:
+		return id.Founding.Init.ClusterID
+	case id.Joined != nil:
+		return id.Joined.ClusterID
 	}
 	return ""
+}
+
+// join makes durable which cluster this node belongs to from now on.
+func (s *identityStore) join(j joined) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if have := s.current; have.Founding != nil || have.Joined != nil {
+		return fmt.Errorf("%w: this node belongs to one already", ErrOtherCluster)
+	}
+	next := s.current
+	next.Joined = &j
+	if err := durable.Save(s.path, identityVersion, next); err != nil {
+		return fmt.Errorf("keep identity: %w", err)
+	}
+	s.current = next
+	close(s.learned)
+	return nil
 }
 
 // found makes f durable. The same founding may come again; another one is refused.
 func (s *identityStore) found(f founding) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if j := s.current.Joined; j != nil {
+		return fmt.Errorf("%w: this node belongs to cluster %s, not %s", ErrOtherCluster, j.ClusterID, f.Init.ClusterID)
+	}
 	if have := s.current.Founding; have != nil {
 		if have.Init.ClusterID != f.Init.ClusterID {
 			return fmt.Errorf("%w: this node belongs to cluster %s, not %s", ErrOtherCluster, have.Init.ClusterID, f.Init.ClusterID)

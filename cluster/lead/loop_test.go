@@ -160,7 +160,9 @@ func (st *stage) Submit(_ context.Context, c fsm.Command, ifRev uint64, by strin
 
 func (st *stage) Servers() map[fsm.NodeID]failover.Server { return nil }
 
-func (st *stage) Reconfigure(context.Context, failover.Reconfigure) error { return errors.New("not asked for here") }
+func (st *stage) Reconfigure(context.Context, failover.Reconfigure) error {
+	return errors.New("not asked for here")
+}
 
 func (st *stage) Transfer(context.Context, fsm.NodeID) error {
 	st.mu.Lock()

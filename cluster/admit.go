@@ -1,0 +1,157 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/quorate/quorate/fsm"
+)
+
+// Who may come in and who may go: pure judgements over the replicated state and who is heard. Each refusal says what was found,
+// in numbers, and the command that would work.
+
+// JoinRequest is what a node asks to become.
+type JoinRequest struct {
+	Member fsm.Member `json:"member"`
+	Data   DataFacts  `json:"data"`
+	// Replace says that the member which has the name now is gone for good.
+	Replace bool `json:"replace,omitempty"`
+}
+
+// Removal asks to take a member out.
+type Removal struct {
+	Name string `json:"name"`
+	// LastCopy says that its copy of the data is to go although no other standby has one.
+	LastCopy bool `json:"last_copy,omitempty"`
+}
+
+// standing is who is a member and who of them is heard.
+type standing struct {
+	state fsm.State
+	heard func(fsm.NodeID) bool
+}
+
+// named finds a member.
+func (s standing) named(name string) (fsm.Member, bool) {
+	for _, m := range s.state.Members {
+		if m.Name == name {
+			return m, true
+		}
+	}
+	return fsm.Member{}, false
+}
+
+// judgeJoin returns why a node may not come in, nil if it may. displaced is the member that has to go first, if there is one.
+func (s standing) judgeJoin(r JoinRequest) (displaced *fsm.Member, err error) {
+	m := r.Member
+	if known, ok := s.state.Members[m.ID]; ok {
+		if known.Name != m.Name || known.Role != m.Role {
+			return nil, fmt.Errorf("%w: this node is the %s %s here, and can't become the %s %s", ErrUnfit, known.Role, known.Name, m.Role, m.Name)
+		}
+		if known.Leaving {
+			return nil, fmt.Errorf("%w: %s is being removed; empty its cluster.data_dir and join it anew", ErrUnfit, m.Name)
+		}
+		return nil, nil // it asks again: the answer was lost
+	}
+	for _, other := range s.state.Members {
+		if other.Name != m.Name && other.Addr == m.Addr {
+			return nil, fmt.Errorf("%w: %s is the address of %s: set another cluster.connect_address here", ErrUnfit, m.Addr, other.Name)
+		}
+	}
+	if err := s.judgeData(r); err != nil {
+		return nil, err
+	}
+	taken, ok := s.named(m.Name)
+	switch {
+	case !ok:
+		return nil, nil
+	case taken.Leaving:
+		return nil, fmt.Errorf("%w: the %s before this one is still being removed", ErrNotYet, m.Name)
+	case s.heard(taken.ID):
+		return nil, fmt.Errorf("%w: a node named %s lives at %s: choose another name, or stop that one and remove it: quorate members remove %s", ErrUnfit, m.Name, taken.Addr, m.Name)
+	case !r.Replace:
+		return nil, fmt.Errorf("%w: there is a member named %s at %s, which is not heard. If its cluster.data_dir is gone for good, say so: quorate join --replace ...", ErrUnfit, m.Name, taken.Addr)
+	}
+	return &taken, s.judgeRemoval(Removal{Name: m.Name, LastCopy: true})
+}
+
+// judgeData refuses what could never replicate.
+func (s standing) judgeData(r JoinRequest) error {
+	if r.Member.Role != fsm.RoleData {
+		return nil
+	}
+	if sys := s.state.SystemID; !r.Data.Empty && sys != 0 && r.Data.SystemID != sys {
+		return fmt.Errorf("%w: postgresql.data_dir of %s holds another database (system %s, this cluster's is %s): move it away, the node then gets a copy", ErrUnfit,
+			r.Member.Name, r.Data.SystemID, sys)
+	}
+	if p := s.state.Members[s.state.Primary]; p.Major != 0 && r.Member.Major != p.Major {
+		return fmt.Errorf("%w: %s has PostgreSQL %d, the primary %s has %d: install postgresql-%d there and set postgresql.bin_dir", ErrUnfit,
+			r.Member.Name, r.Member.Major, p.Name, p.Major, p.Major)
+	}
+	return nil
+}
+
+// judgeRemoval returns why a member may not be taken out, nil if it may.
+func (s standing) judgeRemoval(r Removal) error {
+	m, ok := s.named(r.Name)
+	switch {
+	case !ok:
+		return fmt.Errorf("%w: %q is no member; members are %s", ErrUnfit, r.Name, strings.Join(s.names(), ", "))
+	case m.ID == s.state.Primary && s.heard(m.ID):
+		return fmt.Errorf("%w: %s is the primary of epoch %d; first: quorate switchover", ErrUnfit, m.Name, s.state.Epoch)
+	case m.ID == s.state.Primary:
+		return fmt.Errorf("%w: %s was the primary of epoch %d and nobody has taken over; see: quorate explain", ErrUnfit, m.Name, s.state.Epoch)
+	}
+	if s.state.Electorate.Has(m.ID) {
+		if err := s.judgeElectorate(m); err != nil {
+			return err
+		}
+	}
+	if !r.LastCopy && s.lastCopy(m) {
+		return fmt.Errorf("%w: %s has the only copy of the data beside the primary's. If the primary is to be alone: quorate members remove %s --last-copy", ErrUnfit, m.Name, m.Name)
+	}
+	return nil
+}
+
+// judgeElectorate refuses to leave less than a majority alive.
+func (s standing) judgeElectorate(m fsm.Member) error {
+	var heard, silent []string
+	for _, id := range s.state.Electorate.Voters {
+		switch {
+		case id == m.ID || s.state.Members[id].Leaving:
+		case s.heard(id):
+			heard = append(heard, s.state.Name(id))
+		default:
+			silent = append(silent, s.state.Name(id))
+		}
+	}
+	voters := len(heard) + len(silent)
+	if need := voters/2 + 1; voters == 0 || len(heard) < need {
+		return fmt.Errorf("%w: without %s there are %d voters, %d of them must live and %d do (not heard: %s). Bring one back, or remove a dead one first", ErrUnfit,
+			m.Name, voters, need, len(heard), strings.Join(silent, ", "))
+	}
+	return nil
+}
+
+// lastCopy says that no other standby could take over.
+func (s standing) lastCopy(m fsm.Member) bool {
+	if m.Role != fsm.RoleData {
+		return false
+	}
+	for id, other := range s.state.Members {
+		if id != m.ID && id != s.state.Primary && other.Role == fsm.RoleData && !other.Leaving && s.heard(id) {
+			return false
+		}
+	}
+	return true
+}
+
+func (s standing) names() []string {
+	var out []string
+	for _, m := range s.state.Members {
+		out = append(out, m.Name)
+	}
+	slices.Sort(out)
+	return out
+}
