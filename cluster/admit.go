@@ -13,8 +13,9 @@ import (
 
 // JoinRequest is what a node asks to become.
 type JoinRequest struct {
-	Member fsm.Member `json:"member"`
-	Data   DataFacts  `json:"data"`
+	ClusterID string     `json:"cluster_id"` // the one it wants to be in
+	Member    fsm.Member `json:"member"`
+	Data      DataFacts  `json:"data"`
 	// Replace says that the member which has the name now is gone for good.
 	Replace bool `json:"replace,omitempty"`
 }
@@ -45,6 +46,9 @@ func (s standing) named(name string) (fsm.Member, bool) {
 // judgeJoin returns why a node may not come in, nil if it may. displaced is the member that has to go first, if there is one.
 func (s standing) judgeJoin(r JoinRequest) (displaced *fsm.Member, err error) {
 	m := r.Member
+	if r.ClusterID != s.state.ClusterID {
+		return nil, fmt.Errorf("%w: the token is of cluster %s, this is cluster %s", ErrUnfit, r.ClusterID, s.state.ClusterID)
+	}
 	if known, ok := s.state.Members[m.ID]; ok {
 		if known.Name != m.Name || known.Role != m.Role {
 			return nil, fmt.Errorf("%w: this node is the %s %s here, and can't become the %s %s", ErrUnfit, known.Role, known.Name, m.Role, m.Name)

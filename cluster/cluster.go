@@ -82,6 +82,7 @@ type Cluster struct {
 	report      atomic.Pointer[failover.Report]
 	transfer    transferWatch
 	detaching   detaching
+	removed     atomic.Bool
 	close       context.CancelFunc // of what goes on beside calls
 }
 
@@ -218,6 +219,7 @@ func (c *Cluster) run(ctx context.Context) error {
 	running.Go(func() { c.watchLeadership(ctx, notify) })
 	running.Go(func() { c.loop.Attend(ctx) })
 	running.Go(func() { c.publish(ctx, cancel) })
+	running.Go(func() { c.watchStanding(ctx) })
 	running.Go(func() {
 		if err := beats.Run(ctx); err != nil {
 			cancel(fmt.Errorf("send beats: %w", err))

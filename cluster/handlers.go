@@ -16,15 +16,16 @@ import (
 
 // The calls between nodes.
 const (
-	callHello   = "hello"
-	callForm    = "form"
-	callSubmit  = "submit"
-	callAsk     = "ask"
-	callSeal    = "seal"
-	callDetach  = "detach"
-	callExplain = "explain"
-	callJoin    = "join"
-	callRemove  = "remove"
+	callHello    = "hello"
+	callForm     = "form"
+	callSubmit   = "submit"
+	callAsk      = "ask"
+	callSeal     = "seal"
+	callDetach   = "detach"
+	callExplain  = "explain"
+	callJoin     = "join"
+	callRemove   = "remove"
+	callStanding = "standing"
 )
 
 // detachLimit bounds a Detach on this node, whoever asked and however long he waits.
@@ -43,6 +44,17 @@ func (c *Cluster) handle() {
 		return nil, toWire(c.onForm(peer, req))
 	})
 	c.rpc.HandleRPC(callJoin, c.onJoin)
+	c.rpc.HandleRPC(callStanding, func(ctx context.Context, peer transport.Peer, raw []byte) ([]byte, error) {
+		var req standingRequest
+		if err := json.Unmarshal(raw, &req); err != nil {
+			return nil, fmt.Errorf("decode request: %w", err)
+		}
+		member, err := c.onStanding(ctx, peer, req)
+		if err != nil {
+			return nil, toWire(err)
+		}
+		return json.Marshal(member)
+	})
 	c.forMembers(callRemove, func(ctx context.Context, raw []byte) (any, error) {
 		var req Removal
 		if err := json.Unmarshal(raw, &req); err != nil {

@@ -62,13 +62,10 @@ func Join(ctx context.Context, cfg Config, deps JoinDeps, clusterID string, addr
 	if err := c.openPort(nobody); err != nil {
 		return err
 	}
-	req := JoinRequest{Member: c.template(), Data: deps.DataFacts(), Replace: replace}
+	req := JoinRequest{ClusterID: clusterID, Member: c.template(), Data: deps.DataFacts(), Replace: replace}
 	answer, err := c.askToJoin(ctx, req, addrs)
 	if err = errors.Join(err, c.rpc.Close(), c.mux.Close()); err != nil {
 		return err
-	}
-	if answer.ClusterID != clusterID {
-		return fmt.Errorf("%w: the token is of cluster %s, and cluster %s answered", ErrUnfit, clusterID, answer.ClusterID)
 	}
 	return store.join(answer)
 }

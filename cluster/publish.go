@@ -78,6 +78,14 @@ func (p *publisher) change() <-chan struct{} {
 	return p.changed
 }
 
+// wakeAll has those who wait for a change look again.
+func (p *publisher) wakeAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
 // offer hands in an applied state. What is not newer than the state shown has no effect: replay after a start passes
 // through states that the cluster has left.
 func (p *publisher) offer(index uint64, s fsm.State) {

@@ -73,7 +73,8 @@ func thenEnrol(f *facts) Decision {
 	}}
 }
 
-// surplus is a server that Raft still has, or still lets vote, though the electorate counts on it no more.
+// surplus is a server that Raft still has, or still lets vote, though nothing counts on it any more. One that leaves stays until
+// no commit counts on it, so that it still hears of that.
 func (f *facts) surplus() (fsm.NodeID, Standing, bool) {
 	for _, id := range f.serverIDs() {
 		if f.voters[id] {
@@ -81,7 +82,7 @@ func (f *facts) surplus() (fsm.NodeID, Standing, bool) {
 		}
 		m, member := f.State.Members[id]
 		switch {
-		case !member || m.Leaving:
+		case !member || m.Leaving && !f.State.Sync.Has(id):
 			return id, Outside, true
 		case m.NoVote && f.Servers[id].Standing == Voter:
 			return id, NonVoter, true

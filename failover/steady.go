@@ -27,7 +27,7 @@ func (f *facts) wishFault() (fsm.NodeID, string) {
 		return to, fmt.Sprintf("%s is not a member", to)
 	case to == f.State.Primary:
 		return to, m.Name + " is the primary already"
-	case m.Role != fsm.RoleData || m.NoFailover:
+	case f.State.Electable(to) != nil:
 		return to, m.Name + " is not electable"
 	case len(f.State.Sync.Members) > 0 && !member(f.State.Sync.Members, to):
 		return to, m.Name + " is not yet one of the nodes that hold every acknowledged commit"
@@ -49,8 +49,7 @@ func (f *facts) furthestStandby() fsm.NodeID {
 	var best fsm.NodeID
 	var at pg.LSN
 	for _, s := range f.Seen[f.State.Primary].Report.Streaming {
-		m := f.State.Members[s.Node]
-		if m.Role != fsm.RoleData || m.NoFailover || (len(f.State.Sync.Members) > 0 && !member(f.State.Sync.Members, s.Node)) {
+		if f.State.Electable(s.Node) != nil || (len(f.State.Sync.Members) > 0 && !member(f.State.Sync.Members, s.Node)) {
 			continue
 		}
 		if best == "" || s.Flush > at || s.Flush == at && best == f.Self {

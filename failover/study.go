@@ -167,8 +167,7 @@ func (f *facts) sortedPositions() []fsm.NodeID {
 // beyond q's (lease.md rule 14). Positions beyond q's are left out of the evidence: whatever they hold more was acknowledged
 // only if a commit could be on fewer than K members, which the count excludes.
 func (f *facts) qualify(q fsm.NodeID) *candidate {
-	m, ok := f.State.Members[q]
-	if !ok || q == f.State.Primary || m.Role != fsm.RoleData || m.NoFailover {
+	if q == f.State.Primary || f.State.Electable(q) != nil {
 		return nil
 	}
 	async := len(f.State.Sync.Members) == 0
@@ -282,9 +281,8 @@ func (f *facts) caughtUp() []fsm.NodeID {
 	}
 	out := []fsm.NodeID{f.State.Primary}
 	for _, s := range p.Report.Streaming {
-		m, known := f.State.Members[s.Node]
 		seen, heard := f.Seen[s.Node]
-		if !known || m.Role != fsm.RoleData || m.NoFailover || !heard || !f.fresh(seen) || seen.Report.Run != RunRunning {
+		if f.State.Electable(s.Node) != nil || !heard || !f.fresh(seen) || seen.Report.Run != RunRunning {
 			continue
 		}
 		if lag(p.Report.Flush, s.Flush) <= switchoverLag {

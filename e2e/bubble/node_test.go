@@ -72,16 +72,24 @@ func (n *node) truly(at time.Duration) time.Duration {
 	return time.Duration(float64(at) / n.rate)
 }
 
-// run starts the node's process.
-func (n *node) run() {
-	n.w.t.Helper()
-	c, err := cluster.Open(cluster.Config{
+func (n *node) config() cluster.Config {
+	return cluster.Config{
 		Dir: n.dir, Scope: "bubble", Listen: n.name + ":7400", Peers: n.peers,
 		Member:   fsm.Member{Name: n.name, Role: fsm.RoleData, Addr: n.name + ":7400", Postgres: n.name + ":5432"},
 		Settings: fsm.Settings{FailoverAfterMS: failoverAfter.Milliseconds(), Durability: fsm.DurabilityQuorum},
-	}, cluster.Deps{
+	}
+}
+
+func (n *node) logger() hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{Name: n.name, Level: hclog.Info, Output: &n.w.logs})
+}
+
+// run starts the node's process.
+func (n *node) run() {
+	n.w.t.Helper()
+	c, err := cluster.Open(n.config(), cluster.Deps{
 		Boot:      n.boot,
-		Logger:    hclog.New(&hclog.LoggerOptions{Name: n.name, Level: hclog.Info, Output: &n.w.logs}),
+		Logger:    n.logger(),
 		Network:   n.w.net.Host(n.name),
 		DataFacts: func() cluster.DataFacts { return cluster.DataFacts{Empty: true} },
 		MayHold:   n.mayHold,
