@@ -206,3 +206,48 @@ func TestAForeignOrLateNodeIsRefused(t *testing.T) {
 		}
 	})
 }
+
+// TestAMajorityIsLostForGood: what is left goes on alone, the others are not spoken to, and one that was wiped joins it.
+func TestAMajorityIsLostForGood(t *testing.T) {
+	for _, lost := range []string{"the primary", "the standbys"} {
+		t.Run(lost, func(t *testing.T) {
+			inBubble(t, 3, func(w *world) {
+				primary, leader := w.settle()
+				left := primary
+				if lost == "the primary" {
+					left = leader
+				}
+				was := left.running().State()
+				for _, n := range w.nodes {
+					n.halt()
+				}
+				kept, err := cluster.Recover(left.dir, left.logger())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if r, err := cluster.Inspect(kept); err != nil || r.State.Rev != was.Rev || len(r.State.Members) != 3 {
+					t.Errorf("kept %+v, %v", r.State, err)
+				}
+				left.run()
+				w.wait("it serves alone", func() bool { return left.serving() > was.Epoch || left == primary && left.serving() > 0 })
+				now := left.running().State()
+				if now.Generation != was.Generation+1 || now.ClusterID == was.ClusterID || len(now.Members) != 1 || len(now.Electorate.Voters) != 1 || now.Epoch < was.Epoch {
+					t.Errorf("recovered to %+v", now)
+				}
+				// One that comes back as it was gets nowhere, and changes nothing.
+				back := w.other(left)
+				back.run()
+				time.Sleep(20 * time.Second)
+				if s := left.running().State(); len(s.Members) != 1 || back.serving() != 0 || left.serving() == 0 || back.running().State().ClusterID != was.ClusterID {
+					t.Errorf("it disturbs: %+v, serving %d", s.Members, back.serving())
+				}
+				back.halt()
+				again := w.stranger(back.name)
+				if err := w.join(again, now.ClusterID, false, left.name+":7400"); err != nil {
+					t.Fatal(err)
+				}
+				w.wait("two copies again", func() bool { return left.running().State().Sync.Copies == 2 && left.serving() > 0 })
+			})
+		})
+	}
+}
