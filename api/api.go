@@ -99,4 +99,5 @@ type Options struct {
 	Stop       func()
 	ReadConfig ReadConfig
 	Restart    Restart
+	Members    Membership
 }

@@ -18,6 +18,7 @@ func (s *Server) routes(local bool) http.Handler {
 		"/v1/status":         s.status,
 		"/v1/explain":        s.explain,
 		"/v1/switchover":     s.switchover,
+		"/v1/members":        s.members,
 		historyPath:          s.epochs,
 		discardsPath:         s.listDiscards,
 	}
@@ -25,9 +26,13 @@ func (s *Server) routes(local bool) http.Handler {
 		get[path] = s.health(rule)
 	}
 	post := map[string]http.HandlerFunc{"/v1/switchover": s.guarded(local, s.askSwitchover), "/v1/restart": s.guarded(local, s.restart)}
+	post["/v1/members/remove"] = s.guarded(local, s.removeMember)
 	edit := s.guarded(local, s.editConfig)
 	dismiss := s.guarded(local, s.dismiss)
-	if local {
+	if local { // what makes a member, or tells the secret
+		post["/v1/init"] = s.guarded(local, s.initCluster)
+		post["/v1/join"] = s.guarded(local, s.joinCluster)
+		post["/v1/token"] = s.guarded(local, s.token)
 		post["/v1/stop"] = s.guarded(local, s.stop)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

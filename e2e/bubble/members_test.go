@@ -89,7 +89,7 @@ func TestOneThreeFiveThreeNodes(t *testing.T) {
 		if err := w.join(w.stranger("n2"), id, false, "n1:7400"); err != nil {
 			t.Fatal(err)
 		}
-		w.members(2, 1, 2) // of two voters both would have to live
+		w.members(2, 1, 2)                                                     // of two voters both would have to live
 		if err := w.join(w.stranger("n3"), id, false, "n2:7400"); err != nil { // which passes it on
 			t.Fatal(err)
 		}
