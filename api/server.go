@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -62,6 +63,14 @@ func (s *Server) ServeUnix(l net.Listener) error { return run(s.unix, l) }
 func run(h *http.Server, l net.Listener) error {
 	if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve HTTP on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// Drain ends both after the requests under way were answered, or when ctx ends.
+func (s *Server) Drain(ctx context.Context) error {
+	if err := errors.Join(s.tcp.Shutdown(ctx), s.unix.Shutdown(ctx)); err != nil {
+		return fmt.Errorf("answer the last requests: %w", err)
 	}
 	return nil
 }

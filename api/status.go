@@ -25,6 +25,7 @@ type Status struct {
 	Summary  string           `json:"summary"` // the answer in one line
 	Scope    string           `json:"scope"`
 	From     string           `json:"from"`   // whose view it is
+	Asked    string           `json:"asked"`  // the node that answered
 	Leader   string           `json:"leader"` // Raft leader, empty for none
 	Quorum   bool             `json:"quorum"` // a leader and a majority of the voters are heard
 	Epoch    fsm.Epoch        `json:"epoch"`
@@ -101,6 +102,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	if out.Scope == "" {
 		out.Scope, out.From = s.opts.Scope, s.opts.Name
 	}
+	out.Asked = s.opts.Name
 	if l := s.node.Local(); l.Fence != "" {
 		out.Fencing = &Fencing{Node: s.opts.Name, By: l.Fence, Reject: l.Reject, Guard: l.Guard}
 	}

@@ -91,6 +91,11 @@ func (a *app) verbs() []*cobra.Command {
 	return []*cobra.Command{
 		a.runVerb(),
 		a.stopVerb(),
+		a.initVerb(),
+		a.joinVerb(),
+		a.tokenVerb(),
+		a.membersVerb(),
+		a.recoverVerb(),
 		a.statusVerb(),
 		a.explainVerb(),
 		a.historyVerb(),

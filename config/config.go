@@ -33,7 +33,8 @@ type Cluster struct {
 	Peers          Addresses `yaml:"peers"`           // all initial nodes, the same list on each; the first bootstraps
 	Secret         string    `yaml:"secret"`          // 32 bytes, hex or base64; rather use secret_file
 	SecretFile     string    `yaml:"secret_file"`
-	Role           fsm.Role  `yaml:"role"` // data (default) or witness
+	Role           fsm.Role  `yaml:"role"`    // data (default) or witness
+	NoVote         bool      `yaml:"no_vote"` // a standby, or a spare witness, that never votes
 }
 
 // RestAPI is the HTTP address.

@@ -95,6 +95,9 @@ func (c Config) validateSecret() []error {
 	if c.Cluster.Secret != "" || c.Cluster.SecretFile != "" {
 		return nil
 	}
+	if len(c.Cluster.Peers) == 0 {
+		return nil // init makes one, and join brings one
+	}
 	host, _, _ := net.SplitHostPort(c.Cluster.Listen)
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
 		return []error{fmt.Errorf("cluster.listen %q is not loopback and there is no cluster.secret_file: without a secret anyone who reaches the port is a member", c.Cluster.Listen)}

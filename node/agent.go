@@ -106,6 +106,9 @@ func (a *agent) say() {
 		released: a.records.Released(), promise: a.records.Promised(state.Rev), ending: a.ending.Load(), flushed: a.flushed,
 	})
 	r.Config = a.configured()
+	if a.cluster.Removed() {
+		r.Problem = "this node was removed from the cluster; to use it again, empty cluster.data_dir and join it"
+	}
 	a.last.set(a.have, r, a.seenAt)
 	a.tell()
 }
@@ -134,7 +137,7 @@ func (a *agent) act(ctx context.Context) bool {
 	}
 	w := want(situation{
 		self: a.cluster.Self(), state: state, leaseLive: a.fence.live(state.Epoch, guard.Now()), sealed: a.sealed(),
-		released: a.records.ReleasedEpoch(), reads: reads, giveUp: a.gaveUp == state.Epoch && state.Epoch > 0, handOver: handOver, restart: restart, ending: a.ending.Load(), yields: a.yields(state), sync: goal,
+		released: a.records.ReleasedEpoch(), reads: reads, giveUp: a.gaveUp == state.Epoch && state.Epoch > 0, handOver: handOver, restart: restart, ending: a.ending.Load(), removed: a.cluster.Removed(), yields: a.yields(state), sync: goal,
 		copies: copies(state, a.cluster.Self(), a.cluster.Sightings(), fresh),
 	})
 	step := pgctl.Next(w, a.have)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -104,15 +105,39 @@ func (n *Node) openAPI(secrets []transport.Secret) (func(), error) {
 		o.Tokens = append(o.Tokens, fmt.Sprintf("%x", transport.DeriveKey(s, "quorate/admin-token/1")))
 	}
 	o.ReadConfig, o.Restart = n.readConfig, n.restartOf(o.Tokens)
+	o.Members = api.Membership{Token: func() (string, error) { return n.token(secrets) }, Remove: n.removeMember}
+	return n.listenAPI(api.New(view{n}, o))
+}
+
+// token is what others join with.
+func (n *Node) token(secrets []transport.Secret) (string, error) {
+	state := n.cluster.State()
+	var addrs []string
+	for _, m := range state.Members {
+		addrs = append(addrs, m.Addr)
+	}
+	slices.Sort(addrs)
+	t, err := cluster.NewToken(state.ClusterID, n.cfg.Scope, addrs, secrets)
+	if err != nil {
+		return "", err
+	}
+	return t.Encode()
+}
+
+func (n *Node) removeMember(ctx context.Context, r api.RemoveRequest) error {
+	return refusedBy(n.cluster.Remove(ctx, cluster.Removal{Name: r.Name, LastCopy: r.LastCopy}))
+}
+
+// listenAPI has s answer on restapi.listen and on the unix socket in cluster.data_dir. The function returned closes both.
+func (n *Node) listenAPI(s *api.Server) (func(), error) {
 	tcp, err := net.Listen("tcp", n.cfg.RestAPI.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen on restapi.listen: %w", err)
 	}
-	unix, err := api.ListenUnix(filepath.Join(n.cfg.Cluster.DataDir, "quorate.sock"))
+	unix, err := api.ListenUnix(filepath.Join(n.cfg.Cluster.DataDir, api.SocketName))
 	if err != nil {
 		return nil, errors.Join(err, tcp.Close())
 	}
-	s := api.New(view{n}, o)
 	for _, serve := range []func() error{func() error { return s.Serve(tcp) }, func() error { return s.ServeUnix(unix) }} {
 		go func() {
 			if err := serve(); err != nil {

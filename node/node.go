@@ -23,6 +23,7 @@ import (
 	"github.com/quorate/quorate/config"
 	"github.com/quorate/quorate/failover"
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/pgctl"
 	"github.com/quorate/quorate/pgctl/guard"
 	"github.com/quorate/quorate/transport"
@@ -102,8 +103,8 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	if err := os.MkdirAll(cfg.Cluster.DataDir, 0o755); err != nil {
 		return fmt.Errorf("make cluster.data_dir: %w", err)
 	}
-	secrets, err := n.secrets()
-	if err != nil {
+	secrets, ok, err := n.begin(ctx)
+	if err != nil || !ok {
 		return err
 	}
 	if n.records, err = openRecords(cfg.Cluster.DataDir); err != nil {
@@ -119,26 +120,6 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 		return err
 	}
 	return n.serve(ctx, secrets)
-}
-
-// secrets reads the cluster secret; none is allowed on loopback only, which config has checked.
-func (n *Node) secrets() ([]transport.Secret, error) {
-	text := []byte(n.cfg.Cluster.Secret)
-	if f := n.cfg.Cluster.SecretFile; f != "" {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			return nil, fmt.Errorf("read cluster.secret_file: %w", err)
-		}
-		text = b
-	}
-	if len(text) == 0 {
-		return nil, nil
-	}
-	s, err := transport.ParseSecret(text)
-	if err != nil {
-		return nil, fmt.Errorf("cluster.secret: %w", err)
-	}
-	return []transport.Secret{s}, nil
 }
 
 // openPostgres adopts or starts the guard, fences what a dead guard left, and opens the instance. A witness has neither.
@@ -176,11 +157,9 @@ func (n *Node) postgresConfig(secrets []transport.Secret) (pgctl.Config, error) 
 	if err != nil {
 		return pgctl.Config{}, fmt.Errorf("postgresql.listen: port %q: %w", portText, err)
 	}
-	bin := p.BinDir
-	if bin == "" {
-		if bin, err = findBinaries(); err != nil {
-			return pgctl.Config{}, err
-		}
+	bin, err := n.binDir()
+	if err != nil {
+		return pgctl.Config{}, err
 	}
 	first := n.parameters(0, n.cfg.Bootstrap.DCS) // until the replicated ones are known
 	state := filepath.Join(n.cfg.Cluster.DataDir, "postgres")
@@ -236,24 +215,12 @@ func findBinaries() (string, error) {
 
 // openCluster opens this node's membership. A witness reports as soon as it runs.
 func (n *Node) openCluster(secrets []transport.Secret) error {
-	c := n.cfg
-	doc, err := c.Bootstrap.DCS.Doc()
+	c, err := n.clusterConfig(secrets)
 	if err != nil {
 		return err
 	}
-	m := fsm.Member{
-		Name: c.Name, Role: c.Cluster.Role, Addr: c.Cluster.ConnectAddress, API: c.RestAPI.ConnectAddress,
-		NoFailover: c.Tags.NoFailover, Priority: c.Tags.FailoverPriority,
-	}
-	if m.Role == fsm.RoleData {
-		m.Postgres = c.PostgreSQL.ConnectAddress
-	}
-	n.cluster, err = cluster.Open(cluster.Config{
-		Dir: c.Cluster.DataDir, Scope: c.Scope, Listen: c.Cluster.Listen, Member: m, Peers: c.Cluster.Peers, Secrets: secrets,
-		Settings:  c.Bootstrap.DCS.Settings(),
-		ConfigDoc: doc,
-	}, cluster.Deps{
-		Boot: guard.Now, Logger: n.log, Network: transport.TCP(2 * time.Second),
+	n.cluster, err = cluster.Open(c, cluster.Deps{
+		Boot: guard.Now, Logger: n.log, Network: transport.TCP(connectionDies),
 		DataFacts: n.dataFacts, MayHold: n.mayHold, Detach: n.detach, StopSick: n.stopSick, OnLease: n.onLease, OnHigher: n.onHigher, Exit: n.exit,
 	})
 	if err != nil {
@@ -263,4 +230,49 @@ func (n *Node) openCluster(secrets []transport.Secret) error {
 		n.fence.self = n.cluster.Self()
 	}
 	return nil
+}
+
+// connectionDies is how long data to another node may stay unacknowledged.
+const connectionDies = 2 * time.Second
+
+// clusterConfig is what the node file says of the cluster.
+func (n *Node) clusterConfig(secrets []transport.Secret) (cluster.Config, error) {
+	c := n.cfg
+	doc, err := c.Bootstrap.DCS.Doc()
+	if err != nil {
+		return cluster.Config{}, err
+	}
+	m := fsm.Member{
+		Name: c.Name, Role: c.Cluster.Role, Addr: c.Cluster.ConnectAddress, API: c.RestAPI.ConnectAddress,
+		NoFailover: c.Tags.NoFailover, Priority: c.Tags.FailoverPriority, NoVote: c.Cluster.NoVote,
+	}
+	if m.Role == fsm.RoleData {
+		m.Postgres = c.PostgreSQL.ConnectAddress
+		major, err := n.major()
+		if err != nil {
+			return cluster.Config{}, err
+		}
+		m.Major = int(major)
+	}
+	return cluster.Config{
+		Dir: c.Cluster.DataDir, Scope: c.Scope, Listen: c.Cluster.Listen, Member: m, Peers: c.Cluster.Peers, Secrets: secrets,
+		Settings:  c.Bootstrap.DCS.Settings(),
+		ConfigDoc: doc,
+	}, nil
+}
+
+// major is the version of the PostgreSQL that this node would run.
+func (n *Node) major() (pg.MajorVersion, error) {
+	bin, err := n.binDir()
+	if err != nil {
+		return 0, err
+	}
+	return pgctl.BinaryVersion(bin)
+}
+
+func (n *Node) binDir() (string, error) {
+	if dir := n.cfg.PostgreSQL.BinDir; dir != "" {
+		return dir, nil
+	}
+	return findBinaries()
 }

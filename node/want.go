@@ -25,6 +25,7 @@ type situation struct {
 	handOver  bool      // the switchover away from this node may go ahead now
 	ending    bool      // the daemon was asked to end in order
 	restart   bool      // Postgres is to be down for a planned restart
+	removed   bool      // this node is no member any more: its copy is not kept up, so nobody shall read it
 	yields    bool      // an old primary that is down lets others start to stream first
 	sync      pgctl.Sync
 	copies    []pgctl.Copy // what is known of the others' logs
@@ -37,6 +38,10 @@ func want(s situation) pgctl.Want {
 		LeaseLive: s.leaseLive, Sealed: uint64(s.sealed), Yields: s.yields, Sync: s.sync, Copies: s.copies,
 	}
 	me, member := s.state.Members[s.self]
+	if s.removed || !member && s.state.ClusterID != "" {
+		w.Role, w.Stop = pgctl.RoleStopped, pgctl.StopFast
+		return w
+	}
 	if !member || me.Role != fsm.RoleData || s.state.Epoch == 0 {
 		return w
 	}

@@ -70,14 +70,17 @@ func tail(out string) string {
 }
 
 // binaryVersion asks the postgres binary.
-func (i *Instance) binaryVersion() (pg.MajorVersion, error) {
-	out, err := exec.Command(filepath.Join(i.cfg.BinDir, "postgres"), "--version").Output()
+func (i *Instance) binaryVersion() (pg.MajorVersion, error) { return BinaryVersion(i.cfg.BinDir) }
+
+// BinaryVersion asks the postgres program in binDir which version it is. ErrConfig: one that is not supported.
+func BinaryVersion(binDir string) (pg.MajorVersion, error) {
+	out, err := exec.Command(filepath.Join(binDir, "postgres"), "--version").Output()
 	if err != nil {
 		return 0, fmt.Errorf("ask for the version of Postgres in bin_dir: %w", err)
 	}
 	major, err := pg.ParseVersionOutput(string(out))
 	if err == nil && !major.Supported() {
-		err = fmt.Errorf("%w: bin_dir %s has PostgreSQL %d, %d to %d are supported", ErrConfig, i.cfg.BinDir, major, pg.MinMajor, pg.MaxMajor)
+		err = fmt.Errorf("%w: bin_dir %s has PostgreSQL %d, %d to %d are supported", ErrConfig, binDir, major, pg.MinMajor, pg.MaxMajor)
 	}
 	return major, err
 }

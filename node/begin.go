@@ -1,0 +1,275 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/quorate/quorate/api"
+	"github.com/quorate/quorate/cluster"
+	"github.com/quorate/quorate/failover"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/pg"
+	"github.com/quorate/quorate/transport"
+)
+
+const (
+	// secretName is the file in cluster.data_dir with the secret that init made or join brought.
+	secretName = "secret"
+	// joinBox bounds how long a node asks to be let in: as long as a member of its name may take to be removed.
+	joinBox = 50 * time.Second
+)
+
+// begin returns the secrets of the cluster that this node belongs to, or founds with its peers. A node that belongs to none and
+// names no peers waits until it is told to init or to join; not ok: it was ended before.
+func (n *Node) begin(ctx context.Context) (secrets []transport.Secret, ok bool, err error) {
+	belongs, err := cluster.Belongs(n.cfg.Cluster.DataDir)
+	if err != nil {
+		return nil, false, err
+	}
+	if !belongs && len(n.cfg.Cluster.Peers) == 0 {
+		if told, err := n.awaitOrder(ctx); err != nil || !told {
+			return nil, false, err
+		}
+	}
+	if secrets, err = n.secrets(); err != nil {
+		return nil, false, err
+	}
+	if len(secrets) == 0 && !loopback(n.cfg.Cluster.Listen) {
+		return nil, false, fmt.Errorf("cluster.listen %q is not loopback and there is no secret, so anyone who reaches the port would be a member: put the cluster's secret into %s or name it in cluster.secret_file",
+			n.cfg.Cluster.Listen, n.secretFile())
+	}
+	return secrets, true, nil
+}
+
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
+}
+
+// secretFile is where the secret is, unless the node file holds it.
+func (n *Node) secretFile() string {
+	if f := n.cfg.Cluster.SecretFile; f != "" {
+		return f
+	}
+	return filepath.Join(n.cfg.Cluster.DataDir, secretName)
+}
+
+// secrets reads the cluster secret; there may be none.
+func (n *Node) secrets() ([]transport.Secret, error) {
+	text := []byte(n.cfg.Cluster.Secret)
+	if len(text) == 0 {
+		b, err := os.ReadFile(n.secretFile())
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && n.cfg.Cluster.SecretFile == "":
+			return nil, nil
+		case err != nil:
+			return nil, fmt.Errorf("read the cluster's secret: %w", err)
+		}
+		text = b
+	}
+	s, err := transport.ParseSecret(text)
+	if err != nil {
+		return nil, fmt.Errorf("cluster.secret: %w", err)
+	}
+	return []transport.Secret{s}, nil
+}
+
+// awaitOrder answers on the unix socket and on restapi until this node was told to init or has joined, or is to end.
+func (n *Node) awaitOrder(ctx context.Context) (bool, error) {
+	told := make(chan struct{}, 1)
+	w := &waiting{Node: n, told: told}
+	o := api.Options{
+		Scope: n.cfg.Scope, Name: n.cfg.Name, Version: n.opts.Version, Tags: tags(n), Stop: n.stopOnce(),
+		Members: api.Membership{Init: w.init, Join: w.join},
+	}
+	s := api.New(w, o)
+	closeAPI, err := n.listenAPI(s)
+	if err != nil {
+		return false, err
+	}
+	defer closeAPI()
+	n.log.Info("this node belongs to no cluster; waiting for quorate init or quorate join", "socket", filepath.Join(n.cfg.Cluster.DataDir, api.SocketName))
+	select {
+	case <-ctx.Done():
+		return false, nil
+	case <-n.opts.Stop:
+		return false, nil
+	case <-n.stop:
+		return false, nil
+	case <-told:
+	}
+	ctx, stop := context.WithTimeout(ctx, drainBox)
+	defer stop()
+	return true, s.Drain(ctx)
+}
+
+// drainBox is how long the answer to the order may take to leave before the sockets are opened anew.
+const drainBox = 5 * time.Second
+
+// waiting is a node that belongs to no cluster, as the API sees it.
+type waiting struct {
+	*Node
+	told chan struct{}
+}
+
+var errBelongsNowhere = errors.New("this node belongs to no cluster yet: quorate init makes one, quorate join HOST --token T joins one")
+
+func (w *waiting) Self() fsm.NodeID                            { return "" }
+func (w *waiting) State() fsm.State                            { return fsm.State{} }
+func (w *waiting) Changed() <-chan struct{}                    { return nil }
+func (w *waiting) Leader() fsm.NodeID                          { return "" }
+func (w *waiting) Sightings() map[fsm.NodeID]failover.Sighting { return nil }
+func (w *waiting) Local() api.Local                            { return api.Local{} }
+
+func (w *waiting) Explain(context.Context) (api.Explanation, error) {
+	return api.Explanation{}, errBelongsNowhere
+}
+
+func (w *waiting) Submit(context.Context, fsm.Command, string) error {
+	return fmt.Errorf("%w: %w", api.ErrRefused, errBelongsNowhere)
+}
+
+// init makes this node the first of a new cluster. Without a secret it makes one.
+func (w *waiting) init(context.Context) error {
+	if f := w.facts(); !f.Empty {
+		return fmt.Errorf("%w: %s", api.ErrRefused, f.Detail)
+	}
+	secrets, err := w.secrets()
+	if err != nil {
+		return err
+	}
+	if len(secrets) == 0 {
+		if err := w.keepSecret(transport.GenerateSecret()); err != nil {
+			return err
+		}
+	}
+	w.cfg.Cluster.Peers = []string{w.cfg.Cluster.ConnectAddress}
+	w.tell()
+	return nil
+}
+
+// tell ends the wait; a second order in the same moment changes nothing.
+func (w *waiting) tell() {
+	select {
+	case w.told <- struct{}{}:
+	default:
+	}
+}
+
+// join asks the members to let this node in. When it returns nil the node is a member.
+func (w *waiting) join(ctx context.Context, r api.JoinRequest) error {
+	t, err := cluster.ParseToken(r.Token)
+	if err != nil {
+		return fmt.Errorf("%w: %w", api.ErrRefused, err)
+	}
+	if t.Scope != w.cfg.Scope {
+		return fmt.Errorf("%w: the token is of cluster %q, and scope in this node file is %q: make them equal", api.ErrRefused, t.Scope, w.cfg.Scope)
+	}
+	secrets, made, err := w.joinSecrets(t)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithTimeout(ctx, joinBox)
+	defer stop()
+	c, err := w.clusterConfig(secrets)
+	if err == nil {
+		err = cluster.Join(ctx, c, cluster.JoinDeps{Logger: w.log, Network: transport.TCP(connectionDies), DataFacts: w.facts},
+			t.ClusterID, w.joinHosts(r, t), r.Replace)
+	}
+	if err != nil {
+		if made {
+			err = errors.Join(err, os.Remove(w.secretFile()))
+		}
+		return refusedBy(err)
+	}
+	w.tell()
+	return nil
+}
+
+// joinSecrets are the secrets to join with. made: the file with it was written now, before this node is a member, since a member
+// without its secret could not come back.
+func (w *waiting) joinSecrets(t cluster.Token) (secrets []transport.Secret, made bool, err error) {
+	secrets, err = w.secrets()
+	if err != nil || t.Secret == "" {
+		return secrets, false, err
+	}
+	s, err := transport.ParseSecret([]byte(t.Secret))
+	if err != nil {
+		return nil, false, err
+	}
+	if len(secrets) > 0 {
+		if secrets[0] != s {
+			return nil, false, fmt.Errorf("%w: this node has another cluster.secret than the token: take it out of the node file, or out of %s", api.ErrRefused, w.secretFile())
+		}
+		return secrets, false, nil
+	}
+	return []transport.Secret{s}, true, w.keepSecret(s)
+}
+
+// joinHosts are the addresses to ask: those that were typed, with the port of the cluster if they lack one, then the token's.
+func (w *waiting) joinHosts(r api.JoinRequest, t cluster.Token) []string {
+	var hosts []string
+	_, port, err := net.SplitHostPort(w.cfg.Cluster.Listen)
+	for _, h := range r.Hosts {
+		if _, _, has := net.SplitHostPort(h); has != nil && err == nil {
+			h = net.JoinHostPort(h, port)
+		}
+		hosts = append(hosts, h)
+	}
+	return append(hosts, t.Addrs...)
+}
+
+// keepSecret writes the secret where the next start finds it, for the owner of the process only.
+func (n *Node) keepSecret(s transport.Secret) error {
+	f, err := os.OpenFile(n.secretFile(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("keep the cluster's secret: %w", err)
+	}
+	_, err = f.WriteString(s.Hex() + "\n")
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("keep the cluster's secret: %w", err)
+	}
+	return nil
+}
+
+// refusedBy gives a refusal by the cluster the API's name for it.
+func refusedBy(err error) error {
+	switch {
+	case errors.Is(err, cluster.ErrUnfit), errors.Is(err, fsm.ErrInvalid), errors.Is(err, fsm.ErrExists):
+		return fmt.Errorf("%w: %w", api.ErrRefused, err)
+	case errors.Is(err, cluster.ErrNoLeader), errors.Is(err, cluster.ErrNotMember):
+		return fmt.Errorf("%w: %w", api.ErrNoQuorum, err)
+	}
+	return err
+}
+
+// facts is what postgresql.data_dir holds, read without a guard: nothing of it is started or changed.
+func (w *waiting) facts() cluster.DataFacts {
+	if w.cfg.Cluster.Role == fsm.RoleWitness {
+		return cluster.DataFacts{Empty: true}
+	}
+	dir := w.cfg.PostgreSQL.DataDir
+	entries, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && len(entries) == 0:
+		return cluster.DataFacts{Empty: true}
+	case err != nil:
+		return cluster.DataFacts{Detail: fmt.Sprintf("postgresql.data_dir can't be read: %v", err)}
+	}
+	control, err := os.ReadFile(filepath.Join(dir, "global", "pg_control"))
+	if err != nil {
+		return cluster.DataFacts{Detail: fmt.Sprintf("postgresql.data_dir %s is not empty and holds no PostgreSQL: name an empty one", dir)}
+	}
+	c, err := pg.ParseControl(control)
+	if err != nil {
+		return cluster.DataFacts{Detail: fmt.Sprintf("postgresql.data_dir %s holds a PostgreSQL whose pg_control can't be read: %v", dir, err)}
+	}
+	return cluster.DataFacts{SystemID: c.SystemID, Detail: fmt.Sprintf("postgresql.data_dir %s holds the database of system %s: name an empty one", dir, c.SystemID)}
+}
