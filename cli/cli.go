@@ -104,6 +104,7 @@ func (a *app) verbs() []*cobra.Command {
 		a.restartVerb(),
 		a.showConfigVerb(),
 		a.editConfigVerb(),
+		a.configVerb(),
 		a.labVerb(),
 		a.versionVerb(),
 		a.guardVerb(),

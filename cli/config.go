@@ -91,6 +91,11 @@ func (a *app) editConfig(ctx context.Context, c *client.Client, in io.Reader, e 
 	if err != nil {
 		return err
 	}
+	for _, w := range wanted.Warnings {
+		if _, err := fmt.Fprintf(a.err, "not followed: %s\n", w); err != nil {
+			return fmt.Errorf("write a warning: %w", err)
+		}
+	}
 	after, err := wanted.YAML()
 	if err != nil {
 		return err
@@ -169,12 +174,15 @@ func (a *app) edited(ctx context.Context, now client.Config, text string, in io.
 	return d, nil
 }
 
+// merged applies patch to d, and keeps the warnings of what was applied before.
 func merged(d config.DCS, patch []byte) (config.DCS, error) {
 	doc, err := d.Doc()
 	if err != nil {
 		return config.DCS{}, err
 	}
-	return config.Merge(doc, patch)
+	out, err := config.Merge(doc, patch)
+	out.Warnings = append(d.Warnings, out.Warnings...)
+	return out, err
 }
 
 // parametersKey is the map whose keys may have dots themselves.

@@ -41,18 +41,27 @@ func (a *app) run() error {
 	if err != nil {
 		return fmt.Errorf("find this program, which is also the guard: %w", err)
 	}
-	level := hclog.LevelFromString(cfg.Log.Level)
-	if level == hclog.NoLevel {
-		return codeError{exitUsage, fmt.Errorf("log.level %q: it is trace, debug, info, warn, error or off", cfg.Log.Level)}
+	log := hclog.New(&hclog.LoggerOptions{
+		Name: cfg.Name, Level: hclog.LevelFromString(cfg.Log.Level), JSONFormat: cfg.Log.Type == "json", Output: a.err,
+	})
+	for _, w := range cfg.Warnings {
+		at := []any{"key", w.Key, "note", w.Text}
+		if w.Line > 0 {
+			at = append([]any{"line", w.Line}, at...)
+		}
+		log.Warn("node file", at...)
 	}
-	log := hclog.New(&hclog.LoggerOptions{Name: cfg.Name, Level: level, Output: a.err})
 	argv := []string{self, "guard"}
 	if cfg.Fencing.Signals {
 		argv = append(argv, "--signals")
 	}
 	ctx, stop := signals(context.Background(), log)
 	defer stop.release()
-	return node.Run(ctx, cfg, node.Options{Logger: log, Version: a.version, GuardArgv: argv, Stop: stop.asked})
+	err = node.Run(ctx, cfg, node.Options{Logger: log, Version: a.version, GuardArgv: argv, Stop: stop.asked})
+	if errors.Is(err, node.ErrNodeFile) {
+		return codeError{exitUsage, fmt.Errorf("%s: %w", a.nodeFile, err)}
+	}
+	return err
 }
 
 // stopping turns signals into the two ways to end.

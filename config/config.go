@@ -1,5 +1,5 @@
-// Package config is the node file: one struct, its defaults, a strict decoder and a Validate that checks fields against
-// each other and names both values.
+// Package config is the node file: one struct, its defaults, a strict decoder that knows Patroni's keys as well, and checks
+// of the fields against each other that name both values and their lines.
 //
 // It must never touch the network or Postgres, and must never guess: a key it does not know is an error with its line.
 package config
@@ -7,6 +7,8 @@ package config
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"reflect"
 	"time"
 
 	"github.com/quorate/quorate/fsm"
@@ -23,18 +25,20 @@ type Config struct {
 	Fencing    Fencing    `yaml:"fencing"`
 	Tags       Tags       `yaml:"tags"`
 	Log        Log        `yaml:"log"`
+	// Warnings are what the file says that is not followed, one for each key. Whoever starts the node shows them.
+	Warnings []Finding `yaml:"-"`
 }
 
 // Cluster is the node's place among its peers.
 type Cluster struct {
-	Listen         string    `yaml:"listen"`          // host:port of Raft, beats and RPC
+	Listen         string    `yaml:"listen"`          // host:port of Raft, beats and RPC; see placeCluster for the default
 	ConnectAddress string    `yaml:"connect_address"` // as peers dial it; default: listen
 	DataDir        string    `yaml:"data_dir"`        // Raft, identity, promises, sockets; never inside the Postgres data directory
 	Peers          Addresses `yaml:"peers"`           // all initial nodes, the same list on each; the first bootstraps
 	Secret         string    `yaml:"secret"`          // 32 bytes, hex or base64; rather use secret_file
-	SecretFile     string    `yaml:"secret_file"`
-	Role           fsm.Role  `yaml:"role"`    // data (default) or witness
-	NoVote         bool      `yaml:"no_vote"` // a standby, or a spare witness, that never votes
+	SecretFile     string    `yaml:"secret_file"`     // default: SecretName in data_dir, if that exists
+	Role           fsm.Role  `yaml:"role"`            // data (default) or witness
+	NoVote         bool      `yaml:"no_vote"`         // a standby, or a spare witness, that never votes
 }
 
 // RestAPI is the HTTP address.
@@ -45,7 +49,7 @@ type RestAPI struct {
 
 // PostgreSQL is the local server.
 type PostgreSQL struct {
-	Listen         string            `yaml:"listen"`
+	Listen         string            `yaml:"listen"` // several addresses stand before one port: [0.0.0.0,::1]:5432
 	ConnectAddress string            `yaml:"connect_address"`
 	DataDir        string            `yaml:"data_dir"`
 	BinDir         string            `yaml:"bin_dir"`
@@ -69,7 +73,8 @@ type Role struct {
 
 // Bootstrap is read once, by the node that makes the cluster.
 type Bootstrap struct {
-	DCS DCS `yaml:"dcs"`
+	DCS    DCS      `yaml:"dcs"`
+	InitDB []string `yaml:"initdb"` // options of initdb, NAME or NAME=VALUE
 }
 
 // DCS becomes the replicated configuration.
@@ -79,6 +84,8 @@ type DCS struct {
 	Strict        bool           `yaml:"strict" json:"strict,omitempty"`
 	MaximumLag    int64          `yaml:"maximum_lag_on_failover" json:"maximum_lag_on_failover"` // bytes, for durability async
 	PostgreSQL    DCSPostgreSQL  `yaml:"postgresql" json:"postgresql,omitzero"`
+	// Warnings are what the document said that is not followed. They are no part of it.
+	Warnings []Finding `yaml:"-" json:"-"`
 }
 
 // DCSPostgreSQL are server parameters that hold on every node.
@@ -97,40 +104,20 @@ type Fencing struct {
 // Tags are the node's properties in elections.
 type Tags struct {
 	NoFailover       bool `yaml:"nofailover"`
-	FailoverPriority int  `yaml:"failover_priority"`
+	FailoverPriority int  `yaml:"failover_priority"` // 1 as any other node's; 0 is NoFailover
+	NoLoadBalance    bool `yaml:"noloadbalance"`     // GET /replica is never 200
+	// Other are shown and matched by the health paths, and mean nothing to quorate.
+	Other map[string]any `yaml:",inline"`
 }
 
 // Log is where messages of this level and above go: standard error.
 type Log struct {
 	Level string `yaml:"level"`
+	Type  string `yaml:"type"` // plain or json
 }
 
 // Addresses is a list of host:port.
 type Addresses []string
-
-// UnmarshalYAML reads a list of strings. In a flow mapping, cluster: { peers: [10.0.0.1:7400] }, the decoder takes an
-// unquoted host:port for a mapping with one entry; nobody means that here.
-func (a *Addresses) UnmarshalYAML(decode func(any) error) error {
-	var items []any
-	if err := decode(&items); err != nil {
-		return err
-	}
-	*a = nil
-	for _, item := range items {
-		entry, mapping := item.(map[string]any)
-		if !mapping {
-			*a = append(*a, fmt.Sprint(item))
-			continue
-		}
-		if len(entry) != 1 {
-			return fmt.Errorf("%v is not host:port", entry)
-		}
-		for host, port := range entry {
-			*a = append(*a, fmt.Sprintf("%s:%v", host, port))
-		}
-	}
-	return nil
-}
 
 // Duration is a time.Duration written as "1s" or "500ms".
 type Duration time.Duration
@@ -160,58 +147,59 @@ func Default() Config {
 			},
 		},
 		Bootstrap: Bootstrap{DCS: DCS{FailoverAfter: Duration(time.Second), Durability: fsm.DurabilityQuorum, MaximumLag: 1 << 20}},
-		Log:       Log{Level: "info"},
+		Tags:      Tags{FailoverPriority: 1},
+		Log:       Log{Level: "info", Type: "plain"},
 	}
 }
 
+// SecretName is the file in cluster.data_dir that holds the secret where the node file names none.
+const SecretName = "secret"
+
 // Load reads, decodes and validates the node file at path, with QUORATE_<SECTION>_<KEY> from env over it. env is what
-// os.Environ returns. The error names file, line and key.
+// os.Environ returns. An Invalid error names file, line and key of everything that is wrong; the Config has its Warnings
+// with it.
 func Load(path string, env []string) (Config, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return Config{}, fmt.Errorf("read node file: %w", err)
 	}
-	c, err := Decode(b, env)
-	if err != nil {
-		return Config{}, fmt.Errorf("%s: %w", path, err)
+	c, err := decodeNode(b, env, func(file string) bool {
+		info, err := os.Stat(file)
+		return err == nil && info.Mode().IsRegular()
+	})
+	for i := range c.Warnings {
+		c.Warnings[i].File = path
 	}
-	return c, nil
+	if v, ok := err.(Invalid); ok {
+		for i := range v {
+			v[i].File = path
+		}
+	}
+	return c, err
 }
 
-// Decode is Load without the file.
+// Decode is Load without any file.
 func Decode(b []byte, env []string) (Config, error) {
-	c := Default()
-	if err := decodeStrict(b, &c); err != nil {
-		return Config{}, err
-	}
-	if err := overlay(&c, env); err != nil {
-		return Config{}, err
-	}
-	c.complete()
-	if err := c.Validate(); err != nil {
-		return Config{}, err
-	}
-	return c, nil
+	return decodeNode(b, env, func(string) bool { return false })
 }
 
-// complete fills what follows from other keys.
-func (c *Config) complete() {
-	for _, set := range []*map[string]string{&c.PostgreSQL.Parameters, &c.Bootstrap.DCS.PostgreSQL.Parameters} {
-		*set = lowered(*set)
+func decodeNode(b []byte, env []string, exists func(file string) bool) (Config, error) {
+	top, err := parse(b)
+	if err != nil {
+		return Config{}, err
 	}
-	if c.Cluster.ConnectAddress == "" {
-		c.Cluster.ConnectAddress = c.Cluster.Listen
+	c := Default()
+	r := newReader("", top)
+	r.adapt()
+	r.decode(reflect.ValueOf(&c).Elem())
+	r.overlay(&c, env)
+	if len(r.errs) == 0 { // else it would complain of what is missing only because it could not be read
+		if file := filepath.Join(c.Cluster.DataDir, SecretName); !hasSecret(c) && exists(file) {
+			c.Cluster.SecretFile = file
+		}
+		r.complete(&c)
+		r.check(c)
 	}
-	if c.RestAPI.ConnectAddress == "" {
-		c.RestAPI.ConnectAddress = c.RestAPI.Listen
-	}
-	if c.PostgreSQL.ConnectAddress == "" {
-		c.PostgreSQL.ConnectAddress = c.PostgreSQL.Listen
-	}
-	if c.Fencing.Cgroup == "" {
-		c.Fencing.Cgroup = "quorate/" + c.Scope + "-" + c.Name
-	}
-	if c.Fencing.KillAfter == 0 {
-		c.Fencing.KillAfter = c.Bootstrap.DCS.FailoverAfter / 4
-	}
+	c.Warnings = sorted(r.said)
+	return c, r.invalid()
 }

@@ -53,17 +53,17 @@ func TestPeersMayStandInAFlowMapping(t *testing.T) {
 // TestRefusals: what is wrong is named with its value, and where it is known with its line.
 func TestRefusals(t *testing.T) {
 	for _, c := range []struct{ name, from, to, want string }{
-		{"an unknown key", "scope: demo", "scope: demo\nscoop: x", "scoop"},
-		{"a name Postgres would fold", "name: n1", "name: N1", `name "N1"`},
-		{"a scope with a space", "scope: demo", "scope: a b", `scope "a b"`},
-		{"an address without a port", "listen: 10.0.0.1:5432", "listen: 10.0.0.1", `"10.0.0.1" is not host:port`},
+		{"an unknown key", "scope: demo", "scope: demo\nscoop: x", `line 3: scoop: unknown key; did you mean "scope"?`},
+		{"a name Postgres would fold", "name: n1", "name: N1", `line 3: name: "N1"`},
+		{"a scope with a space", "scope: demo", "scope: a b", `line 2: scope: "a b"`},
+		{"an address with a port that is none", "listen: 10.0.0.1:5432", "listen: 10.0.0.1:pg", `line 10: postgresql.listen: "10.0.0.1:pg" is not host:port`},
 		{"a wildcard nobody can dial", "listen: 10.0.0.1:5432", "listen: 0.0.0.0:5432", "set postgresql.connect_address"},
 		{"a node that is not among its peers", "peers: [10.0.0.1:7400, ", "peers: [10.0.0.9:7400, ", "own address 10.0.0.1:7400"},
 		{"no secret off loopback", "  secret_file: /etc/quorate/secret\n", "", "cluster.secret_file"},
 		{"state inside the data directory", "data_dir: /var/lib/quorate", "data_dir: /var/lib/postgresql/15/main/q", "inside postgresql.data_dir"},
-		{"too quick a failover", "scope: demo", "scope: demo\nbootstrap: { dcs: { failover_after: 100ms } }", "failover_after 100ms"},
+		{"too quick a failover", "scope: demo", "scope: demo\nbootstrap: { dcs: { failover_after: 100ms } }", "line 3: bootstrap.dcs.failover_after: 100ms"},
 		{"a duration without a unit", "scope: demo", "scope: demo\nbootstrap: { dcs: { failover_after: 3 } }", `"3" is not a duration`},
-		{"a durability that is none", "scope: demo", "scope: demo\nbootstrap: { dcs: { durability: maybe } }", `durability "maybe"`},
+		{"a durability that is none", "scope: demo", "scope: demo\nbootstrap: { dcs: { durability: maybe } }", `line 3: bootstrap.dcs.durability: "maybe"`},
 		{"a parameter quorate owns", "data_dir: /var/lib/postgresql/15/main", "data_dir: /var/lib/postgresql/15/main, parameters: { port: 1 }", "parameter port"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

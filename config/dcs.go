@@ -1,15 +1,10 @@
 package config
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"maps"
 	"reflect"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,15 +16,126 @@ import (
 // ReadDCS decodes a document of the replicated configuration, YAML or JSON, and validates it. Keys that it leaves out
 // have their defaults. An unknown key is an error with its line and the key that was probably meant.
 func ReadDCS(doc []byte) (DCS, error) {
+	top, err := parse(doc)
+	if err != nil {
+		return DCS{}, err
+	}
+	r := newReader(dcs+".", top)
+	r.adapt()
+	return r.shared()
+}
+
+// shared decodes and validates what adapt has made.
+func (r *reader) shared() (DCS, error) {
 	d := Default().Bootstrap.DCS
-	if err := decodeStrict(doc, &d); err != nil {
+	r.decode(reflect.ValueOf(&d).Elem())
+	if len(r.errs) == 0 {
+		r.checkShared(d)
+	}
+	d.Warnings = r.said
+	return d, r.invalid()
+}
+
+// Merge applies patch, YAML or JSON, to the document doc: what it names replaces what was, a null removes it (RFC 7396).
+// Numbers and booleans may stand where a parameter's text is meant.
+func Merge(doc string, patch []byte) (DCS, error) {
+	edit, err := parse(patch)
+	if err != nil {
 		return DCS{}, err
 	}
-	d.PostgreSQL.Parameters = lowered(d.PostgreSQL.Parameters)
-	if err := d.Validate(); err != nil {
-		return DCS{}, err
+	if strings.TrimSpace(string(patch)) == "" {
+		return DCS{}, Invalid{{Text: "the change names no key"}}
 	}
-	return d, nil
+	r := newReader(dcs+".", edit)
+	r.adapt()
+	var probe DCS
+	if r.decode(reflect.ValueOf(&probe).Elem()); len(r.errs) > 0 { // with the lines of the patch
+		return DCS{}, r.invalid()
+	}
+	base, err := parse([]byte(doc))
+	if err != nil {
+		return DCS{}, fmt.Errorf("read the present configuration: %w", err)
+	}
+	base.unplaced()
+	r.top = merge(base, edit)
+	return r.shared()
+}
+
+// unplaced forgets the lines, which mean nothing to who did not write them.
+func (m *item) unplaced() {
+	m.line = 0
+	for _, e := range m.items {
+		e.unplaced()
+	}
+	for _, p := range m.pairs {
+		p.line = 0
+		p.value.unplaced()
+	}
+}
+
+func merge(base, edit *item) *item {
+	if edit.kind != mapping {
+		return edit
+	}
+	out := &item{kind: mapping, line: edit.line}
+	if base.kind == mapping {
+		out.pairs = slices.Clone(base.pairs)
+	}
+	for _, p := range edit.pairs {
+		was := &item{}
+		if there := out.find(p.key); there != nil {
+			was = there.value
+			out.remove(p.key)
+		}
+		if p.value.kind != absent {
+			out.pairs = append(out.pairs, &pair{key: p.key, line: p.line, was: p.was, value: merge(was, p.value)})
+		}
+	}
+	return out
+}
+
+// SplitPause takes pause, which is a command and no part of the configuration, out of a change, YAML or JSON. pause is nil
+// if the change does not name it; null means false, as it does for Patroni. rest is JSON then, else the change as it was.
+func SplitPause(change []byte) (rest []byte, pause *bool, err error) {
+	top, err := parse(change)
+	if err != nil {
+		return nil, nil, err
+	}
+	p := top.find("pause")
+	if p == nil {
+		return change, nil, nil
+	}
+	on, ok := boolean(p.value)
+	if !ok && p.value.kind != absent {
+		return nil, nil, Invalid{{Line: p.line, Key: "pause", Text: fmt.Sprintf("%s was given, expected true or false", p.value)}}
+	}
+	top.remove("pause")
+	rest, err = json.Marshal(top.plainValue())
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode the change without pause: %w", err)
+	}
+	return rest, &on, nil
+}
+
+// plainValue is the item as encoding/json writes it.
+func (m *item) plainValue() any {
+	switch m.kind {
+	case scalar:
+		return valueOf(m)
+	case list:
+		out := make([]any, len(m.items))
+		for i, e := range m.items {
+			out[i] = e.plainValue()
+		}
+		return out
+	case mapping:
+		out := make(map[string]any, len(m.pairs))
+		for _, p := range m.pairs {
+			out[p.key] = p.value.plainValue()
+		}
+		return out
+	}
+	return nil
 }
 
 // Doc renders the document as it is replicated: JSON, one form for equal content.
@@ -61,26 +167,6 @@ func (d DCS) Settings() fsm.Settings {
 	}
 }
 
-// Validate checks every key and the keys against each other, and returns all that is wrong at once.
-func (d DCS) Validate() error {
-	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if fa := time.Duration(d.FailoverAfter); fa < minFailoverAfter || fa > maxFailoverAfter {
-		bad("failover_after %s: it is between %s and %s", fa, minFailoverAfter, maxFailoverAfter)
-	}
-	if d.Durability != fsm.DurabilityQuorum && d.Durability != fsm.DurabilityAsync {
-		bad("durability %q: it is quorum or async", d.Durability)
-	}
-	if d.MaximumLag < 0 {
-		bad("maximum_lag_on_failover %d: it is bytes, at least 0", d.MaximumLag)
-	}
-	if d.Strict && d.Durability == fsm.DurabilityAsync {
-		bad("strict: true and durability: async contradict each other: commits can't wait for copies that nobody asks for")
-	}
-	errs = append(errs, validateParameters(d.PostgreSQL.Parameters)...)
-	return errors.Join(append(errs, validateHBA(d.PostgreSQL.PgHBA)...)...)
-}
-
 // OwnedParameters are those that quorate sets itself (DETAILS 25); a user's value would be overridden without a word.
 func OwnedParameters() []string {
 	return []string{
@@ -90,190 +176,4 @@ func OwnedParameters() []string {
 		"recovery_target_name", "recovery_target_time", "recovery_target_timeline", "recovery_target_xid", "restart_after_crash",
 		"restore_command", "synchronous_standby_names", "unix_socket_directories", "wal_level", "wal_log_hints", "wal_retrieve_retry_interval",
 	}
-}
-
-var parameterName = regexp.MustCompile(`^[a-z_][a-z0-9_$]*(\.[a-z_][a-z0-9_$]*)*$`)
-
-// counted are the parameters that a standby must have at least as high as its primary, with their least values. They are
-// compared as numbers, so they must be ones.
-func counted() map[string]int {
-	return map[string]int{"max_connections": 1, "max_prepared_transactions": 0, "max_locks_per_transaction": 10, "max_worker_processes": 0}
-}
-
-const maxCounted = 262143 // Postgres's own limit for connections, backends and workers
-
-func validateParameters(set map[string]string) []error {
-	var errs []error
-	number := func(name string) (int, bool) {
-		n, err := strconv.Atoi(set[name])
-		return n, err == nil
-	}
-	for _, name := range slices.Sorted(maps.Keys(set)) {
-		switch least, isCount := counted()[name]; {
-		case slices.Contains(OwnedParameters(), strings.ToLower(name)):
-			errs = append(errs, fmt.Errorf("postgresql parameter %s is set by quorate itself: remove it", name))
-		case !parameterName.MatchString(strings.ToLower(name)) || strings.ContainsAny(set[name], "\n\r\x00"):
-			errs = append(errs, fmt.Errorf("postgresql parameter %q = %q is not a setting on one line", name, set[name]))
-		case isCount:
-			if n, ok := number(name); !ok || n < least || n > maxCounted {
-				errs = append(errs, fmt.Errorf("postgresql parameter %s is %q: it is a whole number from %d to %d", name, set[name], least, maxCounted))
-			}
-		}
-	}
-	limit, limited := number("max_connections")
-	reserved := 0
-	for _, name := range []string{"superuser_reserved_connections", "reserved_connections"} {
-		n, _ := number(name)
-		reserved += n
-	}
-	if limited && reserved >= limit {
-		errs = append(errs, fmt.Errorf("max_connections %d leaves nothing beside %d reserved connections: Postgres would not start", limit, reserved))
-	}
-	return errs
-}
-
-// validateHBA looks for what would keep Postgres from starting at all; the fine points are checked by Postgres itself.
-func validateHBA(lines []string) []error {
-	kinds := []string{"local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc"}
-	var errs []error
-	for n, line := range lines {
-		fields := strings.Fields(line)
-		switch {
-		case len(fields) == 0 || strings.HasPrefix(fields[0], "#"):
-		case strings.ContainsAny(line, "\n\r\x00"):
-			errs = append(errs, fmt.Errorf("postgresql.pg_hba entry %d %q is not one line", n+1, line))
-		case !slices.Contains(kinds, fields[0]):
-			errs = append(errs, fmt.Errorf("postgresql.pg_hba entry %d %q begins with none of %s", n+1, line, strings.Join(kinds, ", ")))
-		case len(fields) < 4 || fields[0] != "local" && len(fields) < 5:
-			errs = append(errs, fmt.Errorf("postgresql.pg_hba entry %d %q lacks fields: TYPE DATABASE USER [ADDRESS] METHOD", n+1, line))
-		}
-	}
-	return errs
-}
-
-// lowered gives the parameters the names that Postgres, which ignores their case, shows.
-func lowered(set map[string]string) map[string]string {
-	if set == nil {
-		return nil
-	}
-	out := make(map[string]string, len(set))
-	for name, value := range set {
-		out[strings.ToLower(name)] = value
-	}
-	return out
-}
-
-// decodeStrict reads YAML over the values in into. Its errors have line and column; for an unknown key also the nearest.
-func decodeStrict(b []byte, into any) error {
-	if strings.TrimSpace(string(b)) == "" {
-		return nil
-	}
-	err := yaml.UnmarshalWithOptions(b, into, yaml.Strict())
-	if err == nil {
-		return nil
-	}
-	hint := ""
-	var unknown *yaml.UnknownFieldError
-	if errors.As(err, &unknown) && unknown.Token != nil {
-		if near := nearest(unknown.Token.Value, keys(reflect.TypeOf(into).Elem())); near != "" {
-			hint = fmt.Sprintf("\ndid you mean %q?", near)
-		}
-	}
-	return fmt.Errorf("decode: %s%s", yaml.FormatError(err, false, true), hint)
-}
-
-// keys lists the yaml keys of a struct and of those in it.
-func keys(t reflect.Type) []string {
-	var out []string
-	for i := range t.NumField() {
-		f := t.Field(i)
-		out = append(out, f.Tag.Get("yaml"))
-		if f.Type.Kind() == reflect.Struct {
-			out = append(out, keys(f.Type)...)
-		}
-	}
-	return out
-}
-
-// nearest is the key with the fewest changes from word, empty if that is no misspelling of it.
-func nearest(word string, of []string) string {
-	best, fewest := "", max(1, len(word)/3)+1
-	for _, k := range of {
-		if d := changes(word, k); d < fewest {
-			best, fewest = k, d
-		}
-	}
-	return best
-}
-
-// changes counts the letters to insert, remove or replace between a and b.
-func changes(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(diagonal+cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}
-
-// Merge applies patch, YAML or JSON, to the document doc: what it names replaces what was, a null removes it (RFC 7396).
-// Numbers and booleans may stand where a parameter's text is meant.
-func Merge(doc string, patch []byte) (DCS, error) {
-	var probe DCS
-	if err := decodeStrict(patch, &probe); err != nil {
-		return DCS{}, err
-	}
-	text, err := yaml.YAMLToJSON(patch)
-	if err != nil {
-		return DCS{}, fmt.Errorf("decode: %s", yaml.FormatError(err, false, true))
-	}
-	var base, edit any
-	for _, part := range []struct {
-		text []byte
-		into *any
-	}{{[]byte(doc), &base}, {text, &edit}} {
-		d := json.NewDecoder(bytes.NewReader(part.text))
-		d.UseNumber()
-		if err := d.Decode(part.into); err != nil {
-			return DCS{}, fmt.Errorf("decode: %w", err)
-		}
-	}
-	if _, ok := edit.(map[string]any); !ok {
-		return DCS{}, fmt.Errorf("the change %q names no key", patch)
-	}
-	merged, err := json.Marshal(merge(base, edit))
-	if err != nil {
-		return DCS{}, fmt.Errorf("encode the configuration: %w", err)
-	}
-	return ReadDCS(merged)
-}
-
-func merge(base, edit any) any {
-	changes, ok := edit.(map[string]any)
-	if !ok {
-		return edit
-	}
-	out, ok := base.(map[string]any)
-	if !ok {
-		out = map[string]any{}
-	}
-	for k, v := range changes {
-		k = strings.ToLower(k) // as the document has them all
-		if v == nil {
-			delete(out, k)
-		} else {
-			out[k] = merge(out[k], v)
-		}
-	}
-	return out
 }

@@ -60,18 +60,18 @@ func TestReadDCSRefuses(t *testing.T) {
 		name, doc string
 		want      []string
 	}{
-		{"an unknown key", "postgresql:\n  paramters: {}\n", []string{"[2:3]", `"paramters"`, `did you mean "parameters"?`}},
-		{"an unknown key in JSON", `{"durabilty":"async"}`, []string{"[1:2]", `did you mean "durability"?`}},
-		{"a key like no other", "loop_wait: 10\n", []string{`"loop_wait"`}},
-		{"what quorate sets", "postgresql: { parameters: { Port: 1, max_wal_senders: 3 } }", []string{"parameter port", "parameter max_wal_senders"}},
-		{"no number", "postgresql: { parameters: { max_connections: many } }", []string{`max_connections is "many"`, "from 1 to"}},
+		{"an unknown key", "postgresql:\n  paramters: {}\n", []string{`line 2: postgresql.paramters: unknown key; did you mean "parameters"?`}},
+		{"an unknown key in JSON", `{"durabilty":"async"}`, []string{`line 1: durabilty: unknown key; did you mean "durability"?`}},
+		{"a key like no other", "interval: 10\n", []string{"line 1: interval: unknown key"}},
+		{"what quorate sets", "postgresql: { parameters: { Port: 1, max_wal_senders: 64 } }", []string{"parameter port", "parameter max_wal_senders is set by quorate itself to 32"}},
+		{"no number", "postgresql: { parameters: { max_connections: many } }", []string{`max_connections: "many"`, "from 1 to"}},
 		{"a file in a value", "postgresql: { parameters: { work_mem: \"1\\ninclude 'x'\" } }", []string{"work_mem", "one line"}},
 		{"a directive for a name", "postgresql: { parameters: { \"include x\": y } }", []string{"include x"}},
-		{"nothing but reserved", "postgresql: { parameters: { max_connections: 3, superuser_reserved_connections: 3 } }", []string{"max_connections 3 leaves nothing"}},
+		{"nothing but reserved", "postgresql: { parameters: { max_connections: 3, superuser_reserved_connections: 3 } }", []string{"max_connections: 3 leaves nothing beside superuser_reserved_connections 3 (line 1)"}},
 		{"a line that is none", "postgresql: { pg_hba: [\"hots all all all md5\"] }", []string{"entry 1", "begins with none"}},
 		{"a short line", "postgresql: { pg_hba: [\"host all all md5\"] }", []string{"lacks fields"}},
-		{"contradictions", "{strict: true, durability: async}", []string{"contradict"}},
-		{"two faults", "{failover_after: 1ms, durability: none}", []string{"failover_after 1ms", `durability "none"`}},
+		{"contradictions", "{strict: true, durability: async}", []string{"strict: true contradicts durability: async (line 1)"}},
+		{"two faults", "{failover_after: 1ms, durability: none}", []string{"failover_after: 1ms", `durability: "none"`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := ReadDCS([]byte(c.doc))

@@ -1,11 +1,13 @@
 package config
 
 import (
-	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,127 +17,296 @@ import (
 // nodeName is what synchronous_standby_names can hold without quoting games; Postgres compares it case-insensitively.
 var nodeName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`)
 
+var parameterName = regexp.MustCompile(`^[a-z_][a-z0-9_$]*(\.[a-z_][a-z0-9_$]*)*$`)
+
 // The limits of failover_after: below, a loaded machine loses its lease by its own scheduling; above, nothing is gained.
 const (
 	minFailoverAfter = 500 * time.Millisecond
 	maxFailoverAfter = 60 * time.Second
 )
 
-// Validate checks every key and the keys against each other, and returns all that is wrong at once.
-func (c Config) Validate() error {
-	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if !nodeName.MatchString(c.Name) {
-		bad("name %q: a node name is a lower-case letter followed by at most 62 of a-z, 0-9, _ and -", c.Name)
+// line is where path, or else the section that it would be in, stands; 0 if nowhere.
+func (r *reader) line(path string) int {
+	for {
+		if p, ok := r.seen[path]; ok {
+			return p.line
+		}
+		at := strings.LastIndexByte(path, '.')
+		if at < 0 {
+			return 0
+		}
+		path = path[:at]
 	}
-	if c.Scope == "" || strings.ContainsAny(c.Scope, "/ \t\n\"'\\") {
-		bad("scope %q: give the cluster a name without spaces, quotes and slashes", c.Scope)
-	}
-	if c.Cluster.Role != fsm.RoleData && c.Cluster.Role != fsm.RoleWitness {
-		bad("cluster.role %q: it is data or witness", c.Cluster.Role)
-	}
-	errs = append(errs, c.validateAddresses()...)
-	errs = append(errs, c.validateSecret()...)
-	errs = append(errs, c.validateTiming()...)
-	if c.Cluster.Role == fsm.RoleData {
-		errs = append(errs, c.validatePostgres()...)
-	}
-	return errors.Join(errs...)
 }
 
-func (c Config) validateAddresses() []error {
-	var errs []error
-	check := func(key, listen, connect string) {
-		if err := hostPort(key+".listen", listen); err != nil {
-			errs = append(errs, err)
-			return
-		}
-		host, _, _ := net.SplitHostPort(connect)
-		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-			errs = append(errs, fmt.Errorf("%s.listen %q is a wildcard: set %s.connect_address to the address other nodes dial", key, listen, key))
-		}
+// where says for a message where the value of path comes from.
+func (r *reader) where(path string) string {
+	switch p, ok := r.seen[path]; {
+	case !ok:
+		return " (the default)"
+	case p.line == 0 && strings.HasPrefix(p.as, envPrefix):
+		return fmt.Sprintf(" (%s)", p.as)
+	case p.line == 0:
+		return ""
+	default:
+		return fmt.Sprintf(" (line %d)", p.line)
 	}
-	check("cluster", c.Cluster.Listen, c.Cluster.ConnectAddress)
-	check("restapi", c.RestAPI.Listen, c.RestAPI.ConnectAddress)
+}
+
+// bad complains of the value of path.
+func (r *reader) bad(path, format string, args ...any) {
+	f := Finding{Line: r.line(path), Key: r.name(path), Text: fmt.Sprintf(format, args...)}
+	if p, ok := r.seen[path]; ok {
+		f.Key = p.as
+	}
+	r.errs = append(r.errs, f)
+}
+
+// check checks every key and the keys against each other.
+func (r *reader) check(c Config) {
+	if !nodeName.MatchString(c.Name) {
+		r.bad("name", "%q: a node name is a lower-case letter followed by at most 62 of a-z, 0-9, _ and -%s", c.Name, instead(c.Name))
+	}
+	if c.Scope == "" || strings.ContainsAny(c.Scope, "/ \t\n\"'\\") {
+		r.bad("scope", "%q: give the cluster a name without spaces, quotes and slashes", c.Scope)
+	}
+	if c.Cluster.Role != fsm.RoleData && c.Cluster.Role != fsm.RoleWitness {
+		r.bad("cluster.role", "%q: it is data or witness", c.Cluster.Role)
+	}
+	if !slices.Contains([]string{"trace", "debug", "info", "warn", "error", "off"}, strings.ToLower(c.Log.Level)) {
+		r.bad("log.level", "%q: it is trace, debug, info, warn, error or off", c.Log.Level)
+	}
+	if c.Log.Type != "plain" && c.Log.Type != "json" {
+		r.bad("log.type", "%q: it is plain or json", c.Log.Type)
+	}
+	if !filepath.IsAbs(c.Cluster.DataDir) {
+		r.bad("cluster.data_dir", "%q is not an absolute path", c.Cluster.DataDir)
+	}
+	r.checkAddresses(c)
+	r.checkSecret(c)
+	fa := time.Duration(c.Bootstrap.DCS.FailoverAfter)
+	if ka := time.Duration(c.Fencing.KillAfter); ka < 0 || ka > fa {
+		r.bad("fencing.kill_after", "%s is not between 0 and failover_after, %s%s", ka, fa, r.where(dcs+".failover_after"))
+	}
+	r.checkShared(c.Bootstrap.DCS)
 	if c.Cluster.Role == fsm.RoleData {
-		check("postgresql", c.PostgreSQL.Listen, c.PostgreSQL.ConnectAddress)
+		r.checkPostgres(c)
 	}
+}
+
+// instead proposes a node name that may be used.
+func instead(name string) string {
+	name = strings.Map(func(c rune) rune {
+		if c == '.' || c == ' ' {
+			return '-'
+		}
+		return c
+	}, strings.ToLower(name))
+	if !nodeName.MatchString(name) {
+		return ""
+	}
+	return fmt.Sprintf("; %q would do", name)
+}
+
+// checkAddresses finds a node that is not among its peers, and two servers of it on one port.
+func (r *reader) checkAddresses(c Config) {
 	found := len(c.Cluster.Peers) == 0
 	seen := map[string]bool{}
 	for _, p := range c.Cluster.Peers {
-		if err := hostPort("cluster.peers", p); err != nil {
-			errs = append(errs, err)
-		}
 		if seen[p] {
-			errs = append(errs, fmt.Errorf("cluster.peers names %s twice", p))
+			r.bad("cluster.peers", "%s is named twice", p)
 		}
 		seen[p] = true
 		found = found || p == c.Cluster.ConnectAddress
 	}
 	if !found {
-		errs = append(errs, fmt.Errorf("cluster.peers %v does not contain this node's own address %s", c.Cluster.Peers, c.Cluster.ConnectAddress))
+		own := "cluster.connect_address"
+		if _, given := r.seen[own]; !given {
+			own = "cluster.listen"
+		}
+		r.bad("cluster.peers", "%s do not contain this node's own address %s%s",
+			strings.Join(c.Cluster.Peers, ", "), c.Cluster.ConnectAddress, r.where(own))
 	}
-	return errs
+	all := []struct{ key, addr string }{
+		{"cluster.listen", c.Cluster.Listen}, {"restapi.listen", c.RestAPI.Listen}, {"postgresql.listen", c.PostgreSQL.Listen},
+	}
+	for i, a := range all {
+		for _, b := range all[:i] {
+			if overlap(a.addr, b.addr) {
+				r.bad(a.key, "%s is the port of %s%s as well, %s", a.addr, b.key, r.where(b.key), b.addr)
+			}
+		}
+	}
 }
 
-func hostPort(key, addr string) error {
-	if addr == "" {
-		return fmt.Errorf("%s is missing: give host:port", key)
+// overlap tells whether two servers can't both listen.
+func overlap(a, b string) bool {
+	ha, pa, errA := net.SplitHostPort(a)
+	hb, pb, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || pa != pb {
+		return false
 	}
-	if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
-		return fmt.Errorf("%s %q is not host:port", key, addr)
+	for _, x := range strings.Split(ha, ",") {
+		for _, y := range strings.Split(hb, ",") {
+			if x == y || wildcard(x) || wildcard(y) {
+				return true
+			}
+		}
 	}
-	return nil
+	return false
 }
 
-func (c Config) validateSecret() []error {
+func hasSecret(c Config) bool { return c.Cluster.Secret != "" || c.Cluster.SecretFile != "" }
+
+func (r *reader) checkSecret(c Config) {
 	if c.Cluster.Secret != "" && c.Cluster.SecretFile != "" {
-		return []error{errors.New("cluster.secret and cluster.secret_file are both given: keep one")}
+		r.bad("cluster.secret", "cluster.secret_file%s is given as well, %s: keep one",
+			r.where("cluster.secret_file"), c.Cluster.SecretFile)
+		return
 	}
-	if c.Cluster.Secret != "" || c.Cluster.SecretFile != "" {
-		return nil
+	// A node that names no peers is in no cluster before init makes a secret, or join brings one.
+	if hasSecret(c) || len(c.Cluster.Peers) == 0 || c.Cluster.Listen == "" || loopback(hostOf(c.Cluster.Listen)) {
+		return
 	}
-	if len(c.Cluster.Peers) == 0 {
-		return nil // init makes one, and join brings one
-	}
-	host, _, _ := net.SplitHostPort(c.Cluster.Listen)
-	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return []error{fmt.Errorf("cluster.listen %q is not loopback and there is no cluster.secret_file: without a secret anyone who reaches the port is a member", c.Cluster.Listen)}
-	}
-	return nil
+	r.bad("cluster.secret_file", "it is missing, and cluster.listen%s, %s, is not loopback: "+
+		"without a secret anyone who reaches the port is a member. Make one, the same on every node (openssl rand -hex 32), readable by quorate only, in %s or in a file that is named:\n%s",
+		r.where("cluster.listen"), c.Cluster.Listen, filepath.Join(c.Cluster.DataDir, SecretName), block(&c))
 }
 
-func (c Config) validateTiming() []error {
-	var errs []error
-	fa := time.Duration(c.Bootstrap.DCS.FailoverAfter)
-	if ka := time.Duration(c.Fencing.KillAfter); ka < 0 || ka > fa {
-		errs = append(errs, fmt.Errorf("fencing.kill_after %s is not between 0 and failover_after %s", ka, fa))
+// checkShared checks the shared configuration.
+func (r *reader) checkShared(d DCS) {
+	if fa := time.Duration(d.FailoverAfter); fa < minFailoverAfter || fa > maxFailoverAfter {
+		r.bad(dcs+".failover_after", "%s: it is between %s and %s", fa, minFailoverAfter, maxFailoverAfter)
 	}
-	if err := c.Bootstrap.DCS.Validate(); err != nil {
-		errs = append(errs, fmt.Errorf("bootstrap.dcs: %w", err))
+	if d.Durability != fsm.DurabilityQuorum && d.Durability != fsm.DurabilityAsync {
+		r.bad(dcs+".durability", "%q: it is quorum or async", d.Durability)
 	}
-	return errs
+	if _, given := r.seen[dcs+".durability"]; !given && r.patroni {
+		r.warn(r.line(dcs), dcs+".durability", "quorum, which is the default: a commit waits until half of the data nodes have it, "+
+			"at least 2. Patroni without synchronous_mode does not wait, and can lose commits in a failover; durability: async is that")
+	}
+	if d.MaximumLag < 0 {
+		r.bad(dcs+".maximum_lag_on_failover", "%d: it is bytes, at least 0", d.MaximumLag)
+	}
+	if d.Strict && d.Durability == fsm.DurabilityAsync {
+		r.bad(dcs+".strict", "true contradicts durability: async%s: commits can't wait for copies that nobody asks for",
+			r.where(dcs+".durability"))
+	}
+	r.checkParameters(dcs+".postgresql.parameters", d.PostgreSQL.Parameters)
+	r.checkHBA(dcs+".postgresql.pg_hba", d.PostgreSQL.PgHBA)
 }
 
-func (c Config) validatePostgres() []error {
-	var errs []error
-	if !filepath.IsAbs(c.PostgreSQL.DataDir) {
-		errs = append(errs, fmt.Errorf("postgresql.data_dir %q is not an absolute path", c.PostgreSQL.DataDir))
+func (r *reader) checkPostgres(c Config) {
+	p := c.PostgreSQL
+	if !filepath.IsAbs(p.DataDir) {
+		r.bad("postgresql.data_dir", "%q is not an absolute path", p.DataDir)
+	} else if inside(c.Cluster.DataDir, p.DataDir) {
+		r.bad("cluster.data_dir", "%s lies inside postgresql.data_dir %s%s: a new copy of the database would take it away",
+			c.Cluster.DataDir, p.DataDir, r.where("postgresql.data_dir"))
 	}
-	if !filepath.IsAbs(c.Cluster.DataDir) {
-		errs = append(errs, fmt.Errorf("cluster.data_dir %q is not an absolute path", c.Cluster.DataDir))
+	reached := slices.ContainsFunc(strings.Split(hostOf(p.Listen), ","), func(host string) bool { return !loopback(host) })
+	if reached && !hasSecret(c) && len(c.Cluster.Peers) > 0 && p.Authentication.Replication.Password == "" {
+		r.bad("postgresql.authentication.replication.password", "it is missing, there is no secret to make one of, "+
+			"and postgresql.listen%s, %s, is not loopback: give a password, or a cluster.secret_file", r.where("postgresql.listen"), p.Listen)
 	}
-	if inside(c.Cluster.DataDir, c.PostgreSQL.DataDir) {
-		errs = append(errs, fmt.Errorf("cluster.data_dir %s lies inside postgresql.data_dir %s: a new copy of the database would take it away", c.Cluster.DataDir, c.PostgreSQL.DataDir))
+	super, repl := p.Authentication.Superuser.Username, p.Authentication.Replication.Username
+	if super == repl {
+		r.bad("postgresql.authentication.replication.username", "%s is the superuser%s as well: give replication a role of its own",
+			repl, r.where("postgresql.authentication.superuser.username"))
 	}
-	errs = append(errs, validateParameters(c.PostgreSQL.Parameters)...)
-	errs = append(errs, validateHBA(c.PostgreSQL.PgHBA)...)
-	return errs
+	for _, role := range []struct{ key, name string }{{"superuser", super}, {"replication", repl}} {
+		if role.name == "quorate" || role.name == "" {
+			r.bad("postgresql.authentication."+role.key+".username", "%q: give it a name, and not quorate, which is the daemon's own", role.name)
+		}
+	}
+	for _, option := range c.Bootstrap.InitDB {
+		name, value, _ := strings.Cut(option, "=")
+		if !slices.Contains(initdbArguments, name) || strings.ContainsAny(value, "\n\r\x00") {
+			r.bad("bootstrap.initdb", "the option %q is not passed on to initdb; these are: data-checksums, %s",
+				name, strings.Join(initdbArguments, ", "))
+		}
+	}
+	r.checkParameters("postgresql.parameters", p.Parameters)
+	r.checkHBA("postgresql.pg_hba", p.PgHBA)
 }
 
 func inside(dir, parent string) bool {
 	rel, err := filepath.Rel(parent, dir)
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
+}
+
+// counted are the parameters that a standby must have at least as high as its primary, with their least values. They are
+// compared as numbers, so they must be ones.
+func counted() map[string]int {
+	return map[string]int{"max_connections": 1, "max_prepared_transactions": 0, "max_locks_per_transaction": 10, "max_worker_processes": 0}
+}
+
+const maxCounted = 262143 // Postgres's own limit for connections, backends and workers
+
+func (r *reader) checkParameters(path string, set map[string]string) {
+	number := func(name string) (int, bool) {
+		n, err := strconv.Atoi(set[name])
+		return n, err == nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(set)) {
+		at := join(path, name)
+		switch least, isCount := counted()[name]; {
+		case slices.Contains(OwnedParameters(), name):
+			r.bad(at, "%q was given, and the parameter %s is set by quorate itself%s: remove it", set[name], name, owned(name))
+		case !parameterName.MatchString(name) || strings.ContainsAny(set[name], "\n\r\x00"):
+			r.bad(at, "%q = %q is not a setting on one line", name, set[name])
+		case isCount:
+			if n, ok := number(name); !ok || n < least || n > maxCounted {
+				r.bad(at, "%q: it is a whole number from %d to %d", set[name], least, maxCounted)
+			}
+		}
+	}
+	limit, limited := number("max_connections")
+	reserved, said := 0, ""
+	for _, name := range []string{"superuser_reserved_connections", "reserved_connections"} {
+		if n, given := number(name); given {
+			reserved += n
+			said += fmt.Sprintf(" and %s %d%s", name, n, r.where(join(path, name)))
+		}
+	}
+	if limited && reserved >= limit {
+		r.bad(join(path, "max_connections"), "%d leaves nothing beside%s: Postgres would not start",
+			limit, strings.TrimPrefix(said, " and"))
+	}
+}
+
+// owned says how quorate sets a parameter of which another value was asked for.
+func owned(name string) string {
+	switch name {
+	case "wal_level":
+		return " to replica; logical decoding is not supported"
+	case "hot_standby":
+		return " to on"
+	case "max_wal_senders", "max_replication_slots":
+		return fmt.Sprintf(" to %d", ownSenders)
+	case "synchronous_standby_names":
+		return " by durability"
+	case "listen_addresses", "port":
+		return " from postgresql.listen"
+	}
+	return ""
+}
+
+// checkHBA looks for what would keep Postgres from starting at all; the fine points are checked by Postgres itself.
+func (r *reader) checkHBA(path string, lines []string) {
+	kinds := []string{"local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc"}
+	for n, line := range lines {
+		fields := strings.Fields(line)
+		switch {
+		case len(fields) == 0 || strings.HasPrefix(fields[0], "#"):
+		case strings.ContainsAny(line, "\n\r\x00"):
+			r.bad(path, "entry %d %q is not one line", n+1, line)
+		case !slices.Contains(kinds, fields[0]):
+			r.bad(path, "entry %d %q begins with none of %s", n+1, line, strings.Join(kinds, ", "))
+		case len(fields) < 4 || fields[0] != "local" && len(fields) < 5:
+			r.bad(path, "entry %d %q lacks fields: TYPE DATABASE USER [ADDRESS] METHOD", n+1, line)
+		}
+	}
 }
 
 // Timing are the durations that follow from failover_after (DESIGN §4).

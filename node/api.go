@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/quorate/quorate/api"
 	"github.com/quorate/quorate/cluster"
 	"github.com/quorate/quorate/cluster/lead"
+	"github.com/quorate/quorate/config"
 	"github.com/quorate/quorate/failover"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/pg"
@@ -154,13 +156,25 @@ func (n *Node) listenAPI(s *api.Server) (func(), error) {
 
 func tags(n *Node) map[string]any {
 	t := map[string]any{}
+	maps.Copy(t, n.cfg.Tags.Other)
+	if n.cfg.Tags.NoLoadBalance {
+		t["noloadbalance"] = true
+	}
 	if n.cfg.Tags.NoFailover {
 		t["nofailover"] = true
 	}
-	if n.cfg.Tags.FailoverPriority != 0 {
-		t["failover_priority"] = n.cfg.Tags.FailoverPriority
+	if p := preference(n.cfg.Tags); p != 0 {
+		t["failover_priority"] = p
 	}
 	return t
+}
+
+// preference is the priority among standbys that hold as much, 0 for a node like any other.
+func preference(t config.Tags) int {
+	if t.FailoverPriority <= 1 {
+		return 0
+	}
+	return t.FailoverPriority
 }
 
 // stopOnce makes the API's stop request the same as the signal's.

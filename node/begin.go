@@ -12,22 +12,22 @@ import (
 
 	"github.com/quorate/quorate/api"
 	"github.com/quorate/quorate/cluster"
+	"github.com/quorate/quorate/config"
 	"github.com/quorate/quorate/failover"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/transport"
 )
 
-const (
-	// secretName is the file in cluster.data_dir with the secret that init made or join brought.
-	secretName = "secret"
-	// joinBox bounds how long a node asks to be let in: as long as a member of its name may take to be removed.
-	joinBox = 50 * time.Second
-)
+// joinBox bounds how long a node asks to be let in: as long as a member of its name may take to be removed.
+const joinBox = 50 * time.Second
 
 // begin returns the secrets of the cluster that this node belongs to, or founds with its peers. A node that belongs to none and
 // names no peers waits until it is told to init or to join; not ok: it was ended before.
 func (n *Node) begin(ctx context.Context) (secrets []transport.Secret, ok bool, err error) {
+	if secrets, err = n.secrets(); err != nil {
+		return nil, false, err
+	}
 	belongs, err := cluster.Belongs(n.cfg.Cluster.DataDir)
 	if err != nil {
 		return nil, false, err
@@ -36,9 +36,9 @@ func (n *Node) begin(ctx context.Context) (secrets []transport.Secret, ok bool, 
 		if told, err := n.awaitOrder(ctx); err != nil || !told {
 			return nil, false, err
 		}
-	}
-	if secrets, err = n.secrets(); err != nil {
-		return nil, false, err
+		if secrets, err = n.secrets(); err != nil {
+			return nil, false, err
+		}
 	}
 	if len(secrets) == 0 && !loopback(n.cfg.Cluster.Listen) {
 		return nil, false, fmt.Errorf("cluster.listen %q is not loopback and there is no secret, so anyone who reaches the port would be a member: put the cluster's secret into %s or name it in cluster.secret_file",
@@ -58,7 +58,7 @@ func (n *Node) secretFile() string {
 	if f := n.cfg.Cluster.SecretFile; f != "" {
 		return f
 	}
-	return filepath.Join(n.cfg.Cluster.DataDir, secretName)
+	return filepath.Join(n.cfg.Cluster.DataDir, config.SecretName)
 }
 
 // secrets reads the cluster secret; there may be none.
@@ -70,13 +70,13 @@ func (n *Node) secrets() ([]transport.Secret, error) {
 		case errors.Is(err, fs.ErrNotExist) && n.cfg.Cluster.SecretFile == "":
 			return nil, nil
 		case err != nil:
-			return nil, fmt.Errorf("read the cluster's secret: %w", err)
+			return nil, fmt.Errorf("%w: read cluster.secret_file: %w", ErrNodeFile, err)
 		}
 		text = b
 	}
 	s, err := transport.ParseSecret(text)
 	if err != nil {
-		return nil, fmt.Errorf("cluster.secret: %w", err)
+		return nil, fmt.Errorf("%w: cluster.secret: %w", ErrNodeFile, err)
 	}
 	return []transport.Secret{s}, nil
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -18,6 +19,22 @@ func TestOwnedParameters(t *testing.T) {
 	for _, name := range pgctl.OwnedParameters() {
 		if !slices.Contains(config.OwnedParameters(), name) {
 			t.Errorf("%s is owned by pgctl, and config would take it", name)
+		}
+	}
+}
+
+// TestTags: a priority of 1 is any node's, and the user's own tags are shown.
+func TestTags(t *testing.T) {
+	for _, c := range []struct {
+		tags config.Tags
+		want string
+	}{
+		{config.Default().Tags, "map[]"},
+		{config.Tags{FailoverPriority: 7, NoFailover: true}, "map[failover_priority:7 nofailover:true]"},
+		{config.Tags{NoLoadBalance: true, Other: map[string]any{"rack": int64(3)}}, "map[noloadbalance:true rack:3]"},
+	} {
+		if got := fmt.Sprint(tags(&Node{cfg: config.Config{Tags: c.tags}})); got != c.want {
+			t.Errorf("%+v: %s, want %s", c.tags, got, c.want)
 		}
 	}
 }

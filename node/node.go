@@ -90,6 +90,9 @@ func (o *observation) get() (pgctl.Status, failover.Report, time.Duration) {
 	return o.status, o.rep, o.at
 }
 
+// ErrNodeFile is what Run returns when what the node file asks for can't be had: mend the file, or what it names.
+var ErrNodeFile = errors.New("the node file can't be followed")
+
 // Run runs the node until ctx ends (Postgres then stays under the guard) or Options.Stop asked for an orderly end. The
 // error says what to mend before starting again.
 func Run(ctx context.Context, cfg config.Config, o Options) error {
@@ -101,7 +104,7 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 		n.log.Warn("normal priority: on a busy machine the lease may be lost; give the process CAP_SYS_NICE or set Nice=-10 in its unit")
 	}
 	if err := os.MkdirAll(cfg.Cluster.DataDir, 0o755); err != nil {
-		return fmt.Errorf("make cluster.data_dir: %w", err)
+		return fmt.Errorf("make cluster.data_dir, or name another that this user may make: %w", err)
 	}
 	secrets, ok, err := n.begin(ctx)
 	if err != nil || !ok {
@@ -140,6 +143,9 @@ func (n *Node) openPostgres(ctx context.Context, secrets []transport.Secret) err
 	}
 	n.fence = &fence{guard: n.guard, margin: n.timing.Margin, state: func() fsm.State { return n.cluster.State() }}
 	n.postgres, err = pgctl.Open(pc, pgctl.Deps{Guard: n.guard, Lease: n.fence.Held, Logger: n.log})
+	if errors.Is(err, pgctl.ErrConfig) {
+		return fmt.Errorf("%w: %w", ErrNodeFile, err)
+	}
 	if err != nil {
 		return fmt.Errorf("open Postgres: %w", err)
 	}
@@ -168,6 +174,7 @@ func (n *Node) postgresConfig(secrets []transport.Secret) (pgctl.Config, error) 
 		StateDir: state, SocketDir: filepath.Join(n.cfg.Cluster.DataDir, "run"), Listen: host, Port: port,
 		Superuser:     credentials(p.Authentication.Superuser, secrets, "superuser"),
 		Replication:   credentials(p.Authentication.Replication, secrets, "replication"),
+		InitDB:        n.cfg.Bootstrap.InitDB,
 		Parameters:    first.Set,
 		HBA:           first.HBA,
 		FailoverAfter: n.timing.FailoverAfter,
@@ -244,7 +251,7 @@ func (n *Node) clusterConfig(secrets []transport.Secret) (cluster.Config, error)
 	}
 	m := fsm.Member{
 		Name: c.Name, Role: c.Cluster.Role, Addr: c.Cluster.ConnectAddress, API: c.RestAPI.ConnectAddress,
-		NoFailover: c.Tags.NoFailover, Priority: c.Tags.FailoverPriority, NoVote: c.Cluster.NoVote,
+		NoFailover: c.Tags.NoFailover, Priority: preference(c.Tags), NoVote: c.Cluster.NoVote,
 	}
 	if m.Role == fsm.RoleData {
 		m.Postgres = c.PostgreSQL.ConnectAddress

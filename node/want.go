@@ -38,7 +38,7 @@ func want(s situation) pgctl.Want {
 		LeaseLive: s.leaseLive, Sealed: uint64(s.sealed), Yields: s.yields, Sync: s.sync, Copies: s.copies,
 	}
 	me, member := s.state.Members[s.self]
-	if s.removed || !member && s.state.ClusterID != "" {
+	if s.removed {
 		w.Role, w.Stop = pgctl.RoleStopped, pgctl.StopFast
 		return w
 	}

@@ -35,6 +35,7 @@ func TestWant(t *testing.T) {
 	}{
 		{"before anybody was appointed nothing is touched", situation{self: "1", state: paused}, pgctl.RoleNone, "", ""},
 		{"a stranger touches nothing", situation{self: "9", state: threeNodes(3, "1")}, pgctl.RoleNone, "", ""},
+		{"a member that was removed shuts down", situation{self: "2", state: threeNodes(3, "1"), removed: true}, pgctl.RoleStopped, "", pgctl.StopFast},
 		{"the appointed node is primary", situation{self: "1", state: threeNodes(3, "1")}, pgctl.RolePrimary, "", ""},
 		{"the others follow it", situation{self: "2", state: threeNodes(3, "1")}, pgctl.RoleStandby, "n1", ""},
 		{"a sealed standby follows nobody", situation{self: "2", state: threeNodes(3, "1"), sealed: 3}, pgctl.RoleStandby, "", ""},

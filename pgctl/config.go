@@ -39,6 +39,7 @@ type Config struct {
 
 	Superuser   Credentials       // made by Init for people; password may be empty
 	Replication Credentials       // made by Init; standbys stream as it
+	InitDB      []string          // the user's options of initdb, NAME or NAME=VALUE, which go before those of Init
 	Parameters  map[string]string // the user's settings; those that quorate owns are refused
 	HBA         []string          // the user's pg_hba lines; empty: DefaultHBA
 	// FailoverAfter is the cluster's failover_after, from which L, margin, kill_after and the replication timeouts come.

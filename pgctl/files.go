@@ -106,6 +106,16 @@ func (i *Instance) takeSignal() error {
 	return syncDir(i.cfg.DataDir)
 }
 
+// initdbArguments end with the user's: of an option that is given twice initdb takes the last.
+func (c Config) initdbArguments(dir string) []string {
+	argv := []string{"-D", dir, "-U", AgentRole, "--data-checksums", "--encoding=UTF8", "--locale=C.UTF-8",
+		"--auth-local=peer", "--auth-host=scram-sha-256", "--no-instructions"}
+	for _, option := range c.InitDB {
+		argv = append(argv, "--"+option)
+	}
+	return argv
+}
+
 // Init makes the cluster's first data directory with its roles. It does not start it. PGDATA must be absent or empty
 // (ErrNotEmpty); a crash leaves it so, with a directory PGDATA.init beside it that the next Init replaces.
 func (i *Instance) Init(ctx context.Context) error {
@@ -121,8 +131,7 @@ func (i *Instance) Init(ctx context.Context) error {
 	if err := i.makeDir(dir, 0o700, true); err != nil {
 		return err
 	}
-	initdb := i.program(ctx, "initdb", "-D", dir, "-U", AgentRole, "--data-checksums", "--encoding=UTF8", "--locale=C.UTF-8",
-		"--auth-local=peer", "--auth-host=scram-sha-256", "--no-instructions")
+	initdb := i.program(ctx, "initdb", i.cfg.initdbArguments(dir)...)
 	if err := runProgram(initdb, nil); err != nil {
 		return err
 	}

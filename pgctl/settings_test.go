@@ -96,6 +96,14 @@ func TestAutoConfKeepsTheRest(t *testing.T) {
 	}
 }
 
+// The user's options come last, where initdb takes them for the ones that count.
+func TestInitdbArguments(t *testing.T) {
+	got := strings.Join(Config{InitDB: []string{"locale=de_DE.UTF-8", "no-locale"}}.initdbArguments("/d"), " ")
+	if !strings.HasPrefix(got, "-D /d -U quorate --data-checksums ") || !strings.HasSuffix(got, " --locale=de_DE.UTF-8 --no-locale") {
+		t.Errorf("%s", got)
+	}
+}
+
 func TestValidate(t *testing.T) {
 	good := Config{Name: "n1", BinDir: "/b", DataDir: "/d/data", StateDir: "/d/state", SocketDir: "/run/q", Port: 5432,
 		Replication: Credentials{Name: "r", Password: "p"}, FailoverAfter: time.Second}
