@@ -36,6 +36,7 @@ func (c Config) Validate() error {
 	}
 	errs = append(errs, c.validateAddresses()...)
 	errs = append(errs, c.validateSecret()...)
+	errs = append(errs, c.RestAPI.validate()...)
 	errs = append(errs, c.validateTiming()...)
 	if c.Cluster.Role == fsm.RoleData {
 		errs = append(errs, c.validatePostgres()...)
