@@ -33,7 +33,9 @@ func (o *one) State() fsm.State {
 	}
 }
 
-func (o *one) Explain(context.Context) (api.Explanation, error) {
+func (o *one) Explain(context.Context) (api.Explanation, error) { return o.ExplainHere() }
+
+func (o *one) ExplainHere() (api.Explanation, error) {
 	return api.Explanation{Node: "n1", Rule: "healthy", View: failover.View{
 		State: o.State(), Seen: map[fsm.NodeID]failover.Sighting{"n1": {Age: time.Second, Report: failover.Report{Flush: 77}}},
 	}}, nil
