@@ -112,8 +112,8 @@ func changeServer(n Node) *Server {
 		return !pending, nil
 	}
 	s.opts.Reload = func(context.Context, fsm.NodeID) (Reloaded, error) { return Reloaded{Node: "n2"}, nil }
-	s.opts.Reinit = func(_ context.Context, id fsm.NodeID) error {
-		if id == n.State().Primary || n.State().Paused {
+	s.opts.Reinit = func(_ context.Context, id fsm.NodeID, force bool) error {
+		if id == n.State().Primary || n.State().Paused && !force {
 			return refused
 		}
 		return nil
@@ -218,6 +218,8 @@ func TestPatroniChanges(t *testing.T) {
 		{"healthy", "POST /reload", ``, 202, "reload scheduled"},
 		{"healthy", "POST /reinitialize", `{"force":true,"from_leader":true}`, 200, "reinitialize started"},
 		{"paused", "POST /reinitialize", ``, 503, "not now"},
+		{"paused", "POST /reinitialize", `{"force":true}`, 200, "reinitialize started"},
+		{"paused", "POST /reinitialize", `{"force":"maybe"}`, 400, ""},
 		{"healthy", "PATCH /config", `{"b":1}`, 200, `{"a":2,"b":1}`},
 		{"healthy", "PATCH /config", `{"pause":true}`, 200, `{"a":2,"pause":true}`},
 		{"paused", "PATCH /config", `{"pause":true}`, 200, `{"a":2,"pause":true}`},
@@ -333,7 +335,7 @@ func TestWhoMayChangePatroni(t *testing.T) {
 		f := three(t, "n2")
 		f.state.Config.Doc = `{}`
 		s := changeServer(f)
-		s.opts.Access, s.opts.Reinit = c.access, func(context.Context, fsm.NodeID) error { return nil }
+		s.opts.Access, s.opts.Reinit = c.access, func(context.Context, fsm.NodeID, bool) error { return nil }
 		if c.open {
 			s.opts.Tokens = nil
 		}
@@ -412,7 +414,8 @@ func TestReloadAndReinit(t *testing.T) {
 		{"/v1/reload", `{"node":"n9"}`, 404, `members are n1, n2, n3`},
 		{"/v1/reinit", `{"node":"n3"}`, 200, `{"node":"n3","begun":true}`},
 		{"/v1/reinit", `{"node":"n1"}`, 409, `refused: not now`},
-		{"/v1/reinit", `{"force":true}`, 400, `the body is not`},
+		{"/v1/reinit", `{"force":true}`, 200, `{"node":"n2","begun":true}`},
+		{"/v1/reinit", `{"from":"n3"}`, 400, `the body is not`},
 	} {
 		w := post(t, s, c.path, c.body, nil)
 		if w.Code != c.code || !strings.Contains(w.Body.String(), c.want) {

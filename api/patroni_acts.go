@@ -141,18 +141,18 @@ func (s *Server) reloadHere(w http.ResponseWriter, r *http.Request) {
 	say(w, http.StatusAccepted, "reload scheduled")
 }
 
-// reinitialize answers Patroni's POST /reinitialize. A copy is always taken from the primary, and never begun while another
-// one is under way, so its keys from_leader and force change nothing.
+// reinitialize answers Patroni's POST /reinitialize. A copy is always taken from the primary, so its key from_leader changes
+// nothing.
 func (s *Server) reinitialize(w http.ResponseWriter, r *http.Request) {
 	var req struct {
-		Force, FromLeader any
+		Force bool `json:"force"`
 	}
 	if !object(w, r, true, &req) {
 		return
 	}
 	ctx, stop := context.WithTimeout(r.Context(), longestWait)
 	defer stop()
-	err := s.opts.Reinit(ctx, s.node.Self())
+	err := s.opts.Reinit(ctx, s.node.Self(), req.Force)
 	switch {
 	case err == nil:
 		say(w, http.StatusOK, "reinitialize started")

@@ -22,8 +22,8 @@ type Restart func(ctx context.Context, node fsm.NodeID, pending bool) (done bool
 type Reload func(ctx context.Context, node fsm.NodeID) (Reloaded, error)
 
 // Reinit begins to replace the data directory of a standby by a new copy of the primary's; the old one is kept. It returns
-// when that has begun. ErrRefused: the node is primary, or its log is needed meanwhile.
-type Reinit func(ctx context.Context, node fsm.NodeID) error
+// when that has begun. ErrRefused: the node is primary, or, unless force is set, commits depend on its log meanwhile.
+type Reinit func(ctx context.Context, node fsm.NodeID, force bool) error
 
 // RestartRequest is the body of POST /v1/restart. An empty Node is the one that is asked.
 type RestartRequest struct {
@@ -31,9 +31,15 @@ type RestartRequest struct {
 	Pending bool   `json:"pending,omitempty"` // only if a setting waits for it
 }
 
-// NodeRequest is the body of POST /v1/reload and /v1/reinit. An empty Node is the one that is asked.
-type NodeRequest struct {
+// ReloadRequest is the body of POST /v1/reload. An empty Node is the one that is asked.
+type ReloadRequest struct {
 	Node string `json:"node,omitempty"`
+}
+
+// ReinitRequest is the body of POST /v1/reinit. An empty Node is the one that is asked.
+type ReinitRequest struct {
+	Node  string `json:"node,omitempty"`
+	Force bool   `json:"force,omitempty"` // though commits may depend on the log there
 }
 
 // Restarted is the answer.
@@ -70,7 +76,7 @@ func (s *Server) restart(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
-	var req NodeRequest
+	var req ReloadRequest
 	if !strict(w, r, `{"node": "NAME"}`, &req) {
 		return
 	}
@@ -78,12 +84,12 @@ func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) reinit(w http.ResponseWriter, r *http.Request) {
-	var req NodeRequest
-	if !strict(w, r, `{"node": "NAME"}`, &req) {
+	var req ReinitRequest
+	if !strict(w, r, `{"node": "NAME", "force": false}`, &req) {
 		return
 	}
 	s.at(w, r, req.Node, func(ctx context.Context, id fsm.NodeID, name string) (any, error) {
-		return Reinited{Node: name, Begun: true}, s.opts.Reinit(ctx, id)
+		return Reinited{Node: name, Begun: true}, s.opts.Reinit(ctx, id, req.Force)
 	})
 }
 

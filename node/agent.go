@@ -115,7 +115,7 @@ func (a *agent) act(ctx context.Context) bool {
 	state := a.cluster.State()
 	a.tellMembers(ctx, state)
 	a.configure(ctx, state)
-	restart := a.restartStep(state)
+	restart, reinit := a.restartStep(state)
 	if a.servesUnrecorded(state) {
 		return a.attempt("record serving", "it was appointed again while it served", func() error { return a.records.Serve(state.Epoch) })
 	}
@@ -134,7 +134,7 @@ func (a *agent) act(ctx context.Context) bool {
 	}
 	w := want(situation{
 		self: a.cluster.Self(), state: state, leaseLive: a.fence.live(state.Epoch, guard.Now()), sealed: a.sealed(),
-		released: a.records.ReleasedEpoch(), reads: reads, giveUp: a.gaveUp == state.Epoch && state.Epoch > 0, handOver: handOver, restart: restart, ending: a.ending.Load(), yields: a.yields(state), sync: goal,
+		released: a.records.ReleasedEpoch(), reads: reads, giveUp: a.gaveUp == state.Epoch && state.Epoch > 0, handOver: handOver, restart: restart, reinit: reinit, ending: a.ending.Load(), yields: a.yields(state), sync: goal,
 		copies: copies(state, a.cluster.Self(), a.cluster.Sightings(), fresh),
 	})
 	step := pgctl.Next(w, a.have)
@@ -146,7 +146,7 @@ func (a *agent) act(ctx context.Context) bool {
 	case pgctl.Hold:
 		return false
 	}
-	if a.trouble.holds(step.Kind, w.Role, state.Epoch, guard.Now()) {
+	if !(reinit && step.Kind == pgctl.Clone) && a.trouble.holds(step.Kind, w.Role, state.Epoch, guard.Now()) {
 		return false
 	}
 	return a.attempt(string(step.Kind), step.Because, func() error {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"github.com/quorate/quorate/api"
 	"github.com/quorate/quorate/cluster"
 	"github.com/quorate/quorate/cluster/lead"
+	"github.com/quorate/quorate/config"
 	"github.com/quorate/quorate/failover"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/pg"
@@ -59,7 +61,7 @@ func (v view) Local() api.Local {
 		})
 	}
 	told := v.n.guard.told.Load()
-	l.Fence, l.Guard, l.Reject = told.Fence, told.Version, told.Reject
+	l.Fence, l.Guard, l.Reject, l.FenceLate = told.Fence, told.Version, told.Reject, record.WorstLateness
 	return l
 }
 
@@ -70,6 +72,10 @@ func (v view) Explain(ctx context.Context) (api.Explanation, error) {
 	if e, err := v.n.cluster.LeaderExplain(ask); err == nil {
 		return explanation(e), nil
 	}
+	return v.ExplainHere()
+}
+
+func (v view) ExplainHere() (api.Explanation, error) {
 	here, err := v.n.cluster.ExplainHere()
 	return explanation(here), err
 }
@@ -103,7 +109,15 @@ func (n *Node) openAPI(secrets []transport.Secret) (func(), error) {
 	for _, s := range secrets {
 		o.Tokens = append(o.Tokens, fmt.Sprintf("%x", transport.DeriveKey(s, "quorate/admin-token/1")))
 	}
-	o.ReadConfig, o.Restart = n.readConfig, n.restartOf(o.Tokens)
+	var err error
+	if o.Access, o.TLS, err = n.access(); err != nil {
+		return nil, err
+	}
+	others := peers{n: n, tls: o.TLS}
+	if len(o.Tokens) > 0 {
+		others.token = o.Tokens[0]
+	}
+	o.ReadConfig, o.Restart, o.Reload, o.Reinit = n.readConfig, others.restart, others.reload, others.reinit
 	tcp, err := net.Listen("tcp", n.cfg.RestAPI.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen on restapi.listen: %w", err)
@@ -125,6 +139,38 @@ func (n *Node) openAPI(secrets []transport.Secret) (func(), error) {
 			n.log.Warn("closing the API", "error", err)
 		}
 	}, nil
+}
+
+// access is who may change something over TCP, and by which TLS; nil for plain HTTP.
+func (n *Node) access() (api.Access, *tls.Config, error) {
+	r := n.cfg.RestAPI
+	nets, err := r.AllowList.Prefixes()
+	if err != nil {
+		return api.Access{}, nil, err
+	}
+	a := api.Access{Username: r.Authentication.Username, Password: r.Authentication.Password, Allow: nets}
+	if r.CertFile == "" {
+		return a, nil, nil
+	}
+	c := api.Certificate{CertFile: r.CertFile, KeyFile: r.KeyFile, CAFile: r.CAFile, Failed: func(err error) {
+		n.log.Error("the new certificate of restapi can't be used; the one before stays", "error", err)
+	}}
+	switch r.VerifyClient {
+	case config.VerifyOptional:
+		a.ClientCerts, c.Client = true, tls.VerifyClientCertIfGiven
+	case config.VerifyRequired:
+		a.ClientCerts, c.Client = true, tls.RequireAndVerifyClientCert
+	}
+	serve, err := c.Config()
+	return a, serve, err
+}
+
+// apiAddress is where others reach this node's API, with https:// before it if that is needed.
+func apiAddress(r config.RestAPI) string {
+	if r.CertFile != "" {
+		return "https://" + r.ConnectAddress
+	}
+	return r.ConnectAddress
 }
 
 func tags(n *Node) map[string]any {

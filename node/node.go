@@ -34,6 +34,9 @@ type Options struct {
 	Version string
 	// GuardArgv starts a guard process for the directory and cgroup appended to it.
 	GuardArgv []string
+	// Reload reads the node file again; Hangup asks for that.
+	Reload func() (config.Config, error)
+	Hangup <-chan struct{}
 	// Stop, when closed, asks for an orderly end: hand over if primary, shut Postgres down, end the guard. Cancelling the
 	// context of Run only ends the agent; Postgres stays under the guard.
 	Stop <-chan struct{}
@@ -61,6 +64,9 @@ type Node struct {
 	telling  sync.Mutex                  // serialises tell
 	told     failover.Report             // by tell
 	stop     chan struct{}               // closed by the API's stop request
+
+	reloading sync.Mutex                        // serialises reloads
+	file      atomic.Pointer[config.PostgreSQL] // of the node file as it was read last; nil: it was not read again
 }
 
 // observation is the newest look at Postgres, for the API.
@@ -242,7 +248,7 @@ func (n *Node) openCluster(secrets []transport.Secret) error {
 		return err
 	}
 	m := fsm.Member{
-		Name: c.Name, Role: c.Cluster.Role, Addr: c.Cluster.ConnectAddress, API: c.RestAPI.ConnectAddress,
+		Name: c.Name, Role: c.Cluster.Role, Addr: c.Cluster.ConnectAddress, API: apiAddress(c.RestAPI),
 		NoFailover: c.Tags.NoFailover, Priority: c.Tags.FailoverPriority,
 	}
 	if m.Role == fsm.RoleData {

@@ -18,16 +18,16 @@ type (
 // Reload has a node read its file again.
 func (c *Client) Reload(ctx context.Context, node string) (Reloaded, error) {
 	var out Reloaded
-	return out, c.do(ctx, http.MethodPost, "/v1/reload", api.NodeRequest{Node: node}, &out)
+	return out, c.do(ctx, http.MethodPost, "/v1/reload", api.ReloadRequest{Node: node}, &out)
 }
 
-// Reinit begins to replace the data directory of a standby by a new copy; the old one is kept. It returns when that has
-// begun, within 30 s.
-func (c *Client) Reinit(ctx context.Context, node string) (Reinited, error) {
+// Reinit begins to replace the data directory of a standby by a new copy; the old one is kept. force: though
+// commits may depend on the log there. It returns when that has begun, within 30 s.
+func (c *Client) Reinit(ctx context.Context, node string, force bool) (Reinited, error) {
 	ctx, stop := context.WithTimeout(ctx, restartWithin)
 	defer stop()
 	var out Reinited
-	return out, c.do(ctx, http.MethodPost, "/v1/reinit", api.NodeRequest{Node: node}, &out)
+	return out, c.do(ctx, http.MethodPost, "/v1/reinit", api.ReinitRequest{Node: node, Force: force}, &out)
 }
 
 // Pause stops all automatic decisions until Resume, and waits up to wait (30 s at most) until all nodes know.
