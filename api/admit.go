@@ -88,7 +88,8 @@ func (s *Server) admit(local bool, r *http.Request) (known bool, deny *denial) {
 		return false, &denial{http.StatusForbidden, "a web page of another origin may not change anything here"}
 	}
 	a := s.opts.Access
-	if from := address(r.RemoteAddr); len(a.Allow) > 0 && !slices.ContainsFunc(a.Allow, func(p netip.Prefix) bool { return p.Contains(from) }) {
+	listed := func(p netip.Prefix) bool { return p.Contains(address(r.RemoteAddr)) }
+	if len(a.Allow) > 0 && !slices.ContainsFunc(a.Allow, listed) {
 		return false, &denial{http.StatusForbidden, "Access is denied"}
 	}
 	if a.ClientCerts && r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
@@ -100,11 +101,13 @@ func (s *Server) admit(local bool, r *http.Request) (known bool, deny *denial) {
 		return false, &denial{http.StatusForbidden, "client certificate required"}
 	case len(s.opts.Tokens) == 0 && a.Username == "" && !a.ClientCerts:
 		if !loopback(r.RemoteAddr) || !loopback(r.Host) {
-			return false, &denial{http.StatusUnauthorized, "this cluster has no secret, so changes are taken only from this machine, by its loopback address"}
+			return false, &denial{http.StatusUnauthorized,
+				"this cluster has no secret, so changes are taken only from this machine, by its loopback address"}
 		}
 		return false, nil
 	case given == "":
-		return false, &denial{http.StatusUnauthorized, "changes need credentials: the admin token (Authorization: Bearer …), a user of restapi.authentication, or the unix socket"}
+		return false, &denial{http.StatusUnauthorized,
+			"changes need the admin token (Authorization: Bearer …), the user of restapi.authentication, or the unix socket"}
 	}
 	if s.hasToken(given) || s.hasPassword(r) {
 		return true, nil

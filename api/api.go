@@ -51,11 +51,20 @@ type Local struct {
 	Replication     []ReplicationRow // primary only
 	ReplayTimestamp time.Time        // of the last replayed transaction
 	ReplayPaused    bool
-	Fence           string // cgroup or signals
+	// PendingRestart are the settings that wait for a restart of Postgres.
+	PendingRestart map[string]PendingRestart
+	Fence          string // cgroup or signals
 	// FenceLate is the longest time by which the guard's fence came after the end of a lease in this run of Postgres.
 	FenceLate time.Duration
 	Guard     string // version of the guard, which may be older than the daemon's
 	Reject    string // whether a frozen Postgres refuses new connections: "yes", or "no: " and why
+}
+
+// PendingRestart is the value that a setting has, in the units of pg_settings, and the one that it is to have, as people
+// wrote it; empty: the server's default.
+type PendingRestart struct {
+	Old string `json:"old_value"`
+	New string `json:"new_value"`
 }
 
 // ReplicationRow is one walsender, in the fields of Patroni.

@@ -19,23 +19,24 @@ const spokenVersion = "4.0.0"
 
 // document is Patroni's status document.
 type document struct {
-	State            string           `json:"state"`
-	PostmasterStart  string           `json:"postmaster_start_time,omitempty"`
-	Role             string           `json:"role"`
-	ServerVersion    int              `json:"server_version,omitempty"`
-	XLog             any              `json:"xlog,omitempty"`
-	QuorumStandby    bool             `json:"quorum_standby,omitempty"`
-	Timeline         pg.Timeline      `json:"timeline,omitempty"`
-	ReplicationState string           `json:"replication_state,omitempty"`
-	Replication      []ReplicationRow `json:"replication,omitempty"`
-	PendingRestart   bool             `json:"pending_restart,omitempty"`
-	Pause            bool             `json:"pause,omitempty"`
-	Unlocked         bool             `json:"cluster_unlocked,omitempty"`
-	LastSeen         int64            `json:"dcs_last_seen,omitempty"`
-	Tags             map[string]any   `json:"tags,omitempty"`
-	SystemID         string           `json:"database_system_identifier,omitempty"`
-	Patroni          about            `json:"patroni"`
-	Quorate          aboutQuorate     `json:"quorate"`
+	State            string                    `json:"state"`
+	PostmasterStart  string                    `json:"postmaster_start_time,omitempty"`
+	Role             string                    `json:"role"`
+	ServerVersion    int                       `json:"server_version,omitempty"`
+	XLog             any                       `json:"xlog,omitempty"`
+	QuorumStandby    bool                      `json:"quorum_standby,omitempty"`
+	Timeline         pg.Timeline               `json:"timeline,omitempty"`
+	ReplicationState string                    `json:"replication_state,omitempty"`
+	Replication      []ReplicationRow          `json:"replication,omitempty"`
+	PendingRestart   bool                      `json:"pending_restart,omitempty"`
+	PendingReason    map[string]PendingRestart `json:"pending_restart_reason,omitempty"`
+	Pause            bool                      `json:"pause,omitempty"`
+	Unlocked         bool                      `json:"cluster_unlocked,omitempty"`
+	LastSeen         int64                     `json:"dcs_last_seen,omitempty"`
+	Tags             map[string]any            `json:"tags,omitempty"`
+	SystemID         string                    `json:"database_system_identifier,omitempty"`
+	Patroni          about                     `json:"patroni"`
+	Quorate          aboutQuorate              `json:"quorate"`
 }
 
 type about struct {
@@ -80,7 +81,8 @@ func (s *Server) document(f facts) document {
 	}
 	l := f.local
 	d.PostmasterStart, d.ServerVersion, d.Replication = stamp(l.PostmasterStart), l.ServerVersion, l.Replication
-	d.ReplicationState, d.PendingRestart = f.replicationState(), len(l.Report.Config.Pending) > 0
+	d.ReplicationState = f.replicationState()
+	d.PendingRestart, d.PendingReason = len(l.Report.Config.Pending) > 0, l.PendingRestart
 	if !l.Report.InRecovery {
 		d.XLog = primaryLog{Location: uint64(l.Report.Flush)}
 		return d

@@ -52,11 +52,11 @@ func (f facts) patroniMetrics(e *exposition, now time.Time) {
 	e.gauge("patroni_quorum_standby", "1 if a commit may count on this standby.", one(standby && f.inQuorum()))
 	e.counter("patroni_xlog_received_location", "Position of the received log, 0 on the primary.", position(standby, uint64(r.Flush)))
 	e.counter("patroni_xlog_replayed_location", "Position of the replayed log, 0 on the primary.", position(standby, uint64(r.Replay)))
-	e.gauge("patroni_xlog_replayed_timestamp", "Time of the last replayed transaction in unix seconds, 0 if unknown.", seconds(l.ReplayTimestamp))
+	e.gauge("patroni_xlog_replayed_timestamp", "Time of the last replayed transaction, in unix seconds.", seconds(l.ReplayTimestamp))
 	e.gauge("patroni_xlog_paused", "1 if replay is paused.", one(standby && l.ReplayPaused))
 	e.gauge("patroni_postgres_streaming", "1 if the standby streams.", one(standby && l.Streaming))
 	e.gauge("patroni_postgres_in_archive_recovery", "1 if the standby replays from an archive; none does.", 0)
-	e.gauge("patroni_postgres_server_version", "Version of Postgres, 0 if it does not run.", position(f.running(), uint64(l.ServerVersion)))
+	e.gauge("patroni_postgres_server_version", "Version of Postgres, if it runs.", position(f.running(), uint64(l.ServerVersion)))
 	e.gauge("patroni_cluster_unlocked", "1 if no primary is known to hold the lease.", one(!f.locked()))
 	e.gauge("patroni_failsafe_mode_is_active", "1 while the failsafe mode is active; there is none.", 0)
 	e.gauge("patroni_failsafe_mode_enabled", "1 if the failsafe mode is on; there is none.", 0)
@@ -64,7 +64,8 @@ func (f facts) patroniMetrics(e *exposition, now time.Time) {
 	e.gauge("patroni_dcs_last_seen", "When a majority of the voters was last heard, in unix seconds.", float64(f.lastSeen(now)))
 	e.gauge("patroni_pending_restart", "1 if a setting waits for a restart.", one(len(r.Config.Pending) > 0))
 	e.gauge("patroni_is_paused", "1 while automatic failover is paused.", one(f.state.Paused))
-	e.gauge("patroni_postgres_state", "State of Postgres: 0 initializing, 4 creating replica, 5 running, 6 starting, 8 start failed, 12 stopped; -1 unknown.", f.stateNumber())
+	e.gauge("patroni_postgres_state",
+		"State of Postgres: 4 creating replica, 5 running, 6 starting, 8 start failed, 12 stopped, -1 unknown.", f.stateNumber())
 	e.gauge("patroni_failover_priority", "Priority in elections at equal positions.", float64(f.state.Members[f.self].Priority))
 }
 
@@ -96,7 +97,8 @@ func (f facts) metrics(e *exposition, leader fsm.NodeID) {
 	e.gauge("quorate_paused", "1 while automatic failover is paused.", one(st.Paused))
 	e.gauge("quorate_config_version", "Version of the replicated configuration.", float64(st.Config.Version))
 	e.gauge("quorate_config_taken", "Version of it that Postgres has taken.", float64(l.Report.Config.Version))
-	e.gauge("quorate_sync_members", "Nodes that a commit may be acknowledged by, the primary counted; 0 with durability async.", float64(len(st.Sync.Members)))
+	e.gauge("quorate_sync_members", "Nodes whose copies count for commits, the primary's too; 0 with durability async.",
+		float64(len(st.Sync.Members)))
 	e.gauge("quorate_sync_copies", "Copies of a commit before it is acknowledged.", float64(st.Sync.Copies))
 	open := 0
 	for _, d := range st.Discards {

@@ -61,7 +61,8 @@ func unanswered(err error) (status int, text string) {
 		return http.StatusBadRequest, err.Error()
 	case errors.Is(err, fsm.ErrStaleConfig), errors.Is(err, fsm.ErrExists):
 		return http.StatusConflict, err.Error()
-	case errors.Is(err, fsm.ErrPaused), errors.Is(err, fsm.ErrNotElectable), errors.Is(err, fsm.ErrNotMember), errors.Is(err, fsm.ErrStaleEpoch):
+	case errors.Is(err, fsm.ErrPaused), errors.Is(err, fsm.ErrNotElectable), errors.Is(err, fsm.ErrNotMember),
+		errors.Is(err, fsm.ErrStaleEpoch):
 		return http.StatusPreconditionFailed, err.Error()
 	}
 	return http.StatusServiceUnavailable, err.Error()
@@ -71,25 +72,25 @@ func unanswered(err error) (status int, text string) {
 // then can only be judged then, and who asks then gets an answer.
 func scheduled(at, what string, now time.Time) (status int, text string) {
 	moment, zoned := time.Time{}, false
-	for _, layout := range []string{"2006-01-02T15:04:05Z07:00", "2006-01-02T15:04Z07:00", "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04Z07:00"} {
-		if t, err := time.Parse(layout, at); err == nil {
+	for _, layout := range []string{"2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02 15:04"} {
+		if t, err := time.Parse(layout+"Z07:00", at); err == nil {
 			moment, zoned = t, true
 			break
 		}
-		bare, _ := strings.CutSuffix(layout, "Z07:00")
-		if t, err := time.Parse(bare, at); err == nil {
+		if t, err := time.Parse(layout, at); err == nil {
 			moment = t
 		}
 	}
+	const like = "as in 2030-01-02T15:04:05+00:00"
 	switch {
 	case !zoned && !moment.IsZero():
-		return http.StatusBadRequest, "the time of a scheduled " + what + " needs its zone, as in 2030-01-02T15:04:05+00:00"
+		return http.StatusBadRequest, "the time of a scheduled " + what + " needs its zone, " + like
 	case !zoned:
-		return http.StatusUnprocessableEntity, "the time of a scheduled " + what + " can't be read; write it as in 2030-01-02T15:04:05+00:00"
+		return http.StatusUnprocessableEntity, "the time of a scheduled " + what + " can't be read; write it " + like
 	case moment.Before(now):
 		return http.StatusUnprocessableEntity, "the time of a scheduled " + what + " is in the past"
 	}
-	return http.StatusNotImplemented, "quorate schedules nothing: ask for the " + what + " at that time, for instance by a timer of systemd"
+	return http.StatusNotImplemented, "quorate schedules nothing: ask for the " + what + " at that time, as by a systemd timer"
 }
 
 // failsafe: quorate has no such mode and needs none. A primary that loses the quorum may not go on because others answer.

@@ -60,7 +60,8 @@ func readRestart(filters map[string]json.RawMessage) (restartFilters, verdict) {
 				return bad("schedule is %s, it is a time", value)
 			}
 		case "role":
-			if err := json.Unmarshal(value, &q.role); err != nil || !slices.Contains([]string{"primary", "master", "replica", "standby_leader"}, q.role) {
+			known := []string{"primary", "master", "replica", "standby_leader"}
+			if err := json.Unmarshal(value, &q.role); err != nil || !slices.Contains(known, q.role) {
 				return bad("role is %s, it is primary, standby_leader or replica", value)
 			}
 		case "postgres_version":

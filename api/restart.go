@@ -104,8 +104,11 @@ func strict(w http.ResponseWriter, r *http.Request, like string, v any) bool {
 	return true
 }
 
+// act is done at a node, id, of a name. It returns what to answer.
+type act func(ctx context.Context, id fsm.NodeID, name string) (any, error)
+
 // at does something at the data node of that name, the one that is asked for "", and answers with the outcome.
-func (s *Server) at(w http.ResponseWriter, r *http.Request, node string, do func(context.Context, fsm.NodeID, string) (any, error)) {
+func (s *Server) at(w http.ResponseWriter, r *http.Request, node string, do act) {
 	state := s.node.State()
 	id, ok := byName(state, node)
 	if id == "" && ok {
@@ -113,7 +116,8 @@ func (s *Server) at(w http.ResponseWriter, r *http.Request, node string, do func
 	}
 	m, member := state.Members[id]
 	if !ok || !member {
-		problem(w, http.StatusNotFound, CodeRefused, fmt.Sprintf("%q is no member; members are %s", node, strings.Join(names(state), ", ")))
+		problem(w, http.StatusNotFound, CodeRefused,
+			fmt.Sprintf("%q is no member; members are %s", node, strings.Join(names(state), ", ")))
 		return
 	}
 	ctx, stop := context.WithTimeout(r.Context(), longestWait)

@@ -107,7 +107,8 @@ func (s *Server) changePrimary(ctx context.Context, act string, q succession) ve
 		return s.switchTo(ctx, act, state, to, e.View)
 	}
 	if act == actSwitchover {
-		return unmet("%s, the leader, does not serve, so it can't hand over; ask for a failover to a candidate\n%s", q.Leader, table(e.View))
+		return unmet("%s, the leader, does not serve, so it can't hand over; ask for a failover to a candidate\n%s",
+			q.Leader, table(e.View))
 	}
 	return s.awaitFailover(ctx, state, to)
 }
@@ -150,7 +151,8 @@ func (s *Server) switchTo(ctx context.Context, act string, before fsm.State, to 
 		case out.Stage == Dropped:
 			return verdict{http.StatusServiceUnavailable, fmt.Sprintf("%s failed: %s", act, out.Because)}
 		case out.Stage == Done && now.Primary == before.Primary:
-			return verdict{http.StatusServiceUnavailable, fmt.Sprintf("%s failed: %s was appointed again", act, now.Name(now.Primary))}
+			return verdict{http.StatusServiceUnavailable,
+				fmt.Sprintf("%s failed: %s was appointed again", act, now.Name(now.Primary))}
 		}
 		return verdict{}
 	}, before.Primary)
@@ -160,19 +162,22 @@ func (s *Server) switchTo(ctx context.Context, act string, before fsm.State, to 
 // losing acknowledged commits is not forced: the answer says who would be needed.
 func (s *Server) awaitFailover(ctx context.Context, before fsm.State, to fsm.NodeID) verdict {
 	if s.node.Leader() == "" {
-		return verdict{http.StatusServiceUnavailable, "there is no quorum: nobody may be appointed before a majority of the nodes is back"}
+		return verdict{http.StatusServiceUnavailable, "there is no quorum: nobody may be appointed before a majority is back"}
 	}
 	if before.Primary == to {
 		return verdict{http.StatusPreconditionFailed, before.Name(to) + " is the primary that was appointed"}
 	}
 	return s.settle(ctx, actFailover, to, func(now fsm.State) verdict {
 		if now.Primary == before.Primary && s.serves(now) {
-			return verdict{http.StatusServiceUnavailable, fmt.Sprintf("failover failed: %s serves again; ask once more", now.Name(now.Primary))}
+			return verdict{http.StatusServiceUnavailable,
+				fmt.Sprintf("failover failed: %s serves again; ask once more", now.Name(now.Primary))}
 		}
 		ask, stop := context.WithTimeout(ctx, askLeader)
 		defer stop()
 		if e, err := s.node.Explain(ask); err == nil && e.View.State.Epoch == before.Epoch && e.Verdict == failover.Stuck {
-			return verdict{http.StatusPreconditionFailed, fmt.Sprintf("failover is not possible without losing acknowledged commits (%s): %s\n%s", e.Rule, strings.Join(e.Because, "; "), table(e.View))}
+			return verdict{http.StatusPreconditionFailed,
+				fmt.Sprintf("failover is not possible without losing acknowledged commits (%s): %s\n%s",
+					e.Rule, strings.Join(e.Because, "; "), table(e.View))}
 		}
 		return verdict{}
 	}, before.Primary)
@@ -196,7 +201,8 @@ func (s *Server) settle(ctx context.Context, act string, to fsm.NodeID, failed f
 		}
 		select {
 		case <-ctx.Done():
-			return verdict{http.StatusServiceUnavailable, fmt.Sprintf("%s status unknown after %d seconds; operation may still be in progress", act, int(settleWithin.Seconds()))}
+			return verdict{http.StatusServiceUnavailable, fmt.Sprintf(
+				"%s status unknown after %d seconds; operation may still be in progress", act, int(settleWithin.Seconds()))}
 		case <-changed:
 		case <-tick.C:
 		}

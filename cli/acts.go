@@ -72,16 +72,21 @@ Exit code: 0 begun, 5 it may not be begun now, 4 no quorum, 1 failed.`,
 const pauseWait = "10s"
 
 func (a *app) pauseVerb() *cobra.Command {
-	return a.pausing("pause", "Stop automatic failover, for maintenance", `Stop automatic failover, for maintenance: nothing is appointed, fenced or switched over until quorate resume. What runs
+	return a.pausing("pause", "Stop automatic failover, for maintenance",
+		`Stop automatic failover, for maintenance: nothing is appointed, fenced or switched over until quorate resume. What runs
 goes on, and a primary that fails stays down.`, (*client.Client).Pause)
 }
 
 func (a *app) resumeVerb() *cobra.Command {
-	return a.pausing("resume", "End a pause: automatic failover works again", `End a pause: automatic failover works again. Nobody else becomes primary before the present one shows that it knows.`,
+	return a.pausing("resume", "End a pause: automatic failover works again",
+		`End a pause: automatic failover works again. Nobody else becomes primary before the present one shows
+that it knows.`,
 		(*client.Client).Resume)
 }
 
-func (a *app) pausing(name, short, long string, do func(*client.Client, context.Context, time.Duration) (client.Paused, error)) *cobra.Command {
+type pauser func(*client.Client, context.Context, time.Duration) (client.Paused, error)
+
+func (a *app) pausing(name, short, long string, do pauser) *cobra.Command {
 	var wait time.Duration
 	cmd := &cobra.Command{
 		Use: name + " [--wait[=10s]]", Short: short,

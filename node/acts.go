@@ -99,7 +99,8 @@ func (a *agent) reinitStep(state fsm.State) bool {
 	case state.Epoch != r.epoch:
 		a.endRestart(false, fmt.Errorf("epoch %d began before the copy was begun; ask again", state.Epoch))
 	case now-r.since > restartBox:
-		a.endRestart(false, fmt.Errorf("the copy was not begun in %s; last it was to %s: %s", restartBox, a.lastStep.Kind, a.lastStep.Because))
+		a.endRestart(false, fmt.Errorf("the copy was not begun in %s; the next step is %s: %s",
+			restartBox, a.lastStep.Kind, a.lastStep.Because))
 	default:
 		return true
 	}
@@ -155,8 +156,9 @@ func reloaded(first config.Config, own config.PostgreSQL, now config.Config) api
 	now.PostgreSQL.Parameters, now.PostgreSQL.PgHBA = first.PostgreSQL.Parameters, first.PostgreSQL.PgHBA
 	was, is := reflect.ValueOf(first), reflect.ValueOf(now)
 	for i := range was.NumField() {
+		key := was.Type().Field(i).Tag.Get("yaml")
 		// What makes the cluster is read only when there is none.
-		if key := was.Type().Field(i).Tag.Get("yaml"); key != "bootstrap" && !reflect.DeepEqual(was.Field(i).Interface(), is.Field(i).Interface()) {
+		if key != "bootstrap" && !reflect.DeepEqual(was.Field(i).Interface(), is.Field(i).Interface()) {
 			out.Restart = append(out.Restart, key)
 		}
 	}

@@ -106,6 +106,8 @@ func (a *agent) say() {
 		released: a.records.Released(), promise: a.records.Promised(state.Rev), ending: a.ending.Load(), flushed: a.flushed,
 	})
 	r.Config = a.configured()
+	pending := a.pendingRestart()
+	a.pending.Store(&pending)
 	a.last.set(a.have, r, a.seenAt)
 	a.tell()
 }

@@ -60,6 +60,9 @@ func (v view) Local() api.Local {
 			Username: s.User, ApplicationName: s.Name, ClientAddr: s.Addr, State: s.State, SyncState: s.SyncState, SyncPriority: s.SyncPriority,
 		})
 	}
+	if pending := v.n.pending.Load(); pending != nil {
+		l.PendingRestart = *pending
+	}
 	told := v.n.guard.told.Load()
 	l.Fence, l.Guard, l.Reject, l.FenceLate = told.Fence, told.Version, told.Reject, record.WorstLateness
 	return l

@@ -233,6 +233,20 @@ func (a *agent) configured() failover.Configured {
 	return out
 }
 
+// pendingRestart is the part of that which is only for people.
+func (a *agent) pendingRestart() map[string]api.PendingRestart {
+	c := &a.conf
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := map[string]api.PendingRestart{}
+	if c.of == a.have.GuardRun {
+		for _, name := range c.survey.Pending {
+			out[name] = api.PendingRestart{Old: c.survey.Running[name], New: c.wanted.Set[name]}
+		}
+	}
+	return out
+}
+
 // readConfig makes a document of what a person sent, and asks the local postgres program whether it could start with it.
 func (n *Node) readConfig(ctx context.Context, present string, edit []byte, merge bool) (string, fsm.Settings, error) {
 	bad := func(err error) (string, fsm.Settings, error) {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/quorate/quorate/api"
 	"github.com/quorate/quorate/cluster"
 	"github.com/quorate/quorate/config"
 	"github.com/quorate/quorate/failover"
@@ -65,6 +66,7 @@ type Node struct {
 	told     failover.Report             // by tell
 	stop     chan struct{}               // closed by the API's stop request
 
+	pending   atomic.Pointer[map[string]api.PendingRestart]
 	reloading sync.Mutex                        // serialises reloads
 	file      atomic.Pointer[config.PostgreSQL] // of the node file as it was read last; nil: it was not read again
 }

@@ -68,7 +68,9 @@ func serve(t *testing.T, token string) (overUnix, overTCP *client.Client, stops 
 	stops = &atomic.Int32{}
 	s := api.New(&one{}, api.Options{
 		Scope: "demo", Name: "n1", Tokens: []string{"secret"}, Stop: func() { stops.Add(1) },
-		Reload: func(context.Context, fsm.NodeID) (api.Reloaded, error) { return api.Reloaded{Node: "n1", Taken: []string{"x"}}, nil },
+		Reload: func(context.Context, fsm.NodeID) (api.Reloaded, error) {
+			return api.Reloaded{Node: "n1", Taken: []string{"x"}}, nil
+		},
 		Reinit: func(_ context.Context, _ fsm.NodeID, force bool) error {
 			if force {
 				return nil
