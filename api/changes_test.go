@@ -279,6 +279,58 @@ func TestFailoverUnderWay(t *testing.T) {
 	}
 }
 
+// late is a cluster in which another primary comes between the look and the request.
+type late struct{ *fake }
+
+func (l late) Submit(ctx context.Context, c fsm.Command, by string) error {
+	if _, ask := c.(fsm.AskSwitchover); ask {
+		l.promote("n3")
+	}
+	return l.fake.Submit(ctx, c, by)
+}
+
+// TestOvertaken: a switchover that would be from another primary than was meant is taken back.
+func TestOvertaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := changeStates(t)["ignored"].(*fake)
+		w := send(changeServer(late{f}), http.MethodPost, "/switchover", `{"leader":"n1","candidate":"n2"}`, nil)
+		if w.Code != 503 || !strings.Contains(w.Body.String(), "n3 became primary first (taken back: true)") || f.State().Wish != nil {
+			t.Errorf("%d %s, %v", w.Code, w.Body, f.State().Wish)
+		}
+	})
+}
+
+// behind is a node that has not applied the newest epoch, in which the leader's view is.
+type behind struct {
+	*fake
+	catchUp bool
+}
+
+func (b behind) Explain(ctx context.Context) (Explanation, error) {
+	e, err := b.fake.Explain(ctx)
+	e.View.State.Epoch, e.View.State.Primary = 9, "n3"
+	if b.catchUp {
+		go b.move(func(s *fsm.State) { s.Epoch, s.Primary = 9, "n3" })
+	}
+	return e, err
+}
+
+// TestLagging: a node that lags behind the leader does not judge by an epoch that is over.
+func TestLagging(t *testing.T) {
+	for catchUp, want := range map[bool]string{
+		false: "503 the primary is changing at this moment; ask again",
+		true:  "412 n1 is not the leader, n3 is",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			n := behind{changeStates(t)["ignored"].(*fake), catchUp}
+			w := send(changeServer(n), http.MethodPost, "/switchover", `{"leader":"n1","candidate":"n2"}`, nil)
+			if got := fmt.Sprintf("%d %s", w.Code, w.Body); got != want {
+				t.Errorf("%s, want %s", got, want)
+			}
+		})
+	}
+}
+
 // TestWhoMayChangePatroni: the same credentials as for /v1, any type of body where they were shown, and no page of another
 // origin, whatever its browser adds.
 func TestWhoMayChangePatroni(t *testing.T) {

@@ -78,39 +78,65 @@ func (s *Server) changePrimary(ctx context.Context, act string, q succession) ve
 	if act == actFailover && q.Leader != "" {
 		act = actSwitchover
 	}
-	state := s.node.State()
-	to, known := byName(state, candidate)
-	unmet := func(format string, args ...any) verdict {
-		return verdict{http.StatusPreconditionFailed, fmt.Sprintf(format, args...)}
+	state, view, v := s.present(ctx)
+	if v.status != 0 {
+		return v
 	}
+	to, v := lookUp(state, act, q.Leader, candidate)
+	if v.status != 0 {
+		return v
+	}
+	ctx, stop := context.WithTimeout(ctx, settleWithin)
+	defer stop()
 	switch {
-	case state.ClusterID == "":
-		return verdict{http.StatusServiceUnavailable, "there is no cluster yet"}
-	case state.Primary == "":
-		return unmet("there is no primary yet")
-	case act == actSwitchover && q.Leader != state.Name(state.Primary):
-		return unmet("%s is not the leader, %s is", q.Leader, state.Name(state.Primary))
-	case !known:
-		return unmet("the candidate %q does not exist; members are %s", candidate, strings.Join(names(state), ", "))
-	case state.Paused:
-		return unmet("the cluster is paused: quorate resume comes first")
+	case primaryServes(view):
+		return s.switchTo(ctx, act, state, to, view)
+	case act == actSwitchover:
+		return unmet("%s, the leader, does not serve, so it can't hand over; ask for a failover to a candidate\n%s",
+			q.Leader, table(view))
 	}
+	return s.awaitFailover(ctx, state, to)
+}
+
+func unmet(format string, args ...any) verdict {
+	return verdict{http.StatusPreconditionFailed, fmt.Sprintf(format, args...)}
+}
+
+// present is the state that this node has applied and the leader's view of the same epoch. What is judged by the one must
+// not be watched in the other: a node that lags would take a change of before for the one that is asked for.
+func (s *Server) present(ctx context.Context) (fsm.State, failover.View, verdict) {
 	ask, stop := context.WithTimeout(ctx, askLeader)
 	defer stop()
 	e, err := s.node.Explain(ask)
 	if err != nil {
-		return verdict{http.StatusServiceUnavailable, err.Error()}
+		return fsm.State{}, failover.View{}, verdict{http.StatusServiceUnavailable, err.Error()}
 	}
-	ctx, stop = context.WithTimeout(ctx, settleWithin)
+	catchUp, stop := context.WithTimeout(ctx, applied)
 	defer stop()
-	if primaryServes(e.View) {
-		return s.switchTo(ctx, act, state, to, e.View)
+	state := s.await(catchUp, func(now fsm.State) bool { return now.Epoch >= e.View.State.Epoch })
+	switch {
+	case state.ClusterID == "":
+		return state, e.View, verdict{http.StatusServiceUnavailable, "there is no cluster yet"}
+	case state.Epoch != e.View.State.Epoch:
+		return state, e.View, verdict{http.StatusServiceUnavailable, "the primary is changing at this moment; ask again"}
 	}
-	if act == actSwitchover {
-		return unmet("%s, the leader, does not serve, so it can't hand over; ask for a failover to a candidate\n%s",
-			q.Leader, table(e.View))
+	return state, e.View, verdict{}
+}
+
+// lookUp checks the names of a request against the members.
+func lookUp(state fsm.State, act, leader, candidate string) (fsm.NodeID, verdict) {
+	to, known := byName(state, candidate)
+	switch {
+	case state.Primary == "":
+		return "", unmet("there is no primary yet")
+	case act == actSwitchover && leader != state.Name(state.Primary):
+		return "", unmet("%s is not the leader, %s is", leader, state.Name(state.Primary))
+	case !known:
+		return "", unmet("the candidate %q does not exist; members are %s", candidate, strings.Join(names(state), ", "))
+	case state.Paused:
+		return "", unmet("the cluster is paused: quorate resume comes first")
 	}
-	return s.awaitFailover(ctx, state, to)
+	return to, verdict{}
 }
 
 // primaryServes says that the primary was heard to serve within the beats that make a report the present.
@@ -148,6 +174,11 @@ func (s *Server) switchTo(ctx context.Context, act string, before fsm.State, to 
 	return s.settle(ctx, act, to, func(now fsm.State) verdict {
 		out := outcome(now, id, before.Epoch)
 		switch {
+		case now.Wish != nil && now.Wish.ID == id && now.Wish.Epoch != before.Epoch:
+			// Somebody else became primary first; handing over from there is not what was asked for.
+			err := s.node.Submit(ctx, fsm.EndWish{ID: id, Because: "another primary came first"}, "operator")
+			return verdict{http.StatusServiceUnavailable, fmt.Sprintf("%s failed: %s became primary first (taken back: %v)",
+				act, now.Name(now.Primary), err == nil)}
 		case out.Stage == Dropped:
 			return verdict{http.StatusServiceUnavailable, fmt.Sprintf("%s failed: %s", act, out.Because)}
 		case out.Stage == Done && now.Primary == before.Primary:
@@ -189,15 +220,15 @@ func (s *Server) settle(ctx context.Context, act string, to fsm.NodeID, failed f
 	defer tick.Stop()
 	for {
 		changed, now := s.node.Changed(), s.node.State()
+		if v := failed(now); v.status != 0 {
+			return v
+		}
 		if now.Primary != from && s.serves(now) {
 			text := fmt.Sprintf("Successfully %sed over to %q", strings.TrimSuffix(act, "over"), now.Name(now.Primary))
 			if to != "" && to != now.Primary {
 				text += fmt.Sprintf(" instead of %q", now.Name(to))
 			}
 			return verdict{http.StatusOK, text}
-		}
-		if v := failed(now); v.status != 0 {
-			return v
 		}
 		select {
 		case <-ctx.Done():
