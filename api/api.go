@@ -7,13 +7,15 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"time"
 
 	"github.com/quorate/quorate/failover"
 	"github.com/quorate/quorate/fsm"
 )
 
-// Node is what the API shows. All methods may be called by any goroutine and, but for Explain and Submit, return at once.
+// Node is what the API shows. All methods may be called by any goroutine and, but for Explain and
+// Submit, return at once.
 type Node interface {
 	Self() fsm.NodeID
 	// State is the agreed truth as this node has applied it; the zero State before there is a cluster.
@@ -28,6 +30,8 @@ type Node interface {
 	Local() Local
 	// Explain is the leader's answer if one can be asked before ctx ends, else this node's own as an observer.
 	Explain(ctx context.Context) (Explanation, error)
+	// ExplainHere is this node's own answer; it asks nobody.
+	ExplainHere() (Explanation, error)
 	// Submit puts a command into the log. Errors wrap fsm's refusals, or ErrNoQuorum when nobody took it.
 	Submit(ctx context.Context, c fsm.Command, by string) error
 }
@@ -47,9 +51,20 @@ type Local struct {
 	Replication     []ReplicationRow // primary only
 	ReplayTimestamp time.Time        // of the last replayed transaction
 	ReplayPaused    bool
-	Fence           string // cgroup or signals
-	Guard           string // version of the guard, which may be older than the daemon's
-	Reject          string // whether a frozen Postgres refuses new connections: "yes", or "no: " and why
+	// PendingRestart are the settings that wait for a restart of Postgres.
+	PendingRestart map[string]PendingRestart
+	Fence          string // cgroup or signals
+	// FenceLate is the longest time by which the guard's fence came after the end of a lease in this run of Postgres.
+	FenceLate time.Duration
+	Guard     string // version of the guard, which may be older than the daemon's
+	Reject    string // whether a frozen Postgres refuses new connections: "yes", or "no: " and why
+}
+
+// PendingRestart is the value that a setting has, in the units of pg_settings, and the one that it is to have, as people
+// wrote it; empty: the server's default.
+type PendingRestart struct {
+	Old string `json:"old_value"`
+	New string `json:"new_value"`
 }
 
 // ReplicationRow is one walsender, in the fields of Patroni.
@@ -95,9 +110,13 @@ type Options struct {
 	// Tokens are the bearer tokens that may change something over TCP, one per cluster secret. Without any, only requests
 	// from this machine may.
 	Tokens []string
+	Access Access
+	TLS    *tls.Config // nil: plain HTTP
 	// Stop asks the daemon for an orderly end; it returns at once and may be called again.
 	Stop       func()
 	ReadConfig ReadConfig
 	Restart    Restart
 	Members    Membership
+	Reload     Reload
+	Reinit     Reinit
 }

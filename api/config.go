@@ -91,7 +91,51 @@ func (s *Server) dynamicConfig(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusBadGateway)
 		return
 	}
-	answer(w, http.StatusOK, raw(state.Config.Doc))
+	answer(w, http.StatusOK, withPause(state))
+}
+
+// editDynamicConfig answers Patroni's PATCH and PUT /config. A pause is no part of the document here, so it is asked for
+// apart, after the rest was taken. PUT replaces all of the document: one without pause ends a pause.
+func (s *Server) editDynamicConfig(w http.ResponseWriter, r *http.Request) {
+	var body json.RawMessage
+	if !object(w, r, false, &body) {
+		return
+	}
+	if s.node.State().ClusterID == "" {
+		say(w, http.StatusServiceUnavailable, "there is no cluster yet")
+		return
+	}
+	err := s.tryDynamic(r.Context(), body, r.Method == http.MethodPatch)
+	if err == nil {
+		answer(w, http.StatusOK, withPause(s.node.State()))
+		return
+	}
+	status, text := unanswered(err)
+	if status == http.StatusServiceUnavailable && r.Method == http.MethodPut {
+		status = http.StatusBadGateway
+	}
+	say(w, status, text)
+}
+
+func (s *Server) tryDynamic(ctx context.Context, body []byte, merge bool) error {
+	rest, pause, left, err := splitPause(body)
+	if err != nil {
+		return err
+	}
+	for try := 1; left || !merge; try++ {
+		if err = s.tryEdit(ctx, 0, rest, merge); !errors.Is(err, fsm.ErrStaleConfig) || try >= editTries {
+			break
+		}
+	}
+	switch {
+	case err != nil:
+		return err
+	case pause != nil:
+		return s.pause(ctx, *pause)
+	case !merge && s.node.State().Paused:
+		return s.pause(ctx, false)
+	}
+	return nil
 }
 
 func etag(version uint64) string { return strconv.Quote(strconv.FormatUint(version, 10)) }

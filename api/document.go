@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/quorate/quorate/failover"
@@ -18,22 +19,24 @@ const spokenVersion = "4.0.0"
 
 // document is Patroni's status document.
 type document struct {
-	State            string           `json:"state"`
-	PostmasterStart  string           `json:"postmaster_start_time,omitempty"`
-	Role             string           `json:"role"`
-	ServerVersion    int              `json:"server_version,omitempty"`
-	XLog             any              `json:"xlog,omitempty"`
-	QuorumStandby    bool             `json:"quorum_standby,omitempty"`
-	Timeline         pg.Timeline      `json:"timeline,omitempty"`
-	ReplicationState string           `json:"replication_state,omitempty"`
-	Replication      []ReplicationRow `json:"replication,omitempty"`
-	Pause            bool             `json:"pause,omitempty"`
-	Unlocked         bool             `json:"cluster_unlocked,omitempty"`
-	LastSeen         int64            `json:"dcs_last_seen,omitempty"`
-	Tags             map[string]any   `json:"tags,omitempty"`
-	SystemID         string           `json:"database_system_identifier,omitempty"`
-	Patroni          about            `json:"patroni"`
-	Quorate          aboutQuorate     `json:"quorate"`
+	State            string                    `json:"state"`
+	PostmasterStart  string                    `json:"postmaster_start_time,omitempty"`
+	Role             string                    `json:"role"`
+	ServerVersion    int                       `json:"server_version,omitempty"`
+	XLog             any                       `json:"xlog,omitempty"`
+	QuorumStandby    bool                      `json:"quorum_standby,omitempty"`
+	Timeline         pg.Timeline               `json:"timeline,omitempty"`
+	ReplicationState string                    `json:"replication_state,omitempty"`
+	Replication      []ReplicationRow          `json:"replication,omitempty"`
+	PendingRestart   bool                      `json:"pending_restart,omitempty"`
+	PendingReason    map[string]PendingRestart `json:"pending_restart_reason,omitempty"`
+	Pause            bool                      `json:"pause,omitempty"`
+	Unlocked         bool                      `json:"cluster_unlocked,omitempty"`
+	LastSeen         int64                     `json:"dcs_last_seen,omitempty"`
+	Tags             map[string]any            `json:"tags,omitempty"`
+	SystemID         string                    `json:"database_system_identifier,omitempty"`
+	Patroni          about                     `json:"patroni"`
+	Quorate          aboutQuorate              `json:"quorate"`
 }
 
 type about struct {
@@ -68,7 +71,7 @@ func (s *Server) patroni(w http.ResponseWriter, _ *http.Request) {
 
 func (s *Server) document(f facts) document {
 	d := document{
-		State: stateWord(f.local.Report.Run), Role: roleWord(f), Timeline: f.local.Report.Timeline, Pause: f.state.Paused,
+		State: f.stateWord(), Role: roleWord(f), Timeline: f.local.Report.Timeline, Pause: f.state.Paused,
 		Unlocked: !f.locked(), LastSeen: f.lastSeen(time.Now()), Tags: f.tags, SystemID: systemID(f.state.SystemID),
 		Patroni: about{Version: spokenVersion, Scope: s.opts.Scope, Name: s.opts.Name},
 		Quorate: aboutQuorate{Version: s.opts.Version, Epoch: f.state.Epoch, LeaseMS: f.local.LeaseLeft.Milliseconds(), Fence: f.local.Fence, Guard: f.local.Guard, Reject: f.local.Reject},
@@ -79,6 +82,7 @@ func (s *Server) document(f facts) document {
 	l := f.local
 	d.PostmasterStart, d.ServerVersion, d.Replication = stamp(l.PostmasterStart), l.ServerVersion, l.Replication
 	d.ReplicationState = f.replicationState()
+	d.PendingRestart, d.PendingReason = len(l.Report.Config.Pending) > 0, l.PendingRestart
 	if !l.Report.InRecovery {
 		d.XLog = primaryLog{Location: uint64(l.Report.Flush)}
 		return d
@@ -87,7 +91,7 @@ func (s *Server) document(f facts) document {
 	if at := stamp(l.ReplayTimestamp); at != "" {
 		log.At = &at
 	}
-	d.XLog, d.QuorumStandby = log, f.state.Sync.Has(f.self) && f.state.Primary != f.self
+	d.XLog, d.QuorumStandby = log, f.inQuorum()
 	return d
 }
 
@@ -104,6 +108,14 @@ func systemID(id pg.SystemID) string {
 		return ""
 	}
 	return id.String()
+}
+
+// stateWord is of this node: that of its run, as long as that is known.
+func (f facts) stateWord() string {
+	if f.looked() {
+		return stateWord(f.local.Report.Run)
+	}
+	return stateWord("")
 }
 
 // stateWord is the nearest of Patroni's words.
@@ -128,7 +140,7 @@ func roleWord(f facts) string {
 	switch {
 	case r.Run == failover.RunNone || r.Run == "": // Nothing there, or not looked at yet.
 		return "uninitialized"
-	case f.running() && !r.InRecovery:
+	case r.Run == failover.RunRunning && !r.InRecovery:
 		return "primary"
 	case !r.InRecovery && f.state.Primary == f.self && f.state.Epoch > 0:
 		return "demoted"
@@ -139,19 +151,26 @@ func roleWord(f facts) string {
 // locked says that some primary was heard to serve the present epoch, within the time that its lease could last.
 func (f facts) locked() bool {
 	if f.state.Primary == f.self {
-		return f.local.LeaseLeft > 0
+		return f.holds()
 	}
 	s, ok := f.seen[f.state.Primary]
 	return ok && f.heard(s) && s.Report.Serving == f.state.Epoch && f.state.Epoch > 0
 }
 
 // heard says that a node was heard within failover_after.
-func (f facts) heard(s failover.Sighting) bool {
-	return s.Age <= time.Duration(f.state.Config.Settings.FailoverAfterMS)*time.Millisecond
-}
+func (f facts) heard(s failover.Sighting) bool { return s.Age <= f.failoverAfter() }
 
 // lastSeen is when this node last heard a majority of the voters, in unix seconds; 0: never.
 func (f facts) lastSeen(now time.Time) int64 {
+	age, ok := f.majorityAge()
+	if !ok {
+		return 0
+	}
+	return now.Add(-age).Unix()
+}
+
+// majorityAge is how long ago this node last heard a majority of the voters, itself counted; false: never.
+func (f facts) majorityAge() (time.Duration, bool) {
 	var ages []time.Duration
 	for _, id := range f.state.Electorate.Voters {
 		if id == f.self {
@@ -163,9 +182,9 @@ func (f facts) lastSeen(now time.Time) int64 {
 	slices.Sort(ages)
 	majority := f.state.Electorate.Majority()
 	if len(ages) < majority {
-		return 0
+		return 0, false
 	}
-	return now.Add(-ages[majority-1]).Unix()
+	return ages[majority-1], true
 }
 
 // member is one line of /cluster. The positions are absent for the leader.
@@ -177,6 +196,7 @@ type member struct {
 	Host       string         `json:"host,omitempty"`
 	Port       int            `json:"port,omitempty"`
 	Timeline   pg.Timeline    `json:"timeline,omitempty"`
+	Pending    bool           `json:"pending_restart,omitempty"`
 	Tags       map[string]any `json:"tags,omitempty"`
 	ReceiveLSN string         `json:"receive_lsn,omitempty"`
 	ReceiveLag any            `json:"receive_lag,omitempty"`
@@ -203,7 +223,7 @@ func (s *Server) cluster(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (f facts) member(id fsm.NodeID, m fsm.Member) member {
-	out := member{Name: m.Name, Role: "replica", State: "unknown", APIURL: "http://" + m.API + "/patroni", Tags: map[string]any{}}
+	out := member{Name: m.Name, Role: "replica", State: "unknown", APIURL: apiURL(m.API) + "/patroni", Tags: map[string]any{}}
 	if host, port, err := net.SplitHostPort(m.Postgres); err == nil {
 		out.Host = host
 		out.Port, _ = strconv.Atoi(port)
@@ -215,6 +235,7 @@ func (f facts) member(id fsm.NodeID, m fsm.Member) member {
 		out.Tags["failover_priority"] = m.Priority
 	}
 	r, heard := f.report(id)
+	out.Pending = heard && len(r.Config.Pending) > 0
 	if id == f.state.Primary && f.locked() {
 		out.Role, out.State, out.Timeline = "leader", stateWord(r.Run), r.Timeline
 		return out
@@ -238,6 +259,14 @@ func (f facts) member(id fsm.NodeID, m fsm.Member) member {
 		out.ReplayLSN, out.ReplayLag = r.Replay.String(), f.lag(r.Replay)
 	}
 	return out
+}
+
+// apiURL is where a member's API answers. Its address says https:// where that is needed.
+func apiURL(address string) string {
+	if strings.HasPrefix(address, "https://") {
+		return address
+	}
+	return "http://" + address
 }
 
 // report is what a node last said, if that is recent.

@@ -49,6 +49,11 @@ func troubled(t *testing.T) map[string]*fake {
 	paused.state.Paused = true
 	all["paused"] = paused
 
+	waiting := three(t, "n2") // A setting waits for a restart.
+	waiting.hear("n2", func(s *failover.Sighting) { s.Report.Config.Pending = []string{"max_connections"} })
+	waiting.local.PendingRestart = map[string]PendingRestart{"max_connections": {"100", "200"}}
+	all["restart pending"] = waiting
+
 	async := three(t, "n2")
 	async.state.Sync, async.state.Config.Settings.Durability = fsm.SyncRule{}, fsm.DurabilityAsync
 	all["async"] = async

@@ -28,7 +28,8 @@ type fake struct {
 	seen    map[fsm.NodeID]failover.Sighting
 	local   Local
 	refuse  error
-	absent  error // of Explain
+	absent  error                // of Explain
+	ledger  func(*failover.View) // what the leader knows besides
 	ids     int
 }
 
@@ -49,11 +50,16 @@ func (f *fake) Changed() <-chan struct{} {
 	return f.changed
 }
 
-func (f *fake) Explain(context.Context) (Explanation, error) {
+func (f *fake) Explain(context.Context) (Explanation, error) { return f.ExplainHere() }
+
+func (f *fake) ExplainHere() (Explanation, error) {
 	if f.absent != nil {
 		return Explanation{}, f.absent
 	}
 	v := failover.View{State: f.State(), Self: f.self, Leading: f.leader != "", Seen: f.seen, BeatEvery: beat, LeadingFor: time.Minute, EpochAge: time.Minute}
+	if f.ledger != nil {
+		f.ledger(&v)
+	}
 	d := failover.Decide(v)
 	from := f.leader
 	if from == "" {

@@ -17,7 +17,9 @@ import (
 const (
 	// aliveWithin is how old the last look at Postgres may be before a supervisor should restart the daemon.
 	aliveWithin = 30 * time.Second
-	// readyLag is the lag up to which a standby is ready if the caller names none: Patroni's default.
+	// lookedWithin is how old it may be before nothing is known of Postgres any more; slower clusters have longer.
+	lookedWithin = 3 * time.Second
+	// readyLag is the lag up to which a standby is ready if neither the caller nor the configuration names one.
 	readyLag = 1 << 20
 )
 
@@ -36,21 +38,37 @@ type query struct{ url.Values }
 // rule says whether a health check is 200.
 type rule func(facts, query) bool
 
-// healthPaths are Patroni's health checks. tagged wraps those to which tag_KEY=VALUE applies.
+// healthPaths are Patroni's health checks. tagged wraps those to which tag_KEY=VALUE applies. The primary's are stricter
+// than Patroni's, which are 200 from the moment when the lease is held. There are no standby clusters, and no synchronous
+// standbys but those of a quorum.
 func healthPaths() map[string]rule {
 	return map[string]rule{
-		"/":           serving,
-		"/primary":    serving,
-		"/master":     serving,
-		"/read-write": serving,
-		"/leader":     leased,
-		"/replica":    tagged(replica),
-		"/read-only":  tagged(func(f facts, q query) bool { return serving(f, q) || replica(f, q) }),
-		"/health":     tagged(func(f facts, _ query) bool { return f.running() }),
-		"/liveness":   func(f facts, _ query) bool { return f.state.Paused || f.local.Age <= aliveWithin },
-		"/readiness":  func(f facts, q query) bool { return leased(f, q) || caughtUp(f, q) },
+		"/":                      serving,
+		"/primary":               serving,
+		"/master":                serving,
+		"/read-write":            serving,
+		"/leader":                leased,
+		"/standby-leader":        never,
+		"/standby_leader":        never,
+		"/replica":               tagged(replica),
+		"/read-only":             tagged(either(serving, replica)),
+		"/sync":                  tagged(never),
+		"/synchronous":           tagged(never),
+		"/read-only-sync":        tagged(serving),
+		"/read-only-synchronous": tagged(serving),
+		"/quorum":                tagged(quorumStandby),
+		"/read-only-quorum":      tagged(either(serving, quorumStandby)),
+		"/async":                 tagged(asyncStandby),
+		"/asynchronous":          tagged(asyncStandby),
+		"/health":                tagged(func(f facts, _ query) bool { return f.running() }),
+		"/liveness":              func(f facts, _ query) bool { return f.state.Paused || f.local.Age <= aliveWithin },
+		"/readiness":             either(leased, caughtUp),
 	}
 }
+
+func never(facts, query) bool { return false }
+
+func either(a, b rule) rule { return func(f facts, q query) bool { return a(f, q) || b(f, q) } }
 
 func (s *Server) facts() facts {
 	return facts{state: s.node.State(), self: s.node.Self(), local: s.node.Local(), seen: s.node.Sightings(), tags: s.opts.Tags}
@@ -69,7 +87,12 @@ func (s *Server) health(ok rule) http.HandlerFunc {
 
 func serving(f facts, _ query) bool { return f.local.Serving }
 
-func leased(f facts, _ query) bool { return f.local.LeaseLeft > 0 && f.state.Primary == f.self }
+// leased: while the cluster is paused a primary serves without a lease.
+func leased(f facts, _ query) bool { return f.holds() }
+
+func (f facts) holds() bool {
+	return f.state.Primary == f.self && (f.local.LeaseLeft > 0 || f.local.Serving)
+}
 
 // replica is a standby that reads may go to.
 func replica(f facts, q query) bool {
@@ -78,13 +101,32 @@ func replica(f facts, q query) bool {
 		f.lag(f.local.Report.Replay) <= q.maxLag(math.MaxInt64) && (wanted == "" || wanted == f.replicationState())
 }
 
-// caughtUp is a standby that streams and is not far behind.
+// quorumStandby is a replica whose copy counts for commits, as far as this node is told of the present.
+func quorumStandby(f facts, q query) bool { return f.current() && f.inQuorum() && replica(f, q) }
+
+func asyncStandby(f facts, q query) bool { return f.current() && !f.inQuorum() && replica(f, q) }
+
+// inQuorum says that a commit may be acknowledged because this standby has it.
+func (f facts) inQuorum() bool {
+	return f.state.Sync.Has(f.self) && f.state.Primary != f.self && f.local.Report.InRecovery
+}
+
+// current says that this node hears a majority of the voters: what it knows of the cluster is the present.
+func (f facts) current() bool {
+	age, ok := f.majorityAge()
+	return ok && age <= f.failoverAfter()
+}
+
+// caughtUp is a standby that streams and is not far behind. One that never heard how far the primary is is not known to be.
 func caughtUp(f facts, q query) bool {
-	at := f.local.Report.Replay
+	at, limit := f.local.Report.Replay, f.state.Config.Settings.MaximumLag
 	if q.Get("mode") == "write" {
 		at = f.local.Report.Flush
 	}
-	return f.running() && f.local.Report.InRecovery && f.local.Streaming && f.lag(at) <= q.maxLag(readyLag)
+	if limit <= 0 {
+		limit = readyLag
+	}
+	return f.running() && f.local.Report.InRecovery && f.local.Streaming && f.end() > 0 && f.lag(at) <= q.maxLag(limit)
 }
 
 // tagged also wants every tag_KEY=VALUE of the query.
@@ -117,7 +159,15 @@ func tagText(v any) string {
 
 func (f facts) tagSet(name string) bool { return tagText(f.tags[name]) == "true" }
 
-func (f facts) running() bool { return f.local.Report.Run == failover.RunRunning }
+// running: Postgres ran when it was looked at, and that was lately. A look that does not come back is what a Postgres that
+// hangs looks like from here.
+func (f facts) running() bool { return f.local.Report.Run == failover.RunRunning && f.looked() }
+
+func (f facts) looked() bool { return f.local.Age <= max(lookedWithin, 3*f.failoverAfter()) }
+
+func (f facts) failoverAfter() time.Duration {
+	return time.Duration(f.state.Config.Settings.FailoverAfterMS) * time.Millisecond
+}
 
 func (f facts) replicationState() string {
 	if f.local.Report.InRecovery && f.local.Streaming {

@@ -18,10 +18,28 @@ var ErrRefused = errors.New("refused")
 // setting waits for that, and says whether it did. ErrRefused: it would have blocked commits.
 type Restart func(ctx context.Context, node fsm.NodeID, pending bool) (done bool, err error)
 
+// Reload has a node read its file again. ErrRefused: the file can't be used; nothing was changed.
+type Reload func(ctx context.Context, node fsm.NodeID) (Reloaded, error)
+
+// Reinit begins to replace the data directory of a standby by a new copy of the primary's; the old one is kept. It returns
+// when that has begun. ErrRefused: the node is primary, or, unless force is set, commits depend on its log meanwhile.
+type Reinit func(ctx context.Context, node fsm.NodeID, force bool) error
+
 // RestartRequest is the body of POST /v1/restart. An empty Node is the one that is asked.
 type RestartRequest struct {
 	Node    string `json:"node,omitempty"`
 	Pending bool   `json:"pending,omitempty"` // only if a setting waits for it
+}
+
+// ReloadRequest is the body of POST /v1/reload. An empty Node is the one that is asked.
+type ReloadRequest struct {
+	Node string `json:"node,omitempty"`
+}
+
+// ReinitRequest is the body of POST /v1/reinit. An empty Node is the one that is asked.
+type ReinitRequest struct {
+	Node  string `json:"node,omitempty"`
+	Force bool   `json:"force,omitempty"` // though commits may depend on the log there
 }
 
 // Restarted is the answer.
@@ -30,32 +48,81 @@ type Restarted struct {
 	Restarted bool   `json:"restarted"` // false: no setting waited for it
 }
 
+// Reloaded is the answer to POST /v1/reload.
+type Reloaded struct {
+	Node string `json:"node"`
+	// Taken are the parts of the file that have changed and hold from now on, Restart those that wait for a restart of the
+	// daemon.
+	Taken   []string `json:"taken"`
+	Restart []string `json:"restart"`
+}
+
+// Reinited is the answer to POST /v1/reinit.
+type Reinited struct {
+	Node  string `json:"node"`
+	Begun bool   `json:"begun"`
+}
+
 // restart waits for the outcome.
 func (s *Server) restart(w http.ResponseWriter, r *http.Request) {
 	var req RestartRequest
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields()
-	if err := d.Decode(&req); err != nil {
-		problem(w, http.StatusBadRequest, CodeInvalid, `the body is not {"node": "NAME", "pending": false}: `+err.Error())
+	if !strict(w, r, `{"node": "NAME", "pending": false}`, &req) {
 		return
 	}
+	s.at(w, r, req.Node, func(ctx context.Context, id fsm.NodeID, name string) (any, error) {
+		done, err := s.opts.Restart(ctx, id, req.Pending)
+		return Restarted{Node: name, Restarted: done}, err
+	})
+}
+
+func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
+	var req ReloadRequest
+	if !strict(w, r, `{"node": "NAME"}`, &req) {
+		return
+	}
+	s.at(w, r, req.Node, func(ctx context.Context, id fsm.NodeID, _ string) (any, error) { return s.opts.Reload(ctx, id) })
+}
+
+func (s *Server) reinit(w http.ResponseWriter, r *http.Request) {
+	var req ReinitRequest
+	if !strict(w, r, `{"node": "NAME", "force": false}`, &req) {
+		return
+	}
+	s.at(w, r, req.Node, func(ctx context.Context, id fsm.NodeID, name string) (any, error) {
+		return Reinited{Node: name, Begun: true}, s.opts.Reinit(ctx, id, req.Force)
+	})
+}
+
+// strict decodes the body into v; false: it is no such document, and that was answered.
+func strict(w http.ResponseWriter, r *http.Request, like string, v any) bool {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		problem(w, http.StatusBadRequest, CodeInvalid, "the body is not "+like+": "+err.Error())
+		return false
+	}
+	return true
+}
+
+// act is done at a node, id, of a name. It returns what to answer.
+type act func(ctx context.Context, id fsm.NodeID, name string) (any, error)
+
+// at does something at the data node of that name, the one that is asked for "", and answers with the outcome.
+func (s *Server) at(w http.ResponseWriter, r *http.Request, node string, do act) {
 	state := s.node.State()
-	id, ok := byName(state, req.Node)
+	id, ok := byName(state, node)
 	if id == "" && ok {
 		id = s.node.Self()
 	}
 	m, member := state.Members[id]
-	switch {
-	case !ok || !member:
-		problem(w, http.StatusNotFound, CodeRefused, fmt.Sprintf("%q is no member; members are %s", req.Node, strings.Join(names(state), ", ")))
-		return
-	case m.Role != fsm.RoleData:
-		problem(w, http.StatusConflict, CodeRefused, m.Name+" is a witness and has no Postgres")
+	if !ok || !member {
+		problem(w, http.StatusNotFound, CodeRefused,
+			fmt.Sprintf("%q is no member; members are %s", node, strings.Join(names(state), ", ")))
 		return
 	}
 	ctx, stop := context.WithTimeout(r.Context(), longestWait)
 	defer stop()
-	done, err := s.opts.Restart(ctx, id, req.Pending)
+	out, err := do(ctx, id, m.Name)
 	var remote Problem
 	switch {
 	case errors.As(err, &remote): // in the words of the node that was asked
@@ -65,6 +132,6 @@ func (s *Server) restart(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		failed(w, err)
 	default:
-		answer(w, http.StatusOK, Restarted{Node: m.Name, Restarted: done})
+		answer(w, http.StatusOK, out)
 	}
 }

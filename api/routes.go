@@ -8,11 +8,39 @@ import (
 
 // routes is the map of all paths. local: the listener is the unix socket.
 func (s *Server) routes(local bool) http.Handler {
+	get, change := s.reads(), s.changes(local)
+	dismiss := s.guarded(local, s.dismiss)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path := "/" + strings.Trim(r.URL.Path, "/")
+		switch r.Method {
+		case http.MethodGet:
+			s.pick(get, path)(w, r)
+			return
+		case http.MethodHead, http.MethodOptions:
+			s.pick(get, path)(headOnly{w}, r)
+			return
+		}
+		if _, ok := discardOf(path); ok && r.Method == http.MethodPost {
+			dismiss(w, r)
+			return
+		}
+		if h, ok := change[r.Method+" "+path]; ok {
+			h(w, r)
+			return
+		}
+		problem(w, http.StatusNotImplemented, CodeNoSuchAPI, r.Method+" "+path+" does nothing here")
+	})
+}
+
+// reads are the paths of GET, HEAD and OPTIONS.
+func (s *Server) reads() map[string]http.HandlerFunc {
 	get := map[string]http.HandlerFunc{
 		"/patroni":           s.patroni,
 		"/cluster":           s.cluster,
 		"/history":           s.history,
 		"/config":            s.dynamicConfig,
+		"/failsafe":          s.failsafe,
+		"/metrics":           s.metrics,
 		"/v1/config":         s.config,
 		"/v1/config/history": s.configHistory,
 		"/v1/status":         s.status,
@@ -25,39 +53,47 @@ func (s *Server) routes(local bool) http.Handler {
 	for path, rule := range healthPaths() {
 		get[path] = s.health(rule)
 	}
-	post := map[string]http.HandlerFunc{"/v1/switchover": s.guarded(local, s.askSwitchover), "/v1/restart": s.guarded(local, s.restart)}
-	post["/v1/members/remove"] = s.guarded(local, s.removeMember)
-	edit := s.guarded(local, s.editConfig)
-	dismiss := s.guarded(local, s.dismiss)
-	if local { // what makes a member, or tells the secret
-		post["/v1/init"] = s.guarded(local, s.initCluster)
-		post["/v1/join"] = s.guarded(local, s.joinCluster)
-		post["/v1/token"] = s.guarded(local, s.token)
-		post["/v1/stop"] = s.guarded(local, s.stop)
+	return get
+}
+
+// changes are the methods and paths that change something, each behind the guard that its callers need.
+func (s *Server) changes(local bool) map[string]http.HandlerFunc {
+	out := map[string]http.HandlerFunc{}
+	for path, h := range map[string]http.HandlerFunc{
+		"POST /v1/switchover":     s.askSwitchover,
+		"POST /v1/members/remove": s.removeMember,
+		"POST /v1/restart":        s.restart,
+		"POST /v1/reload":         s.reload,
+		"POST /v1/reinit":         s.reinit,
+		"POST /v1/pause":          s.setPause(true),
+		"POST /v1/resume":         s.setPause(false),
+		"PUT /v1/config":          s.editConfig,
+		"PATCH /v1/config":        s.editConfig,
+	} {
+		out[path] = s.guarded(local, h)
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		path := "/" + strings.Trim(r.URL.Path, "/")
-		switch r.Method {
-		case http.MethodGet:
-			s.pick(get, path)(w, r)
-		case http.MethodHead, http.MethodOptions:
-			s.pick(get, path)(headOnly{w}, r)
-		default:
-			if path == "/v1/config" && (r.Method == http.MethodPut || r.Method == http.MethodPatch) {
-				edit(w, r)
-				return
-			}
-			if _, ok := discardOf(path); ok && r.Method == http.MethodPost {
-				dismiss(w, r)
-				return
-			}
-			if h, ok := post[path]; ok && r.Method == http.MethodPost {
-				h(w, r)
-				return
-			}
-			problem(w, http.StatusNotImplemented, CodeNoSuchAPI, r.Method+" "+path+" does nothing here")
+	if local { // what makes a member, tells the secret, or ends the daemon
+		for path, h := range map[string]http.HandlerFunc{
+			"POST /v1/init": s.initCluster, "POST /v1/join": s.joinCluster, "POST /v1/token": s.token, "POST /v1/stop": s.stop,
+		} {
+			out[path] = s.guarded(local, h)
 		}
-	})
+	}
+	for path, h := range map[string]http.HandlerFunc{
+		"POST /switchover":   s.succeed(actSwitchover),
+		"POST /failover":     s.succeed(actFailover),
+		"DELETE /switchover": s.dropSwitchover,
+		"POST /restart":      s.restartHere,
+		"DELETE /restart":    s.deleteRestart,
+		"POST /reload":       s.reloadHere,
+		"POST /reinitialize": s.reinitialize,
+		"PATCH /config":      s.editDynamicConfig,
+		"PUT /config":        s.editDynamicConfig,
+		"POST /failsafe":     s.failsafe,
+	} {
+		out[path] = s.guardedPatroni(local, h)
+	}
+	return out
 }
 
 // pick returns the handler of path. As with Patroni, a path that nobody knows is a health check that fails; below /v1 it

@@ -2,17 +2,14 @@ package api
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log"
-	"mime"
 	"net"
 	"net/http"
 	"os"
-	"strings"
 	"time"
 )
 
@@ -54,8 +51,13 @@ func (s *Server) limited(h http.Handler) *http.Server {
 	}
 }
 
-// Serve answers on l, a TCP listener, until Close. It returns nil then, else why it ended.
-func (s *Server) Serve(l net.Listener) error { return run(s.tcp, l) }
+// Serve answers on l, a TCP listener, until Close, by HTTPS if Options.TLS says so. It returns nil then, else why it ended.
+func (s *Server) Serve(l net.Listener) error {
+	if s.opts.TLS != nil {
+		l = tls.NewListener(l, s.opts.TLS)
+	}
+	return run(s.tcp, l)
+}
 
 // ServeUnix answers on l, a unix socket, whose every caller may do everything: its file mode keeps others away.
 func (s *Server) ServeUnix(l net.Listener) error { return run(s.unix, l) }
@@ -101,57 +103,4 @@ func ListenUnix(path string) (net.Listener, error) {
 		return nil, errors.Join(fmt.Errorf("keep others from the socket: %w", err), l.Close())
 	}
 	return l, nil
-}
-
-// guarded lets only those change something who may: who came by the unix socket, who has the token, or, when the cluster
-// has no secret, who is on this machine.
-func (s *Server) guarded(local bool, next http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if !local {
-			if err := s.admit(r); err != nil {
-				w.Header().Set("WWW-Authenticate", `Bearer realm="quorate"`)
-				problem(w, http.StatusUnauthorized, CodeDenied, err.Error())
-				return
-			}
-		}
-		// A form on a web page can't send JSON without asking first, and it is told no.
-		if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-			problem(w, http.StatusUnsupportedMediaType, CodeInvalid, "send the body as Content-Type: application/json")
-			return
-		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		next(w, r)
-	}
-}
-
-func (s *Server) admit(r *http.Request) error {
-	if len(s.opts.Tokens) == 0 {
-		if !loopback(r.RemoteAddr) || !loopback(r.Host) {
-			return errors.New("this cluster has no secret, so changes are taken only from this machine, by its loopback address")
-		}
-		return nil
-	}
-	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok {
-		return errors.New("changes need the admin token (Authorization: Bearer …) or the unix socket")
-	}
-	given := sha256.Sum256([]byte(token))
-	for _, known := range s.opts.Tokens {
-		want := sha256.Sum256([]byte(known))
-		if subtle.ConstantTimeCompare(given[:], want[:]) == 1 {
-			return nil
-		}
-	}
-	return errors.New("the admin token is not this cluster's")
-}
-
-// loopback reports whether addr, with a port or without, is this machine. A host name other than localhost is not: a
-// page's own name may have been pointed here.
-func loopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		host = strings.Trim(addr, "[]")
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

@@ -23,7 +23,8 @@ func (a *app) runVerb() *cobra.Command {
 		Long: `Run the daemon of this node, in the foreground, with its log on standard error.
 
 SIGTERM ends the daemon and leaves PostgreSQL running under its guard: start the daemon again soon, it carries on.
-SIGINT hands over if this node is primary, shuts PostgreSQL down and ends everything, as quorate stop does.`,
+SIGINT hands over if this node is primary, shuts PostgreSQL down and ends everything, as quorate stop does.
+SIGHUP reads the node file again, as quorate reload does.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return a.run() },
 	}
@@ -57,16 +58,20 @@ func (a *app) run() error {
 	}
 	ctx, stop := signals(context.Background(), log)
 	defer stop.release()
-	err = node.Run(ctx, cfg, node.Options{Logger: log, Version: a.version, GuardArgv: argv, Stop: stop.asked})
+	err = node.Run(ctx, cfg, node.Options{
+		Logger: log, Version: a.version, GuardArgv: argv, Stop: stop.asked, Hangup: stop.hangup,
+		Reload: func() (config.Config, error) { return config.Load(a.nodeFile, a.env) },
+	})
 	if errors.Is(err, node.ErrNodeFile) {
 		return codeError{exitUsage, fmt.Errorf("%s: %w", a.nodeFile, err)}
 	}
 	return err
 }
 
-// stopping turns signals into the two ways to end.
+// stopping turns signals into the two ways to end, and into reloads.
 type stopping struct {
 	asked   chan struct{} // closed by the first SIGINT
+	hangup  chan struct{} // one for SIGHUPs that nobody has seen yet
 	release func()
 }
 
@@ -74,8 +79,8 @@ type stopping struct {
 func signals(ctx context.Context, log hclog.Logger) (context.Context, stopping) {
 	ctx, cancel := context.WithCancel(ctx)
 	caught := make(chan os.Signal, 4)
-	signal.Notify(caught, syscall.SIGTERM, syscall.SIGINT)
-	s := stopping{asked: make(chan struct{}), release: func() { signal.Stop(caught); cancel() }}
+	signal.Notify(caught, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	s := stopping{asked: make(chan struct{}), hangup: make(chan struct{}, 1), release: func() { signal.Stop(caught); cancel() }}
 	go func() {
 		asked := false
 		for {
@@ -83,6 +88,13 @@ func signals(ctx context.Context, log hclog.Logger) (context.Context, stopping) 
 			case <-ctx.Done():
 				return
 			case sig := <-caught:
+				if sig == syscall.SIGHUP {
+					select {
+					case s.hangup <- struct{}{}:
+					default:
+					}
+					continue
+				}
 				if sig == syscall.SIGINT && !asked {
 					asked = true
 					close(s.asked)

@@ -55,6 +55,23 @@ func TestSignals(t *testing.T) {
 	}
 }
 
+// TestHangup: SIGHUP asks for a reload and ends nothing.
+func TestHangup(t *testing.T) {
+	ctx, s := signals(context.Background(), hclog.New(&hclog.LoggerOptions{Output: io.Discard}))
+	defer s.release()
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	await(t, s.hangup)
+	select {
+	case <-ctx.Done():
+		t.Error("ended")
+	case <-s.asked:
+		t.Error("asked for an orderly end")
+	default:
+	}
+}
+
 func await(t *testing.T, done <-chan struct{}) {
 	t.Helper()
 	select {

@@ -42,6 +42,9 @@ Exit code: 0 all is well, 3 something should be mended, 4 no quorum, 1 the daemo
 
 func renderStatus(s client.Status) string {
 	var b strings.Builder
+	if s.Paused {
+		b.WriteString("PAUSED: nobody takes over automatically until: quorate resume\n\n")
+	}
 	fmt.Fprintf(&b, "%s\n\n", s.Summary)
 	t := table{{"NODE", "ROLE", "STATE", "TIMELINE", "LAG", "SYNC", "HEALTH", "RAFT"}}
 	for _, n := range s.Nodes {

@@ -41,10 +41,16 @@ type Cluster struct {
 	NoVote         bool      `yaml:"no_vote"`         // a standby, or a spare witness, that never votes
 }
 
-// RestAPI is the HTTP address.
+// RestAPI is the HTTP address and who may change something through it.
 type RestAPI struct {
-	Listen         string `yaml:"listen"`
-	ConnectAddress string `yaml:"connect_address"`
+	Listen         string    `yaml:"listen"`
+	ConnectAddress string    `yaml:"connect_address"`
+	Authentication HTTPBasic `yaml:"authentication"`
+	CertFile       string    `yaml:"certfile"`      // with keyfile: HTTPS; read again when the files change
+	KeyFile        string    `yaml:"keyfile"`       // not encrypted
+	CAFile         string    `yaml:"cafile"`        // of client certificates, and of the other nodes' certificates
+	VerifyClient   string    `yaml:"verify_client"` // none (default), optional (for changes) or required (for all)
+	AllowList      AllowList `yaml:"allowlist"`     // addresses and networks that changes are taken from; empty: any
 }
 
 // PostgreSQL is the local server.

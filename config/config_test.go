@@ -64,6 +64,11 @@ func TestRefusals(t *testing.T) {
 		{"too quick a failover", "scope: demo", "scope: demo\nbootstrap: { dcs: { failover_after: 100ms } }", "line 3: bootstrap.dcs.failover_after: 100ms"},
 		{"a duration without a unit", "scope: demo", "scope: demo\nbootstrap: { dcs: { failover_after: 3 } }", `"3" is not a duration`},
 		{"a durability that is none", "scope: demo", "scope: demo\nbootstrap: { dcs: { durability: maybe } }", `line 3: bootstrap.dcs.durability: "maybe"`},
+		{"half of a certificate", "listen: 10.0.0.1:8008", "listen: 10.0.0.1:8008, certfile: /c", `restapi.certfile: "/c"`},
+		{"client certificates of nobody", "listen: 10.0.0.1:8008", "listen: 10.0.0.1:8008, certfile: /c, keyfile: /k, verify_client: required", "verify_client: required needs restapi.certfile, keyfile and cafile"},
+		{"a way to ask for certificates that is none", "listen: 10.0.0.1:8008", "listen: 10.0.0.1:8008, verify_client: maybe", `restapi.verify_client: "maybe"`},
+		{"a user without a password", "listen: 10.0.0.1:8008", "listen: 10.0.0.1:8008, authentication: { username: u }", "give username, without a colon, and password"},
+		{"an address that is none", "listen: 10.0.0.1:8008", "listen: 10.0.0.1:8008, allowlist: [10.0.0.0/8, db1]", `restapi.allowlist: "db1"`},
 		{"a parameter quorate owns", "data_dir: /var/lib/postgresql/15/main", "data_dir: /var/lib/postgresql/15/main, parameters: { port: 1 }", "parameter port"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -89,6 +94,29 @@ func TestEnvironmentOverridesTheFile(t *testing.T) {
 	}
 	if _, err := Decode([]byte(minimal), []string{"QUORATE_NAEM=n2"}); err == nil || !strings.Contains(err.Error(), "QUORATE_NAEM") {
 		t.Errorf("a misspelt variable gives %v, want an error that names it", err)
+	}
+}
+
+func TestRestAPI(t *testing.T) {
+	text := strings.Replace(minimal, "{ listen: 10.0.0.1:8008 }", `
+  listen: 10.0.0.1:8008
+  authentication: { username: u, password: p }
+  certfile: /c
+  keyfile: /k
+  cafile: /ca
+  verify_client: optional
+  allowlist: [10.1.2.3/8, 192.168.0.1, "::ffff:10.0.0.9"]`, 1)
+	c, err := Decode([]byte(text), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := c.RestAPI.AllowList.Prefixes()
+	if err != nil || len(p) != 3 || p[0].String() != "10.0.0.0/8" || p[1].String() != "192.168.0.1/32" || p[2].String() != "10.0.0.9/32" {
+		t.Errorf("%v %v", p, err)
+	}
+	c, err = Decode([]byte(minimal), []string{"QUORATE_RESTAPI_AUTHENTICATION_USERNAME=u", "QUORATE_RESTAPI_AUTHENTICATION_PASSWORD=p", "QUORATE_RESTAPI_ALLOWLIST=10.0.0.1,10.0.0.2"})
+	if err != nil || c.RestAPI.Authentication != (HTTPBasic{"u", "p"}) || len(c.RestAPI.AllowList) != 2 {
+		t.Errorf("from the environment: %+v %v", c.RestAPI, err)
 	}
 }
 

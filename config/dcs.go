@@ -94,50 +94,6 @@ func merge(base, edit *item) *item {
 	return out
 }
 
-// SplitPause takes pause, which is a command and no part of the configuration, out of a change, YAML or JSON. pause is nil
-// if the change does not name it; null means false, as it does for Patroni. rest is JSON then, else the change as it was.
-func SplitPause(change []byte) (rest []byte, pause *bool, err error) {
-	top, err := parse(change)
-	if err != nil {
-		return nil, nil, err
-	}
-	p := top.find("pause")
-	if p == nil {
-		return change, nil, nil
-	}
-	on, ok := boolean(p.value)
-	if !ok && p.value.kind != absent {
-		return nil, nil, Invalid{{Line: p.line, Key: "pause", Text: fmt.Sprintf("%s was given, expected true or false", p.value)}}
-	}
-	top.remove("pause")
-	rest, err = json.Marshal(top.plainValue())
-	if err != nil {
-		return nil, nil, fmt.Errorf("encode the change without pause: %w", err)
-	}
-	return rest, &on, nil
-}
-
-// plainValue is the item as encoding/json writes it.
-func (m *item) plainValue() any {
-	switch m.kind {
-	case scalar:
-		return valueOf(m)
-	case list:
-		out := make([]any, len(m.items))
-		for i, e := range m.items {
-			out[i] = e.plainValue()
-		}
-		return out
-	case mapping:
-		out := make(map[string]any, len(m.pairs))
-		for _, p := range m.pairs {
-			out[p.key] = p.value.plainValue()
-		}
-		return out
-	}
-	return nil
-}
-
 // Doc renders the document as it is replicated: JSON, one form for equal content.
 func (d DCS) Doc() (string, error) {
 	b, err := json.Marshal(d)

@@ -35,18 +35,18 @@ func Keys() []Key {
 }
 
 const (
-	byCluster = "`cluster` takes its place: the nodes agree among themselves"
-	byTiming  = "`failover_after`, by default 1s, takes its place"
-	noNeed    = "nothing needed"
-	byToken   = "not used: changes need the admin token or the unix socket, wherever they come from"
-	noTLS     = "not used: HTTP is served without TLS, and changes need the admin token or the unix socket"
-	toStderr  = "not used: the log goes to standard error, and what starts quorate keeps it"
-	oneLog    = "not used: the log has one form (`log.type`)"
-	cloned    = "not used: a standby is made by pg_basebackup from the primary"
-	anyRole   = "not used: what the key without the role says holds in every role"
-	noScript  = "not run: who wants to know asks `GET /primary` or `quorate history`"
-	noSlots   = "not made and not carried over: only the slots of members are"
-	noIdent   = "not written: pg_ident.conf has quorate's own map only"
+	byCluster  = "`cluster` takes its place: the nodes agree among themselves"
+	byTiming   = "`failover_after`, by default 1s, takes its place"
+	noNeed     = "nothing needed"
+	ownMembers = "not used: name the members in allowlist; a request for another node is passed on from its own"
+	noCiphers  = "not used: TLS 1.2 and later with the ciphers that Go takes for safe"
+	toStderr   = "not used: the log goes to standard error, and what starts quorate keeps it"
+	oneLog     = "not used: the log has one form (`log.type`)"
+	cloned     = "not used: a standby is made by pg_basebackup from the primary"
+	anyRole    = "not used: what the key without the role says holds in every role"
+	noScript   = "not run: who wants to know asks `GET /primary` or `quorate history`"
+	noSlots    = "not made and not carried over: only the slots of members are"
+	noIdent    = "not written: pg_ident.conf has quorate's own map only"
 )
 
 var nodeKeys = []Key{
@@ -88,15 +88,15 @@ var logKeys = []Key{
 var apiKeys = []Key{
 	{Path: "restapi.listen", Fate: Used, Note: "without a port: 8008"},
 	{Path: "restapi.connect_address", Fate: Used},
-	{Path: "restapi.authentication", Fate: Ignored, Note: byToken},
-	{Path: "restapi.certfile", Fate: Ignored, Note: noTLS},
-	{Path: "restapi.keyfile", Fate: Ignored, Note: noTLS},
-	{Path: "restapi.keyfile_password", Fate: Ignored, Note: noTLS},
-	{Path: "restapi.cafile", Fate: Ignored, Note: noTLS},
-	{Path: "restapi.ciphers", Fate: Ignored, Note: noTLS},
-	{Path: "restapi.verify_client", Fate: Ignored, Note: noTLS},
-	{Path: "restapi.allowlist", Fate: Ignored, Note: byToken},
-	{Path: "restapi.allowlist_include_members", Fate: Ignored, Note: byToken},
+	{Path: "restapi.authentication", Fate: Used},
+	{Path: "restapi.certfile", Fate: Used},
+	{Path: "restapi.keyfile", Fate: Used},
+	{Path: "restapi.keyfile_password", Fate: Refused, Note: "an encrypted key can't be read: give one without a password, readable by quorate only"},
+	{Path: "restapi.cafile", Fate: Used},
+	{Path: "restapi.ciphers", Fate: Ignored, Note: noCiphers},
+	{Path: "restapi.verify_client", Fate: Used},
+	{Path: "restapi.allowlist", Fate: Used},
+	{Path: "restapi.allowlist_include_members", Fate: Ignored, Note: ownMembers},
 	{Path: "restapi.http_extra_headers", Fate: Ignored, Note: "not sent"},
 	{Path: "restapi.https_extra_headers", Fate: Ignored, Note: "not sent"},
 	{Path: "restapi.request_queue_size", Fate: Ignored, Note: noNeed},

@@ -109,7 +109,11 @@ var samples = map[string]string{
 	"postgresql.authentication.superuser.username": "admin", "postgresql.authentication.superuser.password": "123",
 	"postgresql.parameters": "{work_mem: 4MB}", "postgresql.pg_hba": "[local all all peer]",
 	"tags.nofailover": "yes", "tags.failover_priority": "2", "tags.noloadbalance": "true", "tags.<name>": "A7",
+	"restapi.authentication": "{username: u, password: p}", "restapi.verify_client": "none", "restapi.allowlist": "[10.0.0.0/8]",
 }
+
+// companions are keys that come in pairs.
+var companions = map[string]string{"restapi.certfile": "keyfile", "restapi.keyfile": "certfile"}
 
 // withKey returns the minimal file with a key, and the line of that. A key that is in the file already is replaced.
 func withKey(t *testing.T, path, value string) (text string, line int) {
@@ -129,6 +133,9 @@ func withKey(t *testing.T, path, value string) (text string, line int) {
 			m.pairs = append(m.pairs, &pair{key: name, value: &item{kind: mapping}})
 		}
 		m = m.find(name).value
+	}
+	if other := companions[path]; other != "" {
+		m.pairs = append(m.pairs, &pair{key: other, value: &item{kind: scalar, text: "/other", plain: true}})
 	}
 	m.remove(names[len(names)-1])
 	m.pairs = append(m.pairs, &pair{key: names[len(names)-1], value: &item{kind: scalar, text: value, plain: true}})

@@ -13,7 +13,6 @@ import (
 //	node [env=(A=b,...)] [exists=FILE] [show=(KEY,...)|show=all]   a node file
 //	document [show=all]                                            a shared configuration
 //	patch DOCUMENT                                                 a change of one
-//	pause                                                          a change that may have a command in it
 func TestStories(t *testing.T) {
 	datadriven.Walk(t, "testdata/stories", func(t *testing.T, path string) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
@@ -26,15 +25,6 @@ func TestStories(t *testing.T) {
 			case "patch":
 				doc, err := Merge(d.CmdArgs[0].Key, []byte(d.Input))
 				return tellDocument(t, doc, err)
-			case "pause":
-				rest, pause, err := SplitPause([]byte(d.Input))
-				if err != nil {
-					return "wrong: " + err.Error() + "\n"
-				}
-				if pause == nil {
-					return fmt.Sprintf("no pause, rest %s\n", rest)
-				}
-				return fmt.Sprintf("pause %t, rest %s\n", *pause, rest)
 			}
 			d.Fatalf(t, "no such command")
 			return ""

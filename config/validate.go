@@ -83,6 +83,7 @@ func (r *reader) check(c Config) {
 		r.bad("cluster.data_dir", "%q is not an absolute path", c.Cluster.DataDir)
 	}
 	r.checkAddresses(c)
+	r.checkRestAPI(c.RestAPI)
 	r.checkSecret(c)
 	fa := time.Duration(c.Bootstrap.DCS.FailoverAfter)
 	if ka := time.Duration(c.Fencing.KillAfter); ka < 0 || ka > fa {

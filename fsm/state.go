@@ -33,7 +33,7 @@ type Member struct {
 	Role     Role   `json:"role"`
 	Addr     string `json:"addr"`               // cluster.listen as peers dial it, host:port
 	Postgres string `json:"postgres,omitempty"` // postgresql.connect_address, host:port; empty for a witness
-	API      string `json:"api,omitempty"`      // restapi.connect_address, host:port
+	API      string `json:"api,omitempty"`      // restapi.connect_address, host:port, with https:// before it where that is spoken
 	Priority int    `json:"priority,omitempty"` // breaks ties between equal positions; higher is preferred
 	NoVote   bool   `json:"no_vote,omitempty"`  // non-voting standby
 	// NoFailover excludes the node from elections; it may still stream.

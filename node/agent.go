@@ -109,6 +109,8 @@ func (a *agent) say() {
 	if a.cluster.Removed() {
 		r.Problem = "this node was removed from the cluster; to use it again, empty cluster.data_dir and join it"
 	}
+	pending := a.pendingRestart()
+	a.pending.Store(&pending)
 	a.last.set(a.have, r, a.seenAt)
 	a.tell()
 }
@@ -118,7 +120,7 @@ func (a *agent) act(ctx context.Context) bool {
 	state := a.cluster.State()
 	a.tellMembers(ctx, state)
 	a.configure(ctx, state)
-	restart := a.restartStep(state)
+	restart, reinit := a.restartStep(state)
 	if a.servesUnrecorded(state) {
 		return a.attempt("record serving", "it was appointed again while it served", func() error { return a.records.Serve(state.Epoch) })
 	}
@@ -137,7 +139,7 @@ func (a *agent) act(ctx context.Context) bool {
 	}
 	w := want(situation{
 		self: a.cluster.Self(), state: state, leaseLive: a.fence.live(state.Epoch, guard.Now()), sealed: a.sealed(),
-		released: a.records.ReleasedEpoch(), reads: reads, giveUp: a.gaveUp == state.Epoch && state.Epoch > 0, handOver: handOver, restart: restart, ending: a.ending.Load(), removed: a.cluster.Removed(), yields: a.yields(state), sync: goal,
+		released: a.records.ReleasedEpoch(), reads: reads, giveUp: a.gaveUp == state.Epoch && state.Epoch > 0, handOver: handOver, restart: restart, reinit: reinit, ending: a.ending.Load(), removed: a.cluster.Removed(), yields: a.yields(state), sync: goal,
 		copies: copies(state, a.cluster.Self(), a.cluster.Sightings(), fresh),
 	})
 	step := pgctl.Next(w, a.have)
@@ -149,7 +151,7 @@ func (a *agent) act(ctx context.Context) bool {
 	case pgctl.Hold:
 		return false
 	}
-	if a.trouble.holds(step.Kind, w.Role, state.Epoch, guard.Now()) {
+	if !(reinit && step.Kind == pgctl.Clone) && a.trouble.holds(step.Kind, w.Role, state.Epoch, guard.Now()) {
 		return false
 	}
 	return a.attempt(string(step.Kind), step.Because, func() error {

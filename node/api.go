@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -61,8 +62,11 @@ func (v view) Local() api.Local {
 			Username: s.User, ApplicationName: s.Name, ClientAddr: s.Addr, State: s.State, SyncState: s.SyncState, SyncPriority: s.SyncPriority,
 		})
 	}
+	if pending := v.n.pending.Load(); pending != nil {
+		l.PendingRestart = *pending
+	}
 	told := v.n.guard.told.Load()
-	l.Fence, l.Guard, l.Reject = told.Fence, told.Version, told.Reject
+	l.Fence, l.Guard, l.Reject, l.FenceLate = told.Fence, told.Version, told.Reject, record.WorstLateness
 	return l
 }
 
@@ -73,6 +77,10 @@ func (v view) Explain(ctx context.Context) (api.Explanation, error) {
 	if e, err := v.n.cluster.LeaderExplain(ask); err == nil {
 		return explanation(e), nil
 	}
+	return v.ExplainHere()
+}
+
+func (v view) ExplainHere() (api.Explanation, error) {
 	here, err := v.n.cluster.ExplainHere()
 	return explanation(here), err
 }
@@ -106,7 +114,15 @@ func (n *Node) openAPI(secrets []transport.Secret) (func(), error) {
 	for _, s := range secrets {
 		o.Tokens = append(o.Tokens, fmt.Sprintf("%x", transport.DeriveKey(s, "quorate/admin-token/1")))
 	}
-	o.ReadConfig, o.Restart = n.readConfig, n.restartOf(o.Tokens)
+	var err error
+	if o.Access, o.TLS, err = n.access(); err != nil {
+		return nil, err
+	}
+	others := peers{n: n, tls: o.TLS}
+	if len(o.Tokens) > 0 {
+		others.token = o.Tokens[0]
+	}
+	o.ReadConfig, o.Restart, o.Reload, o.Reinit = n.readConfig, others.restart, others.reload, others.reinit
 	o.Members = api.Membership{Token: func() (string, error) { return n.token(secrets) }, Remove: n.removeMember}
 	return n.listenAPI(api.New(view{n}, o))
 }
@@ -152,6 +168,38 @@ func (n *Node) listenAPI(s *api.Server) (func(), error) {
 			n.log.Warn("closing the API", "error", err)
 		}
 	}, nil
+}
+
+// access is who may change something over TCP, and by which TLS; nil for plain HTTP.
+func (n *Node) access() (api.Access, *tls.Config, error) {
+	r := n.cfg.RestAPI
+	nets, err := r.AllowList.Prefixes()
+	if err != nil {
+		return api.Access{}, nil, err
+	}
+	a := api.Access{Username: r.Authentication.Username, Password: r.Authentication.Password, Allow: nets}
+	if r.CertFile == "" {
+		return a, nil, nil
+	}
+	c := api.Certificate{CertFile: r.CertFile, KeyFile: r.KeyFile, CAFile: r.CAFile, Failed: func(err error) {
+		n.log.Error("the new certificate of restapi can't be used; the one before stays", "error", err)
+	}}
+	switch r.VerifyClient {
+	case config.VerifyOptional:
+		a.ClientCerts, c.Client = true, tls.VerifyClientCertIfGiven
+	case config.VerifyRequired:
+		a.ClientCerts, c.Client = true, tls.RequireAndVerifyClientCert
+	}
+	serve, err := c.Config()
+	return a, serve, err
+}
+
+// apiAddress is where others reach this node's API, with https:// before it if that is needed.
+func apiAddress(r config.RestAPI) string {
+	if r.CertFile != "" {
+		return "https://" + r.ConnectAddress
+	}
+	return r.ConnectAddress
 }
 
 func tags(n *Node) map[string]any {

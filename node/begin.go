@@ -132,6 +132,10 @@ func (w *waiting) Explain(context.Context) (api.Explanation, error) {
 	return api.Explanation{}, errBelongsNowhere
 }
 
+func (w *waiting) ExplainHere() (api.Explanation, error) {
+	return api.Explanation{}, errBelongsNowhere
+}
+
 func (w *waiting) Submit(context.Context, fsm.Command, string) error {
 	return fmt.Errorf("%w: %w", api.ErrRefused, errBelongsNowhere)
 }

@@ -30,12 +30,13 @@ const (
 // configuring is what the agent knows of the replicated configuration and of what Postgres has of it. The fields above mu
 // belong to the agent's loop.
 type configuring struct {
-	version uint64           // of the document that wanted is from; 0 for none
-	wanted  pgctl.Parameters // with the node's own over it
-	unread  string           // why the document can't be read here
-	held    []string         // what the order of restarts holds back
-	began   time.Duration    // when the agent first looked
-	lookAt  time.Duration    // when the server is surveyed next
+	version uint64             // of the document that wanted is from; 0 for none
+	file    *config.PostgreSQL // that it is from, nil for the one that the daemon was started with
+	wanted  pgctl.Parameters   // with the node's own over it
+	unread  string             // why the document can't be read here
+	held    []string           // what the order of restarts holds back
+	began   time.Duration      // when the agent first looked
+	lookAt  time.Duration      // when the server is surveyed next
 
 	mu      sync.Mutex // guards all below
 	busy    bool
@@ -48,11 +49,15 @@ type configuring struct {
 
 // parameters puts what this node's file says over a document.
 func (n *Node) parameters(version uint64, d config.DCS) pgctl.Parameters {
+	return parameters(version, d, n.own())
+}
+
+func parameters(version uint64, d config.DCS, own config.PostgreSQL) pgctl.Parameters {
 	p := pgctl.Parameters{Version: version, Set: map[string]string{}, HBA: d.PostgreSQL.PgHBA}
 	maps.Copy(p.Set, d.PostgreSQL.Parameters)
-	maps.Copy(p.Set, n.cfg.PostgreSQL.Parameters)
-	if len(n.cfg.PostgreSQL.PgHBA) > 0 {
-		p.HBA = n.cfg.PostgreSQL.PgHBA
+	maps.Copy(p.Set, own.Parameters)
+	if len(own.PgHBA) > 0 {
+		p.HBA = own.PgHBA
 	}
 	return p
 }
@@ -67,8 +72,11 @@ func (a *agent) configure(ctx context.Context, state fsm.State) {
 	if c.began == 0 {
 		c.began = now
 	}
-	if c.version != state.Config.Version {
-		c.version, c.unread = state.Config.Version, ""
+	if file := a.file.Load(); c.version != state.Config.Version || c.file != file {
+		if c.file != file {
+			c.tryNow()
+		}
+		c.version, c.file, c.unread = state.Config.Version, file, ""
 		d, err := config.ReadDCS([]byte(state.Config.Doc))
 		if err != nil {
 			c.unread = err.Error()
@@ -106,6 +114,13 @@ func (c *configuring) mayTry(now time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return now >= c.tryAt || c.tried != c.wanted.Version
+}
+
+// tryNow lets settings of the same version, which come from a file that was read again, be given at once.
+func (c *configuring) tryNow() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tryAt = 0
 }
 
 // surveyed is what run runs with, zero while that is not known.
@@ -214,6 +229,20 @@ func (a *agent) configured() failover.Configured {
 	}
 	if c.of == a.have.GuardRun && (a.have.Run == pg.RunStandby || a.have.Run == pg.RunPrimary) {
 		out.Hot, out.Pending = c.survey.Hot, slices.Clone(c.survey.Pending)
+	}
+	return out
+}
+
+// pendingRestart is the part of that which is only for people.
+func (a *agent) pendingRestart() map[string]api.PendingRestart {
+	c := &a.conf
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := map[string]api.PendingRestart{}
+	if c.of == a.have.GuardRun {
+		for _, name := range c.survey.Pending {
+			out[name] = api.PendingRestart{Old: c.survey.Running[name], New: c.wanted.Set[name]}
+		}
 	}
 	return out
 }

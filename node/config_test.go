@@ -51,6 +51,41 @@ func TestParameters(t *testing.T) {
 	if p := n.parameters(3, d); len(p.HBA) != 2 {
 		t.Errorf("own hba lines do not go first: %v", p.HBA)
 	}
+	n.file.Store(&config.PostgreSQL{Parameters: map[string]string{"work_mem": "4MB"}})
+	if p := n.parameters(3, d); p.Set["work_mem"] != "4MB" || len(p.HBA) != 1 {
+		t.Errorf("a file that was read again does not go before the first: %+v", p)
+	}
+}
+
+// TestReloaded: a file that was read again is taken as far as it can be, and the rest is named.
+func TestReloaded(t *testing.T) {
+	first := config.Default()
+	first.Name, first.PostgreSQL.Parameters = "n1", map[string]string{"work_mem": "1MB"}
+	for _, c := range []struct {
+		name           string
+		own            config.PostgreSQL // nothing: as at first
+		change         func(*config.Config)
+		taken, restart []string
+	}{
+		{"nothing new", config.PostgreSQL{}, func(*config.Config) {}, nil, nil},
+		{"a parameter", config.PostgreSQL{}, func(c *config.Config) { c.PostgreSQL.Parameters = map[string]string{"work_mem": "2MB"} }, []string{"postgresql.parameters"}, nil},
+		{"the same parameter again", config.PostgreSQL{Parameters: map[string]string{"work_mem": "2MB"}},
+			func(c *config.Config) { c.PostgreSQL.Parameters = map[string]string{"work_mem": "2MB"} }, nil, nil},
+		{"back to what it was", config.PostgreSQL{Parameters: map[string]string{"work_mem": "2MB"}}, func(*config.Config) {}, []string{"postgresql.parameters"}, nil},
+		{"hba lines", config.PostgreSQL{}, func(c *config.Config) { c.PostgreSQL.PgHBA = []string{"local all all peer"} }, []string{"postgresql.pg_hba"}, nil},
+		{"an address beside", config.PostgreSQL{}, func(c *config.Config) { c.PostgreSQL.Listen, c.Log.Level = "x:1", "debug" }, nil, []string{"postgresql", "log"}},
+		{"what only makes a cluster", config.PostgreSQL{}, func(c *config.Config) { c.Bootstrap.DCS.Strict = true }, nil, nil},
+	} {
+		now, own := first, c.own
+		if own.Parameters == nil {
+			own = first.PostgreSQL
+		}
+		c.change(&now)
+		got := reloaded(first, own, now)
+		if !slices.Equal(got.Taken, c.taken) || !slices.Equal(got.Restart, c.restart) || got.Node != "n1" {
+			t.Errorf("%s: %+v", c.name, got)
+		}
+	}
 }
 
 // heard is what n1, n2, n3 say when all is well and n1 is primary.
@@ -131,6 +166,43 @@ func TestMayRestart(t *testing.T) {
 	}
 	if why := mayRestart(threeNodes(3, "1"), "1", false, false, heard()); !strings.Contains(why, "does not serve") {
 		t.Errorf("a primary that does not serve: %q", why)
+	}
+}
+
+// TestMayReinit: a copy is not begun while commits depend on the log here, unless that is forced; nothing else can be.
+func TestMayReinit(t *testing.T) {
+	alone := func() map[fsm.NodeID]failover.Sighting {
+		seen := heard()
+		p := seen["1"]
+		p.Report.Streaming = []failover.StreamingMember{{Node: "2"}}
+		seen["1"] = p
+		return seen
+	}
+	pending := threeNodes(3, "1")
+	pending.Wish = &fsm.Wish{Kind: fsm.WishSwitchover}
+	outside := threeNodes(3, "1")
+	outside.Sync = fsm.SyncRule{Members: []fsm.NodeID{"1", "3"}, Copies: 2}
+	for _, c := range []struct {
+		name  string
+		s     fsm.State
+		self  fsm.NodeID
+		force bool
+		seen  map[fsm.NodeID]failover.Sighting
+		why   string
+	}{
+		{"a standby", threeNodes(3, "1"), "2", false, heard(), ""},
+		{"the primary", threeNodes(3, "1"), "1", true, heard(), "it is the primary"},
+		{"the only one that streams", threeNodes(3, "1"), "2", false, alone(), "commits need 1 other nodes that stream and only 0 would"},
+		{"the only one that streams, forced", threeNodes(3, "1"), "2", true, alone(), ""},
+		{"one that does not stream, nor count", outside, "2", false, heard(), ""},
+		{"one that does not stream itself", threeNodes(3, "1"), "3", false, alone(), ""},
+		{"a switchover is pending", pending, "2", true, heard(), "a switchover is pending"},
+		{"nobody is heard", threeNodes(3, "1"), "2", true, nil, "not heard to serve"},
+	} {
+		why := mayReinit(c.s, c.self, c.force, false, c.seen)
+		if (why == "") != (c.why == "") || !strings.Contains(why, c.why) || strings.Contains(why, "switchover to this node") {
+			t.Errorf("%s: %q, want %q", c.name, why, c.why)
+		}
 	}
 }
 

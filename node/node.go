@@ -19,6 +19,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/quorate/quorate/api"
 	"github.com/quorate/quorate/cluster"
 	"github.com/quorate/quorate/config"
 	"github.com/quorate/quorate/failover"
@@ -35,6 +36,9 @@ type Options struct {
 	Version string
 	// GuardArgv starts a guard process for the directory and cgroup appended to it.
 	GuardArgv []string
+	// Reload reads the node file again; Hangup asks for that.
+	Reload func() (config.Config, error)
+	Hangup <-chan struct{}
 	// Stop, when closed, asks for an orderly end: hand over if primary, shut Postgres down, end the guard. Cancelling the
 	// context of Run only ends the agent; Postgres stays under the guard.
 	Stop <-chan struct{}
@@ -62,6 +66,10 @@ type Node struct {
 	telling  sync.Mutex                  // serialises tell
 	told     failover.Report             // by tell
 	stop     chan struct{}               // closed by the API's stop request
+
+	pending   atomic.Pointer[map[string]api.PendingRestart]
+	reloading sync.Mutex                        // serialises reloads
+	file      atomic.Pointer[config.PostgreSQL] // of the node file as it was read last; nil: it was not read again
 }
 
 // observation is the newest look at Postgres, for the API.
@@ -250,7 +258,7 @@ func (n *Node) clusterConfig(secrets []transport.Secret) (cluster.Config, error)
 		return cluster.Config{}, err
 	}
 	m := fsm.Member{
-		Name: c.Name, Role: c.Cluster.Role, Addr: c.Cluster.ConnectAddress, API: c.RestAPI.ConnectAddress,
+		Name: c.Name, Role: c.Cluster.Role, Addr: c.Cluster.ConnectAddress, API: apiAddress(c.RestAPI),
 		NoFailover: c.Tags.NoFailover, Priority: preference(c.Tags), NoVote: c.Cluster.NoVote,
 	}
 	if m.Role == fsm.RoleData {

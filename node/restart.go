@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/api"
-	"github.com/quorate/quorate/api/client"
 	"github.com/quorate/quorate/failover"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/pg"
@@ -25,10 +24,12 @@ const (
 	ownRestarts = time.Minute
 )
 
-// restartRequest is one wish to restart the local Postgres.
+// restartRequest is one wish to restart the local Postgres, or to replace its data directory by a copy.
 type restartRequest struct {
 	ctx     context.Context
 	pending bool // only if a setting waits for it
+	reinit  bool // a copy is wanted
+	force   bool // though commits may depend on the log here
 	done    chan restartOutcome
 }
 
@@ -49,30 +50,15 @@ type restarting struct {
 	ownAt     time.Duration   // not before this is one begun that nobody asked for
 }
 
-// restartOf is the API's Restart: it asks the node itself, through its API.
-func (n *Node) restartOf(tokens []string) api.Restart {
-	return func(ctx context.Context, node fsm.NodeID, pending bool) (bool, error) {
-		if node == n.cluster.Self() {
-			return n.restartHere(ctx, pending)
-		}
-		m := n.cluster.State().Members[node]
-		token := ""
-		if len(tokens) > 0 {
-			token = tokens[0]
-		}
-		out, err := client.TCP(m.API, token).Restart(ctx, m.Name, pending)
-		if err != nil {
-			return false, fmt.Errorf("ask %s at %s: %w", m.Name, m.API, err)
-		}
-		return out.Restarted, nil
-	}
-}
-
 func (n *Node) restartHere(ctx context.Context, pending bool) (bool, error) {
 	if n.postgres == nil {
 		return false, fmt.Errorf("%w: %w", api.ErrRefused, errNoPostgres)
 	}
-	r := &restartRequest{ctx: ctx, pending: pending, done: make(chan restartOutcome, 1)}
+	return n.ask(&restartRequest{ctx: ctx, pending: pending, done: make(chan restartOutcome, 1)})
+}
+
+// ask hands a request to the agent and waits for what becomes of it.
+func (n *Node) ask(r *restartRequest) (bool, error) {
 	select {
 	case n.restarts <- r:
 	default:
@@ -82,17 +68,25 @@ func (n *Node) restartHere(ctx context.Context, pending bool) (bool, error) {
 	select {
 	case out := <-r.done:
 		return out.restarted, out.err
-	case <-ctx.Done():
-		return false, fmt.Errorf("wait for the restart, whose outcome is not known: %w", ctx.Err())
+	case <-r.ctx.Done():
+		return false, fmt.Errorf("wait for the agent, the outcome is not known: %w", r.ctx.Err())
 	}
 }
 
-// restartStep takes a planned restart further. It returns true while Postgres shall be down for it.
-func (a *agent) restartStep(state fsm.State) bool {
-	r, now := &a.restart, guard.Now()
-	if r.req == nil && !a.takeRestart(state, now) {
-		return false
+// restartStep takes what was asked for further: down while Postgres shall be down for a restart, renew while its data
+// directory shall be replaced by a copy.
+func (a *agent) restartStep(state fsm.State) (down, renew bool) {
+	if r := &a.restart; r.req == nil && !a.takeRestart(state, guard.Now()) {
+		return false, false
 	}
+	if a.restart.req.reinit {
+		return false, a.reinitStep(state)
+	}
+	return a.restartFurther(state), false
+}
+
+func (a *agent) restartFurther(state fsm.State) bool {
+	r, now := &a.restart, guard.Now()
 	running := a.have.Run == pg.RunStandby || a.have.Run == pg.RunPrimary
 	switch {
 	case r.run == 0:
@@ -148,8 +142,11 @@ func (a *agent) beginRestart(state fsm.State, now time.Duration, running bool) b
 		return false
 	}
 	why := "Postgres does not run"
-	if running {
-		why = mayRestart(state, a.cluster.Self(), a.have.Run == pg.RunPrimary && a.fence.live(state.Epoch, now), r.announced > 0, a.cluster.Sightings())
+	switch self, seen := a.cluster.Self(), a.cluster.Sightings(); {
+	case r.req.reinit:
+		why = mayReinit(state, self, r.req.force, r.announced > 0, seen)
+	case running:
+		why = mayRestart(state, self, a.have.Run == pg.RunPrimary && a.fence.live(state.Epoch, now), r.announced > 0, seen)
 	}
 	if why != "" {
 		r.announced = 0
@@ -165,7 +162,7 @@ func (a *agent) beginRestart(state fsm.State, now time.Duration, running bool) b
 		return false // the others may be about to announce one too
 	}
 	r.run, r.epoch = a.have.GuardRun, state.Epoch
-	a.log.Info("restarting Postgres", "epoch", r.epoch, "pending", fmt.Sprint(a.configured().Pending))
+	a.log.Info("restarting Postgres", "epoch", r.epoch, "for a new copy", r.req.reinit, "pending", fmt.Sprint(a.configured().Pending))
 	return true
 }
 
@@ -188,6 +185,30 @@ func (a *agent) downForRestart(state fsm.State) bool {
 // only while as many others stream as each commit waits for (DETAILS 31): a primary's clients then find all that was
 // written on enough others, and a standby's absence holds up nobody.
 func mayRestart(s fsm.State, self fsm.NodeID, serves, announced bool, seen map[fsm.NodeID]failover.Sighting) string {
+	if why := inTheWay(s, self, serves, announced, seen); why != "" {
+		return why
+	}
+	why := missingCopies(s, self, seen)
+	if why != "" && s.Primary != self {
+		why += "; a switchover to this node and back restarts both"
+	}
+	return why
+}
+
+// mayReinit is mayRestart for the replacement of a standby's data directory, whose log then counts for nothing until it has
+// caught up. force: though commits, or an election, may need it meanwhile.
+func mayReinit(s fsm.State, self fsm.NodeID, force, announced bool, seen map[fsm.NodeID]failover.Sighting) string {
+	if s.Primary == self {
+		return "it is the primary, of which the copies are made"
+	}
+	if why := inTheWay(s, self, false, announced, seen); why != "" || force {
+		return why
+	}
+	return missingCopies(s, self, seen)
+}
+
+// inTheWay says what else is going on.
+func inTheWay(s fsm.State, self fsm.NodeID, serves, announced bool, seen map[fsm.NodeID]failover.Sighting) string {
 	if s.Wish != nil {
 		return fmt.Sprintf("a %s is pending", s.Wish.Kind)
 	}
@@ -205,18 +226,19 @@ func mayRestart(s fsm.State, self fsm.NodeID, serves, announced bool, seen map[f
 	if s.Primary != self && (p.Age > fresh || p.Report.Serving != s.Epoch) {
 		return "the primary is not heard to serve"
 	}
+	return ""
+}
+
+// missingCopies says that commits depend on this node.
+func missingCopies(s fsm.State, self fsm.NodeID, seen map[fsm.NodeID]failover.Sighting) string {
 	others := 0
-	for _, m := range p.Report.Streaming {
+	for _, m := range seen[s.Primary].Report.Streaming {
 		if m.Node != self && s.Sync.Has(m.Node) {
 			others++
 		}
 	}
 	if need := s.Sync.Copies - 1; others < need && (s.Sync.Has(self) || s.Primary == self) {
-		why := fmt.Sprintf("commits need %d other nodes that stream and only %d would", need, others)
-		if s.Primary != self {
-			why += "; a switchover to this node and back restarts both"
-		}
-		return why
+		return fmt.Sprintf("commits need %d other nodes that stream and only %d would", need, others)
 	}
 	return ""
 }

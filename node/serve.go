@@ -37,6 +37,7 @@ func (n *Node) serve(ctx context.Context, secrets []transport.Secret) error {
 		(&agent{Node: n}).run(ctx)
 	}()
 	go n.stopWhenAsked(ctx, cancel)
+	go n.reloadWhenAsked(ctx)
 	err = n.cluster.Run(ctx)
 	cancel(err)
 	<-done

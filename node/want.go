@@ -25,6 +25,7 @@ type situation struct {
 	handOver  bool      // the switchover away from this node may go ahead now
 	ending    bool      // the daemon was asked to end in order
 	restart   bool      // Postgres is to be down for a planned restart
+	reinit    bool      // the data directory of a standby is to be replaced by a copy
 	removed   bool      // this node is no member any more: its copy is not kept up, so nobody shall read it
 	yields    bool      // an old primary that is down lets others start to stream first
 	sync      pgctl.Sync
@@ -52,7 +53,7 @@ func want(s situation) pgctl.Want {
 		return w
 	}
 	if s.state.Primary != s.self {
-		w.Role = pgctl.RoleStandby
+		w.Role, w.Reinit = pgctl.RoleStandby, s.reinit
 		if s.sealed < s.state.Epoch {
 			w.Upstream = upstream(s.state)
 		}

@@ -52,6 +52,9 @@ func TestWant(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := want(c.s)
+			if w.Reinit {
+				t.Error("nobody asked for a copy")
+			}
 			if w.Reads != (c.s.reads && !c.s.ending) {
 				t.Errorf("reads: %t", w.Reads)
 			}
@@ -59,6 +62,18 @@ func TestWant(t *testing.T) {
 				t.Errorf("got role %s following %q, stop %q; want %s, %q, %q", w.Role, w.Upstream.Name, w.Stop, c.role, c.up, c.stop)
 			}
 		})
+	}
+}
+
+// TestWantReinit: a copy is wanted of a standby only.
+func TestWantReinit(t *testing.T) {
+	for self, want1 := range map[fsm.NodeID]bool{"1": false, "2": true, "9": false} {
+		if w := want(situation{self: self, state: threeNodes(3, "1"), reinit: true}); w.Reinit != want1 {
+			t.Errorf("%s: %t", self, w.Reinit)
+		}
+	}
+	if w := want(situation{self: "2", state: threeNodes(3, "1"), reinit: true, ending: true}); w.Reinit {
+		t.Error("an orderly end begins a copy")
 	}
 }
 

@@ -44,6 +44,8 @@ type Want struct {
 	Yields bool // standby: an old primary that is down stays so for now, for others' sake
 	// Reads has an old primary that nobody replaced serve reads: a standby that follows nobody, on its own log.
 	Reads bool
+	// Reinit has a standby replace its data directory by a new copy of Upstream's, though it would do as it is.
+	Reinit bool
 
 	Upstream Upstream // standby: Epoch's primary; its Epoch is Want.Epoch. Empty while there is none to follow
 	Sync     Sync     // what this node's Postgres shall enforce as primary, set on standbys too
@@ -307,14 +309,23 @@ func nextStandby(want Want, have Status) Step {
 		if rewoundBlind(want, have) {
 			return Step{Kind: Stop, Stop: StopKill, Because: "what was rewound needs log of " + want.Upstream.Name + " to come up"}
 		}
+		if reinits(want) {
+			return Step{Kind: Stop, Stop: StopFast, Because: "a new copy was asked for"}
+		}
 	case pg.RunStandby:
 		if have.Promoting {
 			return Step{Kind: Stop, Stop: StopKill, Because: fmt.Sprintf("it was told to open and another node is primary in epoch %d", want.Epoch)}
+		}
+		if reinits(want) {
+			return Step{Kind: Stop, Stop: StopFast, Because: "a new copy was asked for"}
 		}
 		return keepStandby(want, have)
 	}
 	return wait("Postgres is " + string(have.Run))
 }
+
+// reinits says that a copy can be made now. Without a source the old directory is the better one.
+func reinits(want Want) bool { return want.Reinit && want.Upstream.Name != "" }
 
 func startStandby(want Want, have Status) Step {
 	if c := have.Clone; c != nil && c.Running {

@@ -161,6 +161,8 @@ func setWant(t *testing.T, w *Want, key, value string) {
 		w.Copies = copies(t, value)
 	case "reads":
 		w.Reads = value == "yes"
+	case "reinit":
+		w.Reinit = value == "yes"
 	case "sealed":
 		w.Sealed = number(t, value)
 	case "stop":

@@ -278,8 +278,9 @@ func (i *Instance) SetHotStandby(h pg.HotStandby) error {
 
 // Survey is what the running server says about settings that only a restart changes.
 type Survey struct {
-	Hot     pg.HotStandby // what it runs with
-	Pending []string      // sorted names of settings whose values in the files wait for a restart
+	Hot     pg.HotStandby     // what it runs with
+	Pending []string          // sorted names of settings whose values in the files wait for a restart
+	Running map[string]string // the values that those run with, in the units of pg_settings
 }
 
 // Survey looks in a session of its own. What was reloaded less than a moment ago may not show yet.
@@ -300,7 +301,7 @@ func (i *Instance) Survey(ctx context.Context) (Survey, error) {
 	if err != nil {
 		return Survey{}, fmt.Errorf("look at the settings that wait for a restart: %w", err)
 	}
-	var found Survey
+	found := Survey{Running: map[string]string{}}
 	for _, r := range out[0] {
 		if at := slices.Index(names[:], r[0]); at >= 0 {
 			n, err := intField(r[1])
@@ -310,7 +311,7 @@ func (i *Instance) Survey(ctx context.Context) (Survey, error) {
 			found.Hot[at] = int(n)
 		}
 		if r[2] == "t" {
-			found.Pending = append(found.Pending, r[0])
+			found.Pending, found.Running[r[0]] = append(found.Pending, r[0]), r[1]
 		}
 	}
 	return found, nil

@@ -34,7 +34,7 @@ func facts(want Want, have Status) rejoin.Facts {
 		Restored: have.Dir.BackupLabel && !have.Rebuilding, Hints: have.Dir.Control.WalLogHints || have.Dir.Control.DataChecksums,
 		Incomplete: have.Dir.Control.BackupStart != 0 || have.Dir.Control.BackupEndRequired,
 		SystemID:   have.Dir.Control.SystemID, WantSystemID: want.SystemID,
-		Target: want.Target, Final: want.Final, WALGone: have.WALGone,
+		Target: want.Target, Final: want.Final, WALGone: have.WALGone, Asked: want.Reinit,
 	}
 	if have.SystemID != 0 {
 		f.SystemID = have.SystemID

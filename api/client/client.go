@@ -6,6 +6,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/quorate/quorate/api"
@@ -67,24 +69,34 @@ type Client struct {
 
 // Unix asks the daemon of this machine whose socket is at path.
 func Unix(path string) *Client {
-	return dialing("http://quorate", func(ctx context.Context) (net.Conn, error) {
+	return dialing("http://quorate", nil, func(ctx context.Context) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", path)
 	})
 }
 
 // TCP asks the node whose restapi listens at addr, host:port. token may be empty for what changes nothing.
-func TCP(addr, token string) *Client {
-	c := dialing("http://"+addr, func(ctx context.Context) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+func TCP(addr, token string) *Client { return TLS(addr, token, nil) }
+
+// TLS is TCP for a node that may serve HTTPS: then its address begins with https://, and config, if not nil, says whom to
+// trust and what certificate to show.
+func TLS(addr, token string, config *tls.Config) *Client {
+	host, secure := strings.CutPrefix(addr, "https://")
+	base := "http://" + host
+	if secure {
+		base = "https://" + host
+	}
+	c := dialing(base, config, func(ctx context.Context) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", host)
 	})
 	c.token = token
 	return c
 }
 
-func dialing(base string, dial func(context.Context) (net.Conn, error)) *Client {
+func dialing(base string, config *tls.Config, dial func(context.Context) (net.Conn, error)) *Client {
 	return &Client{base: base, http: &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true, // A node that is killed must not be asked over the connection of before.
 		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+		TLSClientConfig:   config,
 	}}}
 }
 

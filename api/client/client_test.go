@@ -18,7 +18,10 @@ import (
 )
 
 // one is a node alone, which is primary and takes whatever is submitted.
-type one struct{ submitted atomic.Int32 }
+type one struct {
+	submitted atomic.Int32
+	paused    atomic.Bool
+}
 
 func (*one) Self() fsm.NodeID                            { return "n1" }
 func (*one) Leader() fsm.NodeID                          { return "n1" }
@@ -28,19 +31,28 @@ func (*one) Changed() <-chan struct{}                    { return nil }
 
 func (o *one) State() fsm.State {
 	return fsm.State{
-		Scope: "demo", Epoch: fsm.Epoch(3 + o.submitted.Load()), Primary: "n1",
+		Scope: "demo", Epoch: fsm.Epoch(3 + o.submitted.Load()), Primary: "n1", Paused: o.paused.Load(),
 		Members: map[fsm.NodeID]fsm.Member{"n1": {ID: "n1", Name: "n1", Role: fsm.RoleData}},
 	}
 }
 
-func (o *one) Explain(context.Context) (api.Explanation, error) {
+func (o *one) Explain(context.Context) (api.Explanation, error) { return o.ExplainHere() }
+
+func (o *one) ExplainHere() (api.Explanation, error) {
 	return api.Explanation{Node: "n1", Rule: "healthy", View: failover.View{
 		State: o.State(), Seen: map[fsm.NodeID]failover.Sighting{"n1": {Age: time.Second, Report: failover.Report{Flush: 77}}},
 	}}, nil
 }
 
-func (o *one) Submit(context.Context, fsm.Command, string) error {
-	o.submitted.Add(1)
+func (o *one) Submit(_ context.Context, c fsm.Command, _ string) error {
+	switch c.(type) {
+	case fsm.Pause:
+		o.paused.Store(true)
+	case fsm.Resume:
+		o.paused.Store(false)
+	default:
+		o.submitted.Add(1)
+	}
 	return nil
 }
 
@@ -54,7 +66,18 @@ func serve(t *testing.T, token string) (overUnix, overTCP *client.Client, stops 
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	path := filepath.Join(dir, client.SocketName)
 	stops = &atomic.Int32{}
-	s := api.New(&one{}, api.Options{Scope: "demo", Name: "n1", Tokens: []string{"secret"}, Stop: func() { stops.Add(1) }})
+	s := api.New(&one{}, api.Options{
+		Scope: "demo", Name: "n1", Tokens: []string{"secret"}, Stop: func() { stops.Add(1) },
+		Reload: func(context.Context, fsm.NodeID) (api.Reloaded, error) {
+			return api.Reloaded{Node: "n1", Taken: []string{"x"}}, nil
+		},
+		Reinit: func(_ context.Context, _ fsm.NodeID, force bool) error {
+			if force {
+				return nil
+			}
+			return api.ErrRefused
+		},
+	})
 	unix, err := api.ListenUnix(path)
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +127,22 @@ func TestClient(t *testing.T) {
 		if err != nil || done.Stage != client.SwitchoverDone || done.From != "n1" {
 			t.Errorf("%s: outcome %+v %v", name, done, err)
 		}
+		if r, err := c.Reload(ctx, "n1"); err != nil || len(r.Taken) != 1 {
+			t.Errorf("%s: reload %+v %v", name, r, err)
+		}
+		if r, err := c.Reinit(ctx, "n1", true); err != nil || !r.Begun {
+			t.Errorf("%s: reinit %+v %v", name, r, err)
+		}
+		if p, err := c.Pause(ctx, time.Millisecond); err != nil || len(p.Pending) > 0 {
+			t.Errorf("%s: pause %+v %v", name, p, err)
+		}
+		if _, err := c.Resume(ctx, 0); err != nil {
+			t.Errorf("%s: resume %v", name, err)
+		}
 		var p client.Problem
+		if _, err := c.Reinit(ctx, "", false); !errors.As(err, &p) || p.Code != client.CodeRefused {
+			t.Errorf("%s: reinit refused %v", name, err)
+		}
 		if _, err := c.AskSwitchover(ctx, "n9"); !errors.As(err, &p) || p.Code != client.CodeRefused {
 			t.Errorf("%s: stranger %v", name, err)
 		}

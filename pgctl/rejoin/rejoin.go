@@ -2,7 +2,8 @@
 // where the primary's history left it.
 //
 // The rows are, in this order: nothing to come back to, a clone under way, no data, another version, torn or damaged data,
-// another cluster's data, a restored backup, a log that diverged, a log that can't go on, a log that can.
+// another cluster's data, a restored backup, a log that diverged, a log that can't go on, a copy that was asked for, a log
+// that can go on.
 //
 // It must never do anything itself and must never look at a clock, a file or the network: equal Facts give equal
 // Verdicts. It must never answer Plain for a log that holds a record the primary's history does not.
@@ -43,6 +44,7 @@ type Facts struct {
 	Final bool
 	// WALGone says that the upstream no longer has the log which this directory needs next.
 	WALGone bool
+	Asked   bool // somebody asked for a new copy in place of a directory that would do
 
 	// Of a directory that diverged, whether pg_rewind can take it back.
 	Hints        bool   // pg_control has wal_log_hints or data checksums: every changed page is in the log
@@ -112,6 +114,8 @@ func (f Facts) compare() Verdict {
 		return f.diverged(fork)
 	case f.WALGone:
 		return Verdict{Way: Clone, Fork: fork, Because: fmt.Sprintf("the primary no longer has the log after %s", f.End)}
+	case f.Asked:
+		return Verdict{Way: Clone, Fork: fork, Because: asked}
 	}
 	return Verdict{Way: Plain, Fork: fork, Because: fmt.Sprintf("all of the log up to %s is in the primary's history", f.End)}
 }
@@ -125,9 +129,13 @@ func (f Facts) diverged(fork pg.LSN) Verdict {
 	return v
 }
 
+const asked = "a new copy was asked for"
+
 // noRewind says why pg_rewind can't help, empty when nothing is known to speak against it.
 func (f Facts) noRewind(fork pg.LSN) string {
 	switch {
+	case f.Asked:
+		return asked
 	case f.RewindFailed != "":
 		return f.RewindFailed
 	case fork == 0:

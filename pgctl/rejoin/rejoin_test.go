@@ -51,6 +51,10 @@ func TestDecide(t *testing.T) {
 		way    Way
 	}{
 		{"ends where the new timeline begins", func(*Facts) {}, Plain},
+		{"would do, and a new copy was asked for", func(f *Facts) { f.Asked = true }, Clone},
+		{"past, and a new copy was asked for", but(func(f *Facts) { f.Asked = true }), Clone},
+		{"another cluster's, and a new copy was asked for", func(f *Facts) { f.Asked, f.SystemID = true, 8 }, Hold},
+		{"unreadable, and a new copy was asked for", func(f *Facts) { f.Asked, f.Damaged = true, "I/O error" }, Hold},
 		{"ends before", func(f *Facts) { f.End = 60 }, Plain},
 		{"one byte past", past, Rewind},
 		{"past, on a branch of its own", but(func(f *Facts) { f.Local, f.Target = at(2, left(1, 100)), at(3, left(1, 100)) }), Rewind},

@@ -1,0 +1,136 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/quorate/quorate/fsm"
+)
+
+// PauseRequest is the body of POST /v1/pause and /v1/resume. Wait, such as 10s, is how long to wait until all have it.
+type PauseRequest struct {
+	Wait string `json:"wait,omitempty"`
+}
+
+// Paused is the answer. Pending are the nodes that are not known to have it yet.
+type Paused struct {
+	Paused  bool     `json:"paused"`
+	Rev     uint64   `json:"rev"` // from which on a node has it
+	Pending []string `json:"pending"`
+}
+
+// setPause answers POST /v1/pause and /v1/resume. Asking for what is so already is no error.
+func (s *Server) setPause(pause bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var req PauseRequest
+		d := json.NewDecoder(r.Body)
+		d.DisallowUnknownFields()
+		if err := d.Decode(&req); err != nil && !errors.Is(err, io.EOF) {
+			problem(w, http.StatusBadRequest, CodeInvalid, `the body is not {"wait": "10s"}: `+err.Error())
+			return
+		}
+		wait := time.Duration(0)
+		if req.Wait != "" {
+			var err error
+			if wait, err = time.ParseDuration(req.Wait); err != nil || wait < 0 {
+				problem(w, http.StatusBadRequest, CodeInvalid, fmt.Sprintf("wait: %q is not a duration like 10s", req.Wait))
+				return
+			}
+		}
+		if err := s.pause(r.Context(), pause); err != nil {
+			failed(w, err)
+			return
+		}
+		answer(w, http.StatusOK, s.awaitPause(r.Context(), min(wait, longestWait)))
+	}
+}
+
+// pause puts the cluster into that state and returns when this node shows it, or lags for long.
+func (s *Server) pause(ctx context.Context, pause bool) error {
+	c := fsm.Command(fsm.Resume{})
+	if pause {
+		c = fsm.Pause{}
+	}
+	if err := s.node.Submit(ctx, c, "operator"); err != nil && !errors.Is(err, fsm.ErrExists) {
+		return err
+	}
+	ctx, stop := context.WithTimeout(ctx, applied)
+	defer stop()
+	s.await(ctx, func(st fsm.State) bool { return st.Paused == pause })
+	return nil
+}
+
+// awaitPause waits until all have applied the last pause or resume, and says who has not.
+func (s *Server) awaitPause(ctx context.Context, wait time.Duration) Paused {
+	ctx, stop := context.WithTimeout(ctx, wait)
+	defer stop()
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		st := s.node.State()
+		out := Paused{Paused: st.Paused, Rev: st.PauseRev, Pending: s.behindPause(st)}
+		if len(out.Pending) == 0 {
+			return out
+		}
+		select {
+		case <-ctx.Done():
+			return out
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *Server) behindPause(st fsm.State) []string {
+	seen, out := s.node.Sightings(), []string{}
+	for id, m := range st.Members {
+		if id != s.node.Self() && seen[id].Report.Rev < st.PauseRev {
+			out = append(out, m.Name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// splitPause takes Patroni's key pause out of a configuration document. asked is nil if it is not there; null asks for the
+// end of a pause. left says whether anything else is.
+func splitPause(doc []byte) (rest []byte, asked *bool, left bool, err error) {
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(doc, &keys); err != nil {
+		return nil, nil, false, fmt.Errorf("%w: %w", ErrDocument, err)
+	}
+	value, given := keys["pause"]
+	if !given {
+		return doc, nil, len(keys) > 0, nil
+	}
+	var pause bool
+	if err := json.Unmarshal(value, &pause); err != nil {
+		return nil, nil, false, fmt.Errorf("%w: pause is %s, it is true, false or null", ErrDocument, value)
+	}
+	delete(keys, "pause")
+	rest, err = json.Marshal(keys)
+	return rest, &pause, len(keys) > 0, err
+}
+
+// withPause is the document with Patroni's key pause while the cluster is paused.
+func withPause(s fsm.State) json.RawMessage {
+	doc := raw(s.Config.Doc)
+	if !s.Paused {
+		return doc
+	}
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(doc, &keys); err != nil || keys == nil {
+		keys = map[string]json.RawMessage{}
+	}
+	keys["pause"] = json.RawMessage("true")
+	out, err := json.Marshal(keys)
+	if err != nil {
+		return doc
+	}
+	return out
+}

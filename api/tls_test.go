@@ -1,0 +1,269 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// authority signs certificates for tests.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T) authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return authority{cert, key}
+}
+
+func (a authority) pem() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
+}
+
+// issue makes a certificate for 127.0.0.1 with a serial number, and its key.
+func (a authority) issue(t *testing.T, serial int64) (cert, key []byte) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "node"}, NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &k.PublicKey, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})
+}
+
+func put(t *testing.T, path string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// secure is a server with its certificate in files.
+type secure struct {
+	dir    string
+	ca     authority
+	base   string
+	failed chan error
+}
+
+func serveTLS(t *testing.T, ask tls.ClientAuthType) *secure {
+	t.Helper()
+	s := &secure{dir: t.TempDir(), ca: newAuthority(t), failed: make(chan error, 9)}
+	s.renew(t, 7)
+	put(t, filepath.Join(s.dir, "ca"), s.ca.pem())
+	config, err := Certificate{
+		CertFile: filepath.Join(s.dir, "cert"), KeyFile: filepath.Join(s.dir, "key"), CAFile: filepath.Join(s.dir, "ca"),
+		Client: ask, Failed: func(err error) { s.failed <- err },
+	}.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := three(t, "n1")
+	f.state.Config.Doc = `{}`
+	srv := changeServer(f)
+	srv = New(f, srv.opts)
+	srv.opts.TLS, srv.opts.Access = config, Access{ClientCerts: true}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.base = "https://" + l.Addr().String()
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(l) }()
+	t.Cleanup(func() {
+		if err := errors.Join(srv.Close(), <-ended); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func (s *secure) renew(t *testing.T, serial int64) {
+	t.Helper()
+	cert, key := s.ca.issue(t, serial)
+	put(t, filepath.Join(s.dir, "key"), key)
+	put(t, filepath.Join(s.dir, "cert"), cert)
+}
+
+// client has a certificate of the authority, unless that is nil.
+func (s *secure) client(t *testing.T, of *authority) *http.Client {
+	t.Helper()
+	pool := x509.NewCertPool()
+	pool.AddCert(s.ca.cert)
+	config := &tls.Config{RootCAs: pool}
+	if of != nil {
+		pair, err := tls.X509KeyPair(of.issue(t, 99))
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil } // Whatever is asked for.
+	}
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
+}
+
+// do returns the status and the server certificate's serial number; 0: there was no answer.
+func (s *secure) do(t *testing.T, c *http.Client, method, path, token string) (code int, serial int64) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, s.base+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := c.Do(r)
+	if err != nil {
+		return 0, 0
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	if err := resp.Body.Close(); err != nil {
+		t.Error(err)
+	}
+	return resp.StatusCode, resp.TLS.PeerCertificates[0].SerialNumber.Int64()
+}
+
+func TestClientCertificates(t *testing.T) {
+	stranger := newAuthority(t)
+	for _, c := range []struct {
+		ask          tls.ClientAuthType
+		who          string
+		token        string
+		read, change int
+	}{
+		{ask: tls.VerifyClientCertIfGiven, who: "nobody", read: 200, change: 403},
+		{ask: tls.VerifyClientCertIfGiven, who: "nobody", token: "token", read: 200, change: 202},
+		{ask: tls.VerifyClientCertIfGiven, who: "nobody", token: "wrong", read: 200, change: 401},
+		{ask: tls.VerifyClientCertIfGiven, who: "ours", read: 200, change: 202},
+		{ask: tls.VerifyClientCertIfGiven, who: "stranger", read: 0, change: 0},
+		{ask: tls.RequireAndVerifyClientCert, who: "nobody", token: "token", read: 0, change: 0},
+		{ask: tls.RequireAndVerifyClientCert, who: "stranger", read: 0, change: 0},
+		{ask: tls.RequireAndVerifyClientCert, who: "ours", read: 200, change: 202},
+	} {
+		s := serveTLS(t, c.ask)
+		who := map[string]*authority{"ours": &s.ca, "stranger": &stranger}[c.who]
+		if code, _ := s.do(t, s.client(t, who), http.MethodGet, "/primary", c.token); code != c.read {
+			t.Errorf("%+v: GET gives %d", c, code)
+		}
+		if code, _ := s.do(t, s.client(t, who), http.MethodPost, "/reload", c.token); code != c.change {
+			t.Errorf("%+v: POST gives %d", c, code)
+		}
+	}
+}
+
+// TestCertificateReload: new files hold from the next connection on, and bad ones change nothing.
+func TestCertificateReload(t *testing.T) {
+	s := serveTLS(t, tls.NoClientCert)
+	c := s.client(t, nil)
+	want := func(what string, serial int64) {
+		t.Helper()
+		if code, got := s.do(t, c, http.MethodGet, "/primary", ""); code != 200 || got != serial {
+			t.Errorf("%s: %d with certificate %d, want %d", what, code, got, serial)
+		}
+	}
+	want("at first", 7)
+	put(t, filepath.Join(s.dir, "cert"), []byte("half of a certif"))
+	want("half written", 7)
+	want("and again", 7)
+	if err := <-s.failed; err == nil || !strings.Contains(err.Error(), "restapi.certfile") || len(s.failed) > 0 {
+		t.Errorf("said %v and %d more times", err, len(s.failed))
+	}
+	s.renew(t, 8888)
+	want("renewed", 8888)
+	if err := os.Remove(filepath.Join(s.dir, "cert")); err != nil {
+		t.Fatal(err)
+	}
+	want("gone", 8888)
+}
+
+func TestCertificateRefused(t *testing.T) {
+	dir, ca := t.TempDir(), newAuthority(t)
+	cert, key := ca.issue(t, 1)
+	_, other := ca.issue(t, 2)
+	for name, content := range map[string][]byte{"cert": cert, "key": key, "other": other, "ca": []byte("no")} {
+		put(t, filepath.Join(dir, name), content)
+	}
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, c := range []struct{ cert, key, ca, want string }{
+		{at("cert"), at("other"), "", "private key does not match"},
+		{at("none"), at("key"), "", "no such file"},
+		{at("cert"), at("key"), at("none"), "restapi.cafile"},
+		{at("cert"), at("key"), at("ca"), "no certificate in it"},
+	} {
+		if _, err := (Certificate{CertFile: c.cert, KeyFile: c.key, CAFile: c.ca}).Config(); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v, want %s", err, c.want)
+		}
+	}
+}
+
+// TestOldClients: HAProxy's checks are HTTP/1.0 without a Host, and end the connection after the status line.
+func TestOldClients(t *testing.T) {
+	srv := server(three(t, "n1"))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(l) }()
+	for method, path := range map[string]string{"OPTIONS": "/", "HEAD": "/primary", "GET": "/leader"} {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Fprintf(c, "%s %s HTTP/1.0\r\n\r\n", method, path); err != nil {
+			t.Fatal(err)
+		}
+		line, err := bufio.NewReader(c).ReadBytes('\n')
+		if err != nil || !bytes.HasPrefix(line, []byte("HTTP/1.0 200 ")) {
+			t.Errorf("%s %s: %q %v", method, path, line, err)
+		}
+		_ = c.Close()
+	}
+	if err := errors.Join(srv.Close(), <-ended); err != nil {
+		t.Error(err)
+	}
+}
