@@ -136,8 +136,8 @@ type State struct {
 	Scope      string            `json:"scope"`
 	SystemID   pg.SystemID       `json:"system_id"` // 0 until the first primary has reported it
 	Adopted    *Adoption         `json:"adopted,omitempty"`
-	Rev        uint64            `json:"rev"`       // bumped by what safety depends on (DETAILS 4)
-	Version    uint64            `json:"version"`   // bumped by every change
+	Rev        uint64            `json:"rev"`     // bumped by what safety depends on (DETAILS 4)
+	Version    uint64            `json:"version"` // bumped by every change
 	Epoch      Epoch             `json:"epoch"`
 	Primary    NodeID            `json:"primary"`
 	Lineage    []Lineage         `json:"lineage"`
