@@ -7,7 +7,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -51,6 +50,7 @@ type Node struct {
 	fence    *fence
 	records  *records
 	last     observation
+	finding  finding
 	ending   atomic.Bool // an orderly end was asked for: Postgres shall be shut down
 	closing  atomic.Bool // Postgres is being stopped at this moment
 	wake     chan struct{}
@@ -178,7 +178,7 @@ func (n *Node) postgresConfig(secrets []transport.Secret) (pgctl.Config, error) 
 	}
 	bin := p.BinDir
 	if bin == "" {
-		if bin, err = findBinaries(); err != nil {
+		if bin, err = findBinaries(p.DataDir); err != nil {
 			return pgctl.Config{}, err
 		}
 	}
@@ -216,24 +216,6 @@ func credentials(r config.Role, secrets []transport.Secret, label string) pgctl.
 	return c
 }
 
-// findBinaries picks the newest Postgres of Debian's layout.
-func findBinaries() (string, error) {
-	found, err := filepath.Glob("/usr/lib/postgresql/*/bin")
-	if err != nil {
-		return "", fmt.Errorf("look for Postgres: %w", err)
-	}
-	best, version := "", 0
-	for _, dir := range found {
-		if v, err := strconv.Atoi(filepath.Base(filepath.Dir(dir))); err == nil && v > version {
-			best, version = dir, v
-		}
-	}
-	if best == "" {
-		return "", errors.New("no Postgres below /usr/lib/postgresql: install postgresql-15 or set postgresql.bin_dir")
-	}
-	return best, nil
-}
-
 // openCluster opens this node's membership. A witness reports as soon as it runs.
 func (n *Node) openCluster(secrets []transport.Secret) error {
 	c := n.cfg
@@ -261,6 +243,9 @@ func (n *Node) openCluster(secrets []transport.Secret) error {
 	}
 	if n.fence != nil {
 		n.fence.self = n.cluster.Self()
+	}
+	if n.cluster.ClusterID() == "" {
+		n.dataFacts() // begins to look, so that the first to ask needn't wait for it
 	}
 	return nil
 }
