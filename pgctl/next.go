@@ -319,8 +319,8 @@ func nextStandby(want Want, have Status) Step {
 		}
 		return startStandby(want, have)
 	case pg.RunStarting:
-		if rewoundBlind(want, have) {
-			return Step{Kind: Stop, Stop: StopKill, Because: "what was rewound needs log of " + want.Upstream.Name + " to come up"}
+		if startedBlind(want, have) {
+			return Step{Kind: Stop, Stop: StopKill, Because: "it needs log of " + want.Upstream.Name + " to come up"}
 		}
 	case pg.RunStandby:
 		if have.Promoting {
