@@ -18,6 +18,8 @@ type DataFacts struct {
 	// Looking says that it is being looked at, Problem why this directory can't be used as it is and what to do about it.
 	Looking bool   `json:"looking,omitempty"`
 	Problem string `json:"problem,omitempty"`
+	// Unread says the same of the configuration that was in use with it, which matters only where the cluster begins with it.
+	Unread string `json:"unread,omitempty"`
 
 	SystemID   pg.SystemID     `json:"system_id,omitempty"`
 	State      pg.ControlState `json:"state,omitempty"`
@@ -115,6 +117,7 @@ func dataRules() []dataRule {
 		{"recovery-pending", recoveryPending, false},
 		{"unfinished-backup", unfinishedBackup, false},
 		{"run-by-quorate", runByQuorate, false},
+		{"unread-settings", unreadSettings, false},
 		{"first-empty", firstEmpty, true},
 		{"managed", managedBefore, true},
 		{"standby", wasStandby, true},
@@ -315,6 +318,13 @@ func runByQuorate(f founders) []string {
 	}
 	return []string{fmt.Sprintf("%s has a server on its data directory that another quorate runs (%s, pid %d): end that first: quorate stop",
 		f.source.member.Name, f.source.data.Manager, f.source.data.PID)}
+}
+
+func unreadSettings(f founders) []string {
+	if f.source.data.Unread == "" {
+		return nil
+	}
+	return []string{f.source.member.Name + ": " + f.source.data.Unread}
 }
 
 func firstEmpty(f founders) []string {

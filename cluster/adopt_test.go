@@ -73,6 +73,9 @@ func TestJudgeData(t *testing.T) {
 		{"a backup was never recovered", foundersOf("n1", with(primaryData(100), func(d *DataFacts) { d.Unfinished = true }), noData, noData), "unfinished-backup", []string{"backup_label"}, ""},
 		{"another quorate runs it", foundersOf("n1", with(running, func(d *DataFacts) { d.Manager = "demo/n7" }), noData, noData), "run-by-quorate", []string{"demo/n7", "quorate stop"}, ""},
 
+		{"its settings would be lost", foundersOf("n1", with(primaryData(100), func(d *DataFacts) { d.Unread = "pg_hba.conf" }), noData, noData), "unread-settings", []string{"n1: pg_hba.conf"}, ""},
+		{"the settings of a copy don't matter", foundersOf("", primaryData(100), with(standbyData(90), func(d *DataFacts) { d.Unread = "pg_hba.conf" }), noData), "adopt", nil, "id-n1 2<0 [id-n2] []"},
+
 		{"the first is empty", foundersOf("", noData, primaryData(100), standbyData(90)), "first-empty", []string{"n1 begins", "n2: /data, system 77, shut down, timeline 2, log to 0/64", "n3: /data", "n1: empty", "on n1: quorate init --adopt-from n2"}, ""},
 		{"the first is empty, and another is named", foundersOf("n2", noData, primaryData(100), standbyData(90)), "adopt", nil, "id-n2 2<0 [id-n3] []"},
 		{"another quorate ran it", foundersOf("", with(primaryData(100), func(d *DataFacts) { d.Manager, d.Standby = "demo/n7", true }), noData, noData), "managed", []string{"demo/n7", "--adopt-from n1"}, ""},
@@ -134,6 +137,7 @@ func TestJudgeEveryData(t *testing.T) {
 		func(d *DataFacts) { d.Unfinished = true },
 		func(d *DataFacts) { d.Manager = "demo/n7" },
 		func(d *DataFacts) { d.PID = 12 },
+		func(d *DataFacts) { d.Unread = "pg_hba.conf" },
 	}
 	single, pairs := []DataFacts{noData}, []DataFacts{}
 	for n, c := range changes {
@@ -208,7 +212,7 @@ func faultOf(f founders, v dataVerdict) string {
 		switch {
 		case d.Looking || d.Problem != "":
 			return "adopted with an unusable directory"
-		case chosen && (d.Recovering || d.Unfinished):
+		case chosen && (d.Recovering || d.Unfinished || d.Unread != ""):
 			return "a restore is adopted"
 		case chosen && f.named == "" && (n.member.Name != "n1" || !d.wasPrimary() || d.Standby || d.Manager != ""):
 			return "adopted without being named"

@@ -59,14 +59,14 @@ func (n *Node) factsOf(found pgctl.Found) cluster.DataFacts {
 		SystemID: found.Control.SystemID, State: found.Control.State,
 		Timeline: found.Position.Timeline, History: found.Position.History, End: found.Position.LSN,
 		Standby: found.Standby, Recovering: found.Recovering, Unfinished: found.Unfinished, Manager: found.Manager,
-		PID: found.Server.PID, Port: found.Server.Port,
+		PID: found.Server.PID, Port: found.Server.Port, Unread: found.Unread,
 	}
-	if f.Problem != "" || f.Empty {
+	if f.Problem != "" || f.Unread != "" || f.Empty {
 		return f
 	}
 	var err error
 	if f.Config, err = withImport(n.cfg.Bootstrap.DCS, found.Import); err != nil {
-		f.Problem = fmt.Sprintf("the settings that were in use can't become the cluster's: %v; change them there, or give them in bootstrap.dcs.postgresql", err)
+		f.Unread = fmt.Sprintf("the settings that were in use can't become the cluster's: %v; change them there, or give them in bootstrap.dcs.postgresql", err)
 	}
 	return f
 }

@@ -204,7 +204,7 @@ func (i *Instance) takeOver(ctx context.Context, p adoptPlan) error {
 		if err := i.writeFile(filepath.Join(i.cfg.DataDir, "recovery.signal"), nil); err != nil {
 			return err
 		}
-		more = []string{"-c", fmt.Sprintf("recovery_target_timeline=%d", p.From), "-c", "restore_command=/bin/false"}
+		more = []string{"-c", fmt.Sprintf("recovery_target_timeline=%d", p.From), "-c", "restore_command=false"}
 	}
 	if err := i.takeSignal(); err != nil {
 		return err
@@ -229,6 +229,7 @@ func (i *Instance) takeOver(ctx context.Context, p adoptPlan) error {
 func (i *Instance) singleUser(more []string) []string {
 	args := append([]string{"--single", "-D", i.cfg.DataDir}, i.commandLine(i.major)[3:]...)
 	for _, set := range []string{
+		"recovery_end_command=", "archive_cleanup_command=", // of the standby that it was
 		"hot_standby=off", // nobody reads meanwhile, and it would ask for as many connections as the primary had
 		"log_min_messages=fatal", "log_min_error_statement=panic", "log_statement=none", "log_min_duration_statement=-1", "logging_collector=off",
 		"log_destination=stderr", "exit_on_error=on", "password_encryption=scram-sha-256", "synchronous_commit=local", "default_transaction_read_only=off",

@@ -172,7 +172,7 @@ func (i *Instance) usedConf(o startOptions) string {
 // findImport finds what a cluster that begins with this directory takes over: settings from a file outside of it, which no
 // other node has, and the pg_hba lines unless the node was given some. Of what another quorate wrote nothing is taken: its
 // settings came from a configuration like ours.
-func (i *Instance) findImport(o startOptions) (p Parameters, problem string) {
+func (i *Instance) findImport(o startOptions) (p Parameters, unread string) {
 	conf := i.usedConf(o)
 	if o.manager() != "" {
 		conf = i.ownConf()

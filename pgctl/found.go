@@ -32,6 +32,9 @@ type Found struct {
 	// Import are the settings and pg_hba lines that were in use and that quorate does not find in the directory by itself,
 	// or has been given no others for. Settings that quorate owns are not among them.
 	Import Parameters
+	// Unread says why what was in use can't be taken over, and what to do about it. It matters only where the cluster begins with
+	// this directory.
+	Unread string
 }
 
 // Postmaster is a server that somebody else started; PID 0: there is none.
@@ -81,7 +84,7 @@ func (i *Instance) Found() Found {
 			return f
 		}
 	}
-	f.Import, f.Problem = i.findImport(opts)
+	f.Import, f.Unread = i.findImport(opts)
 	return f
 }
 
@@ -127,6 +130,9 @@ func (i *Instance) dirProblem() string {
 	if text := i.ownerProblem(link); text != "" {
 		return text
 	}
+	if mounted(dir) {
+		return fmt.Sprintf("%s is the mount itself, and a clone is made beside a directory and takes its name: move the data into a directory below it and set postgresql.data_dir to that", dir)
+	}
 	content, err := os.ReadFile(filepath.Join(dir, "PG_VERSION"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Sprintf("%s is not empty and has no PG_VERSION, so it is no data directory: set postgresql.data_dir to one, or move it away: mv %s %s.old", dir, dir, dir)
@@ -142,6 +148,12 @@ func (i *Instance) dirProblem() string {
 		return fmt.Sprintf("%s is of PostgreSQL %d and bin_dir %s has PostgreSQL %d: install PostgreSQL %d and set postgresql.bin_dir, or run pg_upgrade first", dir, major, i.cfg.BinDir, i.major, major)
 	}
 	return ""
+}
+
+// mounted says that a directory is on another file system than the one around it.
+func mounted(dir string) bool {
+	var own, around unix.Stat_t
+	return unix.Stat(dir, &own) == nil && unix.Stat(filepath.Dir(dir), &around) == nil && own.Dev != around.Dev
 }
 
 // ownerProblem applies Postgres's own conditions before it would, and that of a clone, which is made beside the directory.

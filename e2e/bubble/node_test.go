@@ -26,6 +26,8 @@ type node struct {
 	peers []string
 	// rate is how many seconds the node's clock counts in a second; set before the node runs. 0 counts as 1.
 	rate float64
+	// data is what is in its data directory before there is a cluster; nil: nothing. Set before the node runs.
+	data *cluster.DataFacts
 
 	mu       sync.Mutex
 	cluster  *cluster.Cluster
@@ -80,15 +82,20 @@ func (n *node) run() {
 		Member:   fsm.Member{Name: n.name, Role: fsm.RoleData, Addr: n.name + ":7400", Postgres: n.name + ":5432"},
 		Settings: fsm.Settings{FailoverAfterMS: failoverAfter.Milliseconds(), Durability: fsm.DurabilityQuorum},
 	}, cluster.Deps{
-		Boot:      n.boot,
-		Logger:    hclog.New(&hclog.LoggerOptions{Name: n.name, Level: hclog.Info, Output: &n.w.logs}),
-		Network:   n.w.net.Host(n.name),
-		DataFacts: func() cluster.DataFacts { return cluster.DataFacts{Empty: true} },
-		MayHold:   n.mayHold,
-		Detach:    n.detach,
-		OnLease:   n.onLease,
-		OnHigher:  func(fsm.Epoch) {},
-		Exit:      n.onExit,
+		Boot:    n.boot,
+		Logger:  hclog.New(&hclog.LoggerOptions{Name: n.name, Level: hclog.Info, Output: &n.w.logs}),
+		Network: n.w.net.Host(n.name),
+		DataFacts: func() cluster.DataFacts {
+			if n.data == nil {
+				return cluster.DataFacts{Empty: true}
+			}
+			return *n.data
+		},
+		MayHold:  n.mayHold,
+		Detach:   n.detach,
+		OnLease:  n.onLease,
+		OnHigher: func(fsm.Epoch) {},
+		Exit:     n.onExit,
 	})
 	if err != nil {
 		n.w.t.Fatalf("open %s: %v", n.name, err)
