@@ -53,7 +53,8 @@ func (d DataFacts) covers(o DataFacts) bool {
 	if d.SystemID != o.SystemID || last >= len(mine) || mine[last].Timeline != o.Timeline || mine[last].End < o.End {
 		return false
 	}
-	return slices.EqualFunc(mine[:last], theirs[:last], func(a, b pg.HistoryEntry) bool { return a.Timeline == b.Timeline && a.End == b.End })
+	same := func(a, b pg.HistoryEntry) bool { return a.Timeline == b.Timeline && a.End == b.End }
+	return slices.EqualFunc(mine[:last], theirs[:last], same)
 }
 
 // String is a node's line in the table that people choose by.
@@ -61,12 +62,18 @@ func (d DataFacts) String() string {
 	if d.Empty {
 		return "empty"
 	}
-	out := []string{d.Dir, "system " + d.SystemID.String(), d.State.String(), fmt.Sprintf("timeline %d", d.Timeline), "log to " + d.End.String()}
+	out := []string{d.Dir, "system " + d.SystemID.String(), d.State.String(), fmt.Sprintf("timeline %d", d.Timeline),
+		"log to " + d.End.String()}
 	for _, more := range []struct {
 		is   bool
 		text string
-	}{{d.Standby, "standby.signal"}, {d.Recovering, "recovery.signal"}, {d.Unfinished, "unfinished base backup"}, {d.Manager != "", "last run by quorate " + d.Manager},
-		{d.PID != 0, fmt.Sprintf("a server runs (pid %d, port %d)", d.PID, d.Port)}} {
+	}{
+		{d.Standby, "standby.signal"},
+		{d.Recovering, "recovery.signal"},
+		{d.Unfinished, "unfinished base backup"},
+		{d.Manager != "", "last run by quorate " + d.Manager},
+		{d.PID != 0, fmt.Sprintf("a server runs (pid %d, port %d)", d.PID, d.Port)},
+	} {
 		if more.is {
 			out = append(out, more.text)
 		}
@@ -222,7 +229,8 @@ func (f founders) table() []string {
 			best, most = n, covered
 		}
 	}
-	return append(out, fmt.Sprintf("choose the one to begin with, on %s: quorate init --adopt-from %s (those of the others are kept under another name)",
+	return append(out, fmt.Sprintf("choose the one to begin with, on %s: quorate init --adopt-from %s (those of the "+
+		"others are kept under another name)",
 		f.nodes[0].member.Name, best.member.Name))
 }
 
@@ -261,7 +269,8 @@ func mixedVersions(f founders) []string {
 		if n.data.Major == 0 || want == 0 || n.data.Major == want {
 			return ""
 		}
-		return fmt.Sprintf("has PostgreSQL %d and %s has %d: a standby needs the same; install it there or set postgresql.bin_dir", n.data.Major, of, want)
+		return fmt.Sprintf("has PostgreSQL %d and %s has %d: a standby needs the same; install it there or set postgresql.bin_dir",
+			n.data.Major, of, want)
 	})
 }
 
@@ -284,7 +293,8 @@ func runningElsewhere(f founders) []string {
 		if n.data.PID == 0 || n.member.ID == f.source.member.ID {
 			return ""
 		}
-		return fmt.Sprintf("has a server on its data directory that quorate did not start (pid %d, port %d): end it, pg_ctl stop -D %s -m fast, and keep it from being started",
+		return fmt.Sprintf("has a server on its data directory that quorate did not start (pid %d, port %d): end it, pg_ctl "+
+			"stop -D %s -m fast, and keep it from being started",
 			n.data.PID, n.data.Port, n.data.Dir)
 	})
 }
@@ -300,7 +310,8 @@ func recoveryPending(f founders) []string {
 	if !f.source.data.Recovering {
 		return nil
 	}
-	return []string{fmt.Sprintf("%s has a recovery.signal: a restore is not finished; start it with pg_ctl, wait until it accepts writes, and stop it: pg_ctl stop -D %s -m fast",
+	return []string{fmt.Sprintf("%s has a recovery.signal: a restore is not finished; start it with pg_ctl, wait until "+
+		"it accepts writes, and stop it: pg_ctl stop -D %s -m fast",
 		f.source.member.Name, f.source.data.Dir)}
 }
 
@@ -308,7 +319,8 @@ func unfinishedBackup(f founders) []string {
 	if !f.source.data.Unfinished {
 		return nil
 	}
-	return []string{fmt.Sprintf("%s has a base backup that was never recovered (backup_label, or its end is not reached): start it with pg_ctl, wait until it answers, and stop it: pg_ctl stop -D %s -m fast",
+	return []string{fmt.Sprintf("%s has a base backup that was never recovered (backup_label, or its end is not "+
+		"reached): start it with pg_ctl, wait until it answers, and stop it: pg_ctl stop -D %s -m fast",
 		f.source.member.Name, f.source.data.Dir)}
 }
 
@@ -316,7 +328,8 @@ func runByQuorate(f founders) []string {
 	if f.source.data.PID == 0 || f.source.data.Manager == "" {
 		return nil
 	}
-	return []string{fmt.Sprintf("%s has a server on its data directory that another quorate runs (%s, pid %d): end that first: quorate stop",
+	return []string{fmt.Sprintf("%s has a server on its data directory that another quorate runs (%s, pid %d): end that "+
+		"first: quorate stop",
 		f.source.member.Name, f.source.data.Manager, f.source.data.PID)}
 }
 
@@ -338,14 +351,16 @@ func managedBefore(f founders) []string {
 	if f.source.data.Manager == "" {
 		return nil
 	}
-	return []string{fmt.Sprintf("the data directory of %s was last run by another quorate (%s): if that cluster exists, it must not be taken from it", f.source.member.Name, f.source.data.Manager)}
+	return []string{fmt.Sprintf("the data directory of %s was last run by another quorate (%s): if that cluster exists, "+
+		"it must not be taken from it", f.source.member.Name, f.source.data.Manager)}
 }
 
 func wasStandby(f founders) []string {
 	if f.source.data.wasPrimary() && !f.source.data.Standby {
 		return nil
 	}
-	return []string{fmt.Sprintf("the data directory of %s was a standby's (%s): its primary may have more", f.source.member.Name, f.source.data.State)}
+	return []string{fmt.Sprintf("the data directory of %s was a standby's (%s): its primary may have more", f.source.member.Name,
+		f.source.data.State)}
 }
 
 func othersDiffer(f founders) []string {

@@ -14,7 +14,8 @@ import (
 
 // The directories of the tests: a primary on timeline 2, a standby with less of the same log, and what else is found.
 func primaryData(end pg.LSN) DataFacts {
-	return DataFacts{Dir: "/data", Major: 15, SystemID: 77, State: pg.ControlShutDown, Timeline: 2, History: pg.History{{Timeline: 1, End: 50}}, End: end}
+	return DataFacts{Dir: "/data", Major: 15, SystemID: 77, State: pg.ControlShutDown, Timeline: 2,
+		History: pg.History{{Timeline: 1, End: 50}}, End: end}
 }
 
 func standbyData(end pg.LSN) DataFacts {
@@ -53,45 +54,75 @@ func TestJudgeData(t *testing.T) {
 	}{
 		{"all are empty", foundersOf("", noData, noData, noData), "new", nil, ""},
 		{"a witness has no version", foundersOf("", noData, DataFacts{Empty: true}, noData), "new", nil, ""},
-		{"one does not know yet", foundersOf("", noData, with(noData, func(d *DataFacts) { d.Looking = true }), noData), "looking", []string{"n2 is still"}, ""},
-		{"one can't be used", foundersOf("n1", primaryData(100), with(noData, func(d *DataFacts) { d.Problem = "mode 0755" }), noData), "unusable", []string{"n2 can't use its data directory: mode 0755"}, ""},
-		{"other programs", foundersOf("", primaryData(100), noData, with(noData, func(d *DataFacts) { d.Major = 16 })), "mixed-versions", []string{"n3 has PostgreSQL 16 and n1 has 15"}, ""},
+		{"one does not know yet", foundersOf("", noData, with(noData, func(d *DataFacts) { d.Looking = true }), noData), "looking",
+			[]string{"n2 is still"}, ""},
+		{"one can't be used", foundersOf("n1", primaryData(100), with(noData, func(d *DataFacts) { d.Problem = "mode 0755" }), noData),
+			"unusable", []string{"n2 can't use its data directory: mode 0755"}, ""},
+		{"other programs", foundersOf("", primaryData(100), noData, with(noData, func(d *DataFacts) { d.Major = 16 })),
+			"mixed-versions", []string{"n3 has PostgreSQL 16 and n1 has 15"}, ""},
 		{"nobody is named that", foundersOf("n9", primaryData(100), noData, noData), "named-nobody", []string{`"n9"`}, ""},
 		{"the named one has nothing", foundersOf("n2", primaryData(100), noData, noData), "named-empty", []string{"n2"}, ""},
 		{"named, and all are empty", foundersOf("n1", noData, noData, noData), "named-empty", []string{"n1"}, ""},
 
 		{"the first has data", foundersOf("", primaryData(100), noData, noData), "adopt", nil, "id-n1 2<0 [] []"},
-		{"it crashed", foundersOf("", with(primaryData(100), func(d *DataFacts) { d.State = pg.ControlInProduction }), noData, noData), "adopt", nil, "id-n1 2<0 [] []"},
+		{"it crashed", foundersOf("", with(primaryData(100), func(d *DataFacts) { d.State = pg.ControlInProduction }), noData, noData),
+			"adopt", nil, "id-n1 2<0 [] []"},
 		{"a server runs on it", foundersOf("", running, noData, noData), "adopt", nil, "id-n1 2<0 [] []"},
-		{"its standbys are there", foundersOf("", primaryData(100), standbyData(100), standbyData(60)), "adopt", nil, "id-n1 2<0 [id-n2 id-n3] []"},
-		{"a standby that never saw its timeline", foundersOf("", primaryData(100), with(standbyData(50), func(d *DataFacts) { d.Timeline, d.History = 1, nil }), noData), "adopt", nil, "id-n1 2<0 [id-n2] []"},
+		{"its standbys are there", foundersOf("", primaryData(100), standbyData(100), standbyData(60)), "adopt", nil,
+			"id-n1 2<0 [id-n2 id-n3] []"},
+		{"a standby that never saw its timeline", foundersOf("", primaryData(100), with(standbyData(50),
+			func(d *DataFacts) { d.Timeline, d.History = 1, nil }), noData), "adopt", nil, "id-n1 2<0 [id-n2] []"},
 
-		{"a server runs beside it", foundersOf("", primaryData(100), with(standbyData(90), func(d *DataFacts) { d.PID, d.Port = 12, 5432 }), noData), "running-elsewhere", []string{"n2", "pid 12", "pg_ctl stop -D /data -m fast"}, ""},
-		{"a server runs beside the named one", foundersOf("n2", running, primaryData(100), noData), "running-elsewhere", []string{"n1", "pid 4711", "port 5433"}, ""},
+		{"a server runs beside it", foundersOf("", primaryData(100), with(standbyData(90), func(d *DataFacts) { d.PID = 12 }), noData),
+			"running-elsewhere", []string{"n2", "pid 12", "pg_ctl stop -D /data -m fast"}, ""},
+		{"a server runs beside the named one", foundersOf("n2", running, primaryData(100), noData), "running-elsewhere", []string{"n1",
+			"pid 4711", "port 5433"}, ""},
 		{"it may not be primary", noFailover, "not-electable", []string{"nofailover"}, ""},
-		{"a restore is not finished", foundersOf("n1", with(primaryData(100), func(d *DataFacts) { d.Recovering = true }), noData, noData), "recovery-pending", []string{"recovery.signal"}, ""},
-		{"a backup was never recovered", foundersOf("n1", with(primaryData(100), func(d *DataFacts) { d.Unfinished = true }), noData, noData), "unfinished-backup", []string{"backup_label"}, ""},
-		{"another quorate runs it", foundersOf("n1", with(running, func(d *DataFacts) { d.Manager = "demo/n7" }), noData, noData), "run-by-quorate", []string{"demo/n7", "quorate stop"}, ""},
+		{"a restore is not finished", foundersOf("n1", with(primaryData(100), func(d *DataFacts) { d.Recovering = true }), noData,
+			noData), "recovery-pending", []string{"recovery.signal"}, ""},
+		{"a backup was never recovered", foundersOf("n1", with(primaryData(100), func(d *DataFacts) { d.Unfinished = true }), noData,
+			noData), "unfinished-backup", []string{"backup_label"}, ""},
+		{"another quorate runs it", foundersOf("n1", with(running, func(d *DataFacts) { d.Manager = "demo/n7" }), noData, noData),
+			"run-by-quorate", []string{"demo/n7", "quorate stop"}, ""},
 
-		{"its settings would be lost", foundersOf("n1", with(primaryData(100), func(d *DataFacts) { d.Unread = "pg_hba.conf" }), noData, noData), "unread-settings", []string{"n1: pg_hba.conf"}, ""},
-		{"the settings of a copy don't matter", foundersOf("", primaryData(100), with(standbyData(90), func(d *DataFacts) { d.Unread = "pg_hba.conf" }), noData), "adopt", nil, "id-n1 2<0 [id-n2] []"},
+		{"its settings would be lost", foundersOf("n1", with(primaryData(100), func(d *DataFacts) { d.Unread = "pg_hba.conf" }), noData,
+			noData), "unread-settings", []string{"n1: pg_hba.conf"}, ""},
+		{"the settings of a copy don't matter", foundersOf("", primaryData(100), with(standbyData(90),
+			func(d *DataFacts) { d.Unread = "pg_hba.conf" }), noData), "adopt", nil, "id-n1 2<0 [id-n2] []"},
 
-		{"the first is empty", foundersOf("", noData, primaryData(100), standbyData(90)), "first-empty", []string{"n1 begins", "n2: /data, system 77, shut down, timeline 2, log to 0/64", "n3: /data", "n1: empty", "on n1: quorate init --adopt-from n2"}, ""},
-		{"the first is empty, and another is named", foundersOf("n2", noData, primaryData(100), standbyData(90)), "adopt", nil, "id-n2 2<0 [id-n3] []"},
-		{"another quorate ran it", foundersOf("", with(primaryData(100), func(d *DataFacts) { d.Manager, d.Standby = "demo/n7", true }), noData, noData), "managed", []string{"demo/n7", "--adopt-from n1"}, ""},
-		{"another quorate ran it, and it is named", foundersOf("n1", with(primaryData(100), func(d *DataFacts) { d.Manager, d.Standby = "demo/n7", true }), noData, noData), "adopt", nil, "id-n1 2<0 [] []"},
-		{"it was a standby", foundersOf("", standbyData(100), noData, noData), "standby", []string{"was a standby's (shut down in recovery)", "--adopt-from n1"}, ""},
-		{"it was a primary and has a standby.signal", foundersOf("", with(primaryData(100), func(d *DataFacts) { d.Standby = true }), noData, noData), "standby", []string{"--adopt-from n1"}, ""},
-		{"it was a standby and is named: a timeline nobody has", foundersOf("n1", standbyData(100), with(primaryData(90), func(d *DataFacts) { d.Timeline = 5 }), standbyData(80)), "adopt", nil, "id-n1 6<2 [id-n3] [id-n2]"},
-		{"another system", foundersOf("", primaryData(100), with(standbyData(90), func(d *DataFacts) { d.SystemID = 78 }), noData), "others-differ", []string{"n2 is of system 78, not 77", "--adopt-from n1"}, ""},
-		{"another system, and it is named", foundersOf("n1", primaryData(100), with(standbyData(90), func(d *DataFacts) { d.SystemID = 78 }), noData), "adopt", nil, "id-n1 2<0 [] [id-n2]"},
-		{"two primaries", foundersOf("", primaryData(100), primaryData(90), noData), "others-differ", []string{"n2 was a primary, too"}, ""},
-		{"a standby that is ahead", foundersOf("", primaryData(100), standbyData(101), standbyData(90)), "others-differ", []string{"n2 has log up to 0/65 of timeline 2", "--adopt-from n2"}, ""},
+		{"the first is empty", foundersOf("", noData, primaryData(100), standbyData(90)), "first-empty", []string{"n1 begins",
+			"n2: /data, system 77, shut down, timeline 2, log to 0/64", "n3: /data", "n1: empty", "on n1: quorate init --adopt-from n2"},
+			""},
+		{"the first is empty, and another is named", foundersOf("n2", noData, primaryData(100), standbyData(90)), "adopt", nil,
+			"id-n2 2<0 [id-n3] []"},
+		{"another quorate ran it", foundersOf("", with(primaryData(100), func(d *DataFacts) { d.Manager, d.Standby = "demo/n7", true }),
+			noData, noData), "managed", []string{"demo/n7", "--adopt-from n1"}, ""},
+		{"another quorate ran it, and it is named", foundersOf("n1", with(primaryData(100), func(d *DataFacts) {
+			d.Manager,
+				d.Standby = "demo/n7", true
+		}), noData, noData), "adopt", nil, "id-n1 2<0 [] []"},
+		{"it was a standby", foundersOf("", standbyData(100), noData, noData), "standby",
+			[]string{"was a standby's (shut down in recovery)", "--adopt-from n1"}, ""},
+		{"it was a primary and has a standby.signal", foundersOf("", with(primaryData(100), func(d *DataFacts) { d.Standby = true }),
+			noData, noData), "standby", []string{"--adopt-from n1"}, ""},
+		{"it was a standby and is named: a timeline nobody has", foundersOf("n1", standbyData(100), with(primaryData(90),
+			func(d *DataFacts) { d.Timeline = 5 }), standbyData(80)), "adopt", nil, "id-n1 6<2 [id-n3] [id-n2]"},
+		{"another system", foundersOf("", primaryData(100), with(standbyData(90), func(d *DataFacts) { d.SystemID = 78 }), noData),
+			"others-differ", []string{"n2 is of system 78, not 77", "--adopt-from n1"}, ""},
+		{"another system, and it is named", foundersOf("n1", primaryData(100), with(standbyData(90),
+			func(d *DataFacts) { d.SystemID = 78 }), noData), "adopt", nil, "id-n1 2<0 [] [id-n2]"},
+		{"two primaries", foundersOf("", primaryData(100), primaryData(90), noData), "others-differ", []string{"n2 was a primary, too"},
+			""},
+		{"a standby that is ahead", foundersOf("", primaryData(100), standbyData(101), standbyData(90)), "others-differ",
+			[]string{"n2 has log up to 0/65 of timeline 2", "--adopt-from n2"}, ""},
 		{"a standby on a later timeline", foundersOf("", primaryData(100), with(standbyData(100), func(d *DataFacts) {
 			d.Timeline, d.History = 3, append(d.History, pg.HistoryEntry{Timeline: 2, End: 90})
 		}), noData), "others-differ", []string{"of timeline 3"}, ""},
-		{"a standby that left elsewhere", foundersOf("", primaryData(100), with(standbyData(60), func(d *DataFacts) { d.History = pg.History{{Timeline: 1, End: 40}} }), noData), "others-differ", []string{"n2 has log up to"}, ""},
-		{"a backup beside it", foundersOf("", primaryData(100), with(standbyData(60), func(d *DataFacts) { d.Unfinished = true }), noData), "others-differ", []string{"n2 is a backup"}, ""},
+		{"a standby that left elsewhere", foundersOf("", primaryData(100), with(standbyData(60),
+			func(d *DataFacts) { d.History = pg.History{{Timeline: 1, End: 40}} }), noData), "others-differ", []string{"n2 has log up to"},
+			""},
+		{"a backup beside it", foundersOf("", primaryData(100), with(standbyData(60), func(d *DataFacts) { d.Unfinished = true }),
+			noData), "others-differ", []string{"n2 is a backup"}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v := judgeData(c.f)
@@ -152,7 +183,8 @@ func TestJudgeEveryData(t *testing.T) {
 		v := judgeData(f)
 		fired[v.rule]++
 		if fault := faultOf(f, v); fault != "" {
-			t.Fatalf("%s: named %q, rule %s %q, adopts %+v\nn1: %s\nn2: %s\nn3: %s", fault, named, v.rule, v.against, v.adopt, data[0], data[1], data[2])
+			t.Fatalf("%s: named %q, rule %s %q, adopts %+v\nn1: %s\nn2: %s\nn3: %s", fault, named, v.rule, v.against, v.adopt, data[0],
+				data[1], data[2])
 		}
 	}
 	for _, named := range []string{"", "n1", "n2", "n9"} {
@@ -265,7 +297,8 @@ func TestTheClusterBeginsWithTheDataThatAPersonNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPeerNodes(t, 3)
 		p.full.Store("n2", with(primaryData(100), func(d *DataFacts) {
-			d.Config = &fsm.Config{Version: 1, Doc: "theirs", Settings: fsm.Settings{FailoverAfterMS: 2000, Durability: fsm.DurabilityQuorum}}
+			d.Config = &fsm.Config{Version: 1, Doc: "theirs", Settings: fsm.Settings{FailoverAfterMS: 2000,
+				Durability: fsm.DurabilityQuorum}}
 		}))
 		p.full.Store("n3", primaryData(90))
 		n1, n2, n3 := p.open("n1"), p.open("n2"), p.open("n3")
@@ -283,7 +316,8 @@ func TestTheClusterBeginsWithTheDataThatAPersonNames(t *testing.T) {
 		waitFor(t, "n2 is primary", func() bool { return n1.State().Epoch > 0 && n2.State().Epoch > 0 && n3.State().Epoch > 0 })
 		s := n3.State()
 		a := s.Adopted
-		if s.Primary != n2.Self() || s.Config.Doc != "theirs" || a == nil || a.SystemID != 77 || !slices.Equal(a.Aside, []fsm.NodeID{n3.Self()}) {
+		if s.Primary != n2.Self() || s.Config.Doc != "theirs" || a == nil || a.SystemID != 77 || !slices.Equal(a.Aside,
+			[]fsm.NodeID{n3.Self()}) {
 			t.Errorf("primary %s, adopted %+v, configuration %q", s.Name(s.Primary), a, s.Config.Doc)
 		}
 		if l := s.Lineage[0]; l.Timeline != 2 || l.Parent != 0 || l.Promoted {

@@ -79,10 +79,12 @@ func TestForeignDataAreRefused(t *testing.T) {
 		put  func(data string) error // after initdb
 		says []string
 	}{
-		{"no data directory", func(data string) error { return os.Remove(filepath.Join(data, "PG_VERSION")) }, []string{"has no PG_VERSION", "mv "}},
+		{"no data directory", func(data string) error { return os.Remove(filepath.Join(data, "PG_VERSION")) },
+			[]string{"has no PG_VERSION", "mv "}},
 		{"a standby's", func(data string) error { return os.WriteFile(filepath.Join(data, "standby.signal"), nil, 0o600) },
 			[]string{"was a standby's", "system ", "timeline 1", "quorate init --adopt-from n1"}},
-		{"a restore", func(data string) error { return os.WriteFile(filepath.Join(data, "recovery.signal"), nil, 0o600) }, []string{"recovery.signal", "pg_ctl stop"}},
+		{"a restore", func(data string) error { return os.WriteFile(filepath.Join(data, "recovery.signal"), nil, 0o600) },
+			[]string{"recovery.signal", "pg_ctl stop"}},
 		{"mode 0755", func(data string) error { return os.Chmod(data, 0o755) }, []string{"has mode 0755", "chmod 0700"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

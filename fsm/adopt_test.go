@@ -75,11 +75,12 @@ func TestAdoptionRefusals(t *testing.T) {
 		"no system":                 {edit(func(a *Adoption) { a.SystemID = 0 }), ErrInvalid},
 		"no timeline":               {edit(func(a *Adoption) { a.Timeline = 0 }), ErrInvalid},
 		"a parent that is no older": {edit(func(a *Adoption) { a.Parent = 3 }), ErrInvalid},
-		"a history of another":      {edit(func(a *Adoption) { a.History = append(a.History, pg.HistoryEntry{Timeline: 3, End: 600}) }), ErrInvalid},
-		"a stranger":                {edit(func(a *Adoption) { a.Node = "n9" }), ErrNotMember},
-		"a stranger's copy":         {edit(func(a *Adoption) { a.Keep = []NodeID{"n9"} }), ErrInvalid},
-		"its own copy":              {edit(func(a *Adoption) { a.Aside = []NodeID{"n2"} }), ErrInvalid},
-		"kept and set aside":        {edit(func(a *Adoption) { a.Aside = []NodeID{"n3"} }), ErrInvalid},
+		"a history of another": {edit(func(a *Adoption) { a.History = append(a.History, pg.HistoryEntry{Timeline: 3, End: 600}) }),
+			ErrInvalid},
+		"a stranger":         {edit(func(a *Adoption) { a.Node = "n9" }), ErrNotMember},
+		"a stranger's copy":  {edit(func(a *Adoption) { a.Keep = []NodeID{"n9"} }), ErrInvalid},
+		"its own copy":       {edit(func(a *Adoption) { a.Aside = []NodeID{"n2"} }), ErrInvalid},
+		"kept and set aside": {edit(func(a *Adoption) { a.Aside = []NodeID{"n3"} }), ErrInvalid},
 	} {
 		if _, err := try(State{}, c.change); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)

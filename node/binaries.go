@@ -49,7 +49,8 @@ func pickBinaries(found []string, of pg.MajorVersion, dataDir string) (string, e
 	case best != "":
 		return best, nil
 	case of != 0:
-		return "", fmt.Errorf("%s is of PostgreSQL %d, and below /usr/lib/postgresql there is: %s; install postgresql-%d or set postgresql.bin_dir",
+		return "", fmt.Errorf("%s is of PostgreSQL %d, and below /usr/lib/postgresql there is: %s; install postgresql-%d or "+
+			"set postgresql.bin_dir",
 			dataDir, of, strings.Join(all, ", "), of)
 	}
 	return "", errors.New("no Postgres below /usr/lib/postgresql: install postgresql-15 or set postgresql.bin_dir")

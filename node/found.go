@@ -66,7 +66,8 @@ func (n *Node) factsOf(found pgctl.Found) cluster.DataFacts {
 	}
 	var err error
 	if f.Config, err = withImport(n.cfg.Bootstrap.DCS, found.Import); err != nil {
-		f.Unread = fmt.Sprintf("the settings that were in use can't become the cluster's: %v; change them there, or give them in bootstrap.dcs.postgresql", err)
+		f.Unread = fmt.Sprintf("the settings that were in use can't become the cluster's: %v; change them there, or give "+
+			"them in bootstrap.dcs.postgresql", err)
 	}
 	return f
 }

@@ -21,7 +21,8 @@ func TestWhatWasInUseBecomesTheClustersConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := got.PostgreSQL; p.Parameters["work_mem"] != "8MB" || p.Parameters["shared_buffers"] != "1GB" || strings.Join(p.PgHBA, "|") != "local all all trust" {
+	if p := got.PostgreSQL; p.Parameters["work_mem"] != "8MB" || p.Parameters["shared_buffers"] != "1GB" || strings.Join(p.PgHBA,
+		"|") != "local all all trust" {
 		t.Errorf("the document has %+v", p)
 	}
 	if c.Version != 1 || c.Settings != d.Settings() {
@@ -38,7 +39,9 @@ func TestWhatWasInUseBecomesTheClustersConfiguration(t *testing.T) {
 	if c, err := withImport(d, pgctl.Parameters{}); c != nil || err != nil {
 		t.Errorf("with nothing to take over: %+v, %v", c, err)
 	}
-	if _, err := withImport(d, pgctl.Parameters{Set: map[string]string{"max_connections": "many"}}); err == nil || !strings.Contains(err.Error(), "max_connections") {
+	if _, err := withImport(d,
+		pgctl.Parameters{Set: map[string]string{"max_connections": "many"}}); err == nil || !strings.Contains(err.Error(),
+		"max_connections") {
 		t.Errorf("with a setting that can't be replicated: %v", err)
 	}
 }

@@ -40,8 +40,8 @@ func (i *Instance) foreign() bool {
 	return !known && !i.dirEmpty()
 }
 
-// noteManaged finds out at start whether this node ever made or took over a directory: then one of these records was written. That of a
-// rebuild is none of them: a clone beside data that are to be set aside writes it before its plan.
+// noteManaged finds out at start whether this node ever made or took over a directory: then one of these records was written.
+// That of a rebuild is none of them: a clone beside data that are to be set aside writes it before its plan.
 func (i *Instance) noteManaged() error {
 	for _, name := range []string{liveRecord, planRecord} {
 		_, err := os.Stat(i.cfg.own(name))
@@ -77,7 +77,7 @@ func (i *Instance) Adopt(ctx context.Context, epoch uint64, system pg.SystemID, 
 	if err != nil {
 		return err
 	}
-	if p.SystemID != system || p.Timeline != timeline {
+	if p.Done || p.SystemID != system || p.Timeline != timeline {
 		p = adoptPlan{SystemID: system, Timeline: timeline}
 	}
 	if err := i.mayAdopt(p); err != nil {
@@ -143,7 +143,8 @@ func (i *Instance) endStranger(ctx context.Context, p *adoptPlan) error {
 	if err := i.setAdoptPlan(*p); err != nil {
 		return err
 	}
-	i.log.Warn("ending the server that runs on the data directory, by a fast shutdown; it is started again under the guard. Keep anything else from starting it",
+	i.log.Warn("ending the server that runs on the data directory, by a fast shutdown; it is started again under the "+
+		"guard. Keep anything else from starting it",
 		"pid", s.PID, "port", s.Port, "data_dir", i.cfg.DataDir)
 	if err := unix.PidfdSendSignal(fd, unix.SIGINT, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("end the server that runs on the data directory, pid %d: %w", s.PID, err)
@@ -179,7 +180,8 @@ func (i *Instance) planOpening(p *adoptPlan) error {
 	case end.Timeline < p.Timeline && !was:
 		p.Promoting = true
 	default:
-		return fmt.Errorf("%w: it is %q, its log is on timeline %d, and the cluster is to begin on timeline %d", ErrAdopt, control.State, end.Timeline, p.Timeline)
+		return fmt.Errorf("%w: it is %q, its log is on timeline %d, and the cluster is to begin on timeline %d", ErrAdopt,
+			control.State, end.Timeline, p.Timeline)
 	}
 	p.From, p.End = end.Timeline, end.LSN
 	return i.setAdoptPlan(*p)
@@ -187,8 +189,8 @@ func (i *Instance) planOpening(p *adoptPlan) error {
 
 // takeOver does to the directory what the plan says.
 func (i *Instance) takeOver(ctx context.Context, p adoptPlan) error {
-	i.log.Info("adopting the data directory", "data_dir", i.cfg.DataDir, "system", p.SystemID.String(), "log_timeline", uint32(p.From), "log_end", p.End.String(),
-		"timeline", uint32(p.Timeline))
+	i.log.Info("adopting the data directory", "data_dir", i.cfg.DataDir, "system", p.SystemID.String(),
+		"log_timeline", uint32(p.From), "log_end", p.End.String(), "timeline", uint32(p.Timeline))
 	if lost := i.unused(); len(lost) > 0 {
 		i.log.Warn("settings of the data directory that quorate sets itself are not used", "settings", strings.Join(lost, ", "))
 	}
@@ -231,8 +233,9 @@ func (i *Instance) singleUser(more []string) []string {
 	for _, set := range []string{
 		"recovery_end_command=", "archive_cleanup_command=", // of the standby that it was
 		"hot_standby=off", // nobody reads meanwhile, and it would ask for as many connections as the primary had
-		"log_min_messages=fatal", "log_min_error_statement=panic", "log_statement=none", "log_min_duration_statement=-1", "logging_collector=off",
-		"log_destination=stderr", "exit_on_error=on", "password_encryption=scram-sha-256", "synchronous_commit=local", "default_transaction_read_only=off",
+		"log_min_messages=fatal", "log_min_error_statement=panic", "log_statement=none", "log_min_duration_statement=-1",
+		"logging_collector=off", "log_destination=stderr", "exit_on_error=on", "password_encryption=scram-sha-256",
+		"synchronous_commit=local", "default_transaction_read_only=off",
 	} {
 		args = append(args, "-c", set)
 	}
@@ -245,7 +248,8 @@ func (i *Instance) singleUser(more []string) []string {
 func (i *Instance) adoptionSQL() string {
 	agent, repl := pg.QuoteIdent(AgentRole), pg.QuoteIdent(i.cfg.Replication.Name)
 	out := []string{
-		fmt.Sprintf("SELECT (rolname || ' is the name of a role that is no superuser; quorate needs the name for itself: rename that role')::int"+
+		fmt.Sprintf("SELECT (rolname || ' is the name of a role that is no superuser; quorate needs the name for itself: "+
+			"rename that role')::int"+
 			" FROM pg_catalog.pg_roles WHERE rolname = %s AND NOT rolsuper", pg.QuoteLiteral(AgentRole)),
 		"SET exit_on_error = off",
 		"CREATE ROLE " + agent + " LOGIN SUPERUSER CREATEDB CREATEROLE REPLICATION BYPASSRLS",

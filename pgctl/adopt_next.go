@@ -15,7 +15,8 @@ func adopt(want Want, have Status) Step {
 	case !want.LeaseLive:
 		return wait("waiting for a lease")
 	}
-	s := Step{Kind: Adopt, Epoch: want.Epoch, SystemID: want.Adopt, Timeline: want.Target.Timeline, Because: "the cluster begins with these data"}
+	s := Step{Kind: Adopt, Epoch: want.Epoch, SystemID: want.Adopt, Timeline: want.Target.Timeline,
+		Because: "the cluster begins with these data"}
 	if have.Dir.Server != 0 {
 		s.Because += fmt.Sprintf("; the server that runs on them, pid %d, is restarted for that", have.Dir.Server)
 	}
@@ -32,7 +33,8 @@ func takeIn(want Want, have Status) (Step, bool) {
 	case !want.Keep && !want.Aside:
 		return hold("%s", unasked), true
 	case have.Dir.Server != 0:
-		return hold("a server that quorate did not start, pid %d, runs on the data directory: end it and keep it from being started", have.Dir.Server), true
+		return hold("a server that quorate did not start, pid %d, runs on the data directory: end it and keep it from being started",
+			have.Dir.Server), true
 	case want.SystemID == 0:
 		return wait("the primary has yet to open the data that the cluster begins with"), true
 	case want.Keep:
@@ -40,5 +42,6 @@ func takeIn(want Want, have Status) (Step, bool) {
 	case want.Upstream.Name == "":
 		return wait("there is no primary to clone"), true
 	}
-	return Step{Kind: Clone, Upstream: want.Upstream, Because: "the cluster began with other data than these, which are kept under another name"}, true
+	return Step{Kind: Clone, Upstream: want.Upstream,
+		Because: "the cluster began with other data than these, which are kept under another name"}, true
 }

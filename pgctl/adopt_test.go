@@ -32,9 +32,11 @@ func someData(t *testing.T, n *node) *theirs {
 	if err := n.makeDir(n.cfg.DataDir, 0o700, true); err != nil {
 		t.Fatal(err)
 	}
-	d.run("initdb", "-D", n.cfg.DataDir, "-U", "postgres", "--auth=trust", "--no-sync", "--no-instructions", "--encoding=UTF8", "--locale=C")
-	d.append("postgresql.conf", fmt.Sprintf("port = %d\nlisten_addresses = ''\nunix_socket_directories = '%s'\ndynamic_shared_memory_type = mmap\nwork_mem = '6MB'\n",
-		n.cfg.Port+1, n.cfg.SocketDir))
+	d.run("initdb", "-D", n.cfg.DataDir, "-U", "postgres", "--auth=trust", "--no-sync", "--no-instructions", "--encoding=UTF8",
+		"--locale=C")
+	d.append("postgresql.conf",
+		fmt.Sprintf("port = %d\nlisten_addresses = ''\nunix_socket_directories = '%s'\ndynamic_shared_memory_type = mmap\nwork_mem = '6MB'\n",
+			n.cfg.Port+1, n.cfg.SocketDir))
 	d.start()
 	d.sql("ALTER ROLE postgres PASSWORD 'su''per'; CREATE TABLE theirs AS SELECT 1 AS id")
 	d.stop("fast")
@@ -78,7 +80,8 @@ func (d *theirs) stop(mode string) {
 
 func (d *theirs) sql(sql string) {
 	d.t.Helper()
-	conn, err := pgconn.Connect(d.t.Context(), fmt.Sprintf("host=%s port=%d user=postgres dbname=postgres sslmode=disable", d.n.cfg.SocketDir, d.n.cfg.Port+1))
+	conn, err := pgconn.Connect(d.t.Context(), fmt.Sprintf("host=%s port=%d user=postgres dbname=postgres sslmode=disable",
+		d.n.cfg.SocketDir, d.n.cfg.Port+1))
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -92,7 +95,8 @@ func (d *theirs) sql(sql string) {
 func adopting(n *node, tli pg.Timeline) Want {
 	n.hold(1)
 	f := n.Found()
-	w := Want{Role: RolePrimary, Epoch: 1, LeaseLive: true, Adopt: f.Control.SystemID, Target: rejoin.Branch{Timeline: tli, History: f.Position.History}}
+	w := Want{Role: RolePrimary, Epoch: 1, LeaseLive: true, Adopt: f.Control.SystemID, Target: rejoin.Branch{Timeline: tli,
+		History: f.Position.History}}
 	if f.Position.Timeline < tli {
 		w.Target.History = append(slices.Clone(f.Position.History), pg.HistoryEntry{Timeline: f.Position.Timeline, End: f.Position.LSN})
 	}
@@ -107,7 +111,8 @@ func TestAdopt(t *testing.T) {
 		table   string
 		found   func(Found) bool
 	}{
-		{"shut down", func(*theirs) {}, 1, "theirs", func(f Found) bool { return f.Control.State == pg.ControlShutDown && f.Server.PID == 0 }},
+		{"shut down", func(*theirs) {}, 1, "theirs",
+			func(f Found) bool { return f.Control.State == pg.ControlShutDown && f.Server.PID == 0 }},
 		{"crashed", func(d *theirs) { d.start(); d.sql("CREATE TABLE late AS SELECT 1 AS id"); d.stop("immediate") }, 1, "late",
 			func(f Found) bool { return f.Control.State == pg.ControlInProduction && f.Server.PID == 0 }},
 		{"running", func(d *theirs) { d.start(); d.sql("CREATE TABLE late AS SELECT 1 AS id") }, 1, "late",
@@ -120,7 +125,8 @@ func TestAdopt(t *testing.T) {
 		}, 2, "theirs", func(f Found) bool { return f.Position.Timeline == 2 && len(f.Position.History) == 1 }},
 		{"a standby", func(d *theirs) { d.append("standby.signal", ""); d.start(); d.stop("fast") }, 2, "theirs",
 			func(f Found) bool { return f.Standby && f.Control.State == pg.ControlShutDownInRecovery }},
-		{"a standby, and others have later timelines", func(d *theirs) { d.append("standby.signal", ""); d.start(); d.stop("fast") }, 5, "theirs",
+		{"a standby, and others have later timelines", func(d *theirs) { d.append("standby.signal", ""); d.start(); d.stop("fast") }, 5,
+			"theirs",
 			func(f Found) bool { return f.Standby }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -157,7 +163,8 @@ func TestAdopt(t *testing.T) {
 			if exists(d.path("recovery.signal")) {
 				t.Error("recovery.signal is left")
 			}
-			group := &cluster{epoch: 1, primary: n1, system: s.SystemID, target: w.Target, final: true, sync: map[string]Sync{}, members: []*node{n1, n2}}
+			group := &cluster{epoch: 1, primary: n1, system: s.SystemID, target: w.Target, final: true, sync: map[string]Sync{},
+				members: []*node{n1, n2}}
 			n1.drive(group.want(n1), "a slot for n2", func(s Status) bool { return len(s.Slots) > 0 })
 			n2.drive(group.want(n2), "a clone that follows", streaming)
 		})
@@ -201,7 +208,8 @@ func TestAdoptRefusals(t *testing.T) {
 		{"a backup", func(d *theirs, _ *Want) { d.append("backup_label", "START") }, ErrAdopt, "base backup"},
 		{"a restore", func(d *theirs, _ *Want) { d.append("recovery.signal", "") }, ErrAdopt, "recovery.signal"},
 		{"another version", func(d *theirs, _ *Want) { d.append("PG_VERSION", "9") }, ErrAdopt, "PostgreSQL"},
-		{"a role with quorate's name", func(d *theirs, _ *Want) { d.start(); d.sql("CREATE ROLE quorate LOGIN"); d.stop("fast") }, nil, "rename that role"},
+		{"a role with quorate's name", func(d *theirs, _ *Want) { d.start(); d.sql("CREATE ROLE quorate LOGIN"); d.stop("fast") }, nil,
+			"rename that role"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n := newRig(t).node("n1")
@@ -242,7 +250,8 @@ func TestAdoptWithConfigurationElsewhere(t *testing.T) {
 	if f.Problem != "" || f.Import.Set["work_mem"] != "6MB" || f.Import.Set["port"] != "" || len(f.Import.HBA) == 0 {
 		t.Fatalf("found %+v", f)
 	}
-	p := Parameters{Version: 1, Set: map[string]string{"dynamic_shared_memory_type": "mmap", "work_mem": f.Import.Set["work_mem"]}, HBA: append(f.Import.HBA, "host all all samenet scram-sha-256")}
+	p := Parameters{Version: 1, Set: map[string]string{"dynamic_shared_memory_type": "mmap", "work_mem": f.Import.Set["work_mem"]},
+		HBA: append(f.Import.HBA, "host all all samenet scram-sha-256")}
 	if err := n.SetParameters(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +287,8 @@ func TestBesideAdoptedData(t *testing.T) {
 	}
 	w := adopting(n1, 1)
 	s := n1.drive(w, "the adopted primary", isRun(pg.RunPrimary))
-	group := &cluster{epoch: 1, primary: n1, system: s.SystemID, target: w.Target, final: true, sync: map[string]Sync{}, members: []*node{n1, n2, n3}}
+	group := &cluster{epoch: 1, primary: n1, system: s.SystemID, target: w.Target, final: true, sync: map[string]Sync{},
+		members: []*node{n1, n2, n3}}
 	n1.drive(group.want(n1), "slots", func(s Status) bool { return len(s.Slots) == 2 })
 
 	keep, aside := group.want(n2), group.want(n3)

@@ -179,7 +179,8 @@ func (i *Instance) findImport(o startOptions) (p Parameters, unread string) {
 	}
 	set, err := readConf(conf)
 	if err != nil {
-		return p, fmt.Sprintf("the postgresql.conf that was in use can't be taken over: %v; put one that can be read into %s", err, i.cfg.DataDir)
+		return p, fmt.Sprintf("the postgresql.conf that was in use can't be taken over: %v; put one that can be read into %s", err,
+			i.cfg.DataDir)
 	}
 	auto, err := readConf(i.autoConf())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -190,7 +191,8 @@ func (i *Instance) findImport(o startOptions) (p Parameters, unread string) {
 		level = l
 	}
 	if strings.EqualFold(level, "logical") {
-		return p, "its wal_level is logical, and quorate runs with replica, with which Postgres does not start while there are logical slots: " +
+		return p, "its wal_level is logical, and quorate runs with replica, with which Postgres does not start while there " +
+			"are logical slots: " +
 			"drop them, set wal_level = replica and restart it"
 	}
 	if conf != i.ownConf() {
@@ -211,7 +213,8 @@ func (i *Instance) findImport(o startOptions) (p Parameters, unread string) {
 		}
 	}
 	if p.HBA, err = readHBA(hba); err != nil {
-		return Parameters{}, fmt.Sprintf("the pg_hba.conf that was in use can't be taken over: %v; give the lines that shall hold as postgresql.pg_hba in the node file", err)
+		return Parameters{}, fmt.Sprintf("the pg_hba.conf that was in use can't be taken over: %v; give the lines that "+
+			"shall hold as postgresql.pg_hba in the node file", err)
 	}
 	return p, ""
 }

@@ -80,7 +80,8 @@ func (i *Instance) Found() Found {
 			return f
 		}
 		if end := control.MinRecoveryPoint; end > f.Position.LSN && f.Server.PID == 0 {
-			f.Problem = fmt.Sprintf("its files may hold changes up to %s and its log ends at %s: part of pg_wal is missing", end, f.Position.LSN)
+			f.Problem = fmt.Sprintf("its files may hold changes up to %s and its log ends at %s: part of pg_wal is missing", end,
+				f.Position.LSN)
 			return f
 		}
 	}
@@ -122,7 +123,8 @@ func (i *Instance) dirProblem() string {
 		if err != nil {
 			return err.Error()
 		}
-		return fmt.Sprintf("%s is a symbolic link, and a clone replaces a directory by its name: set postgresql.data_dir to %s", dir, real)
+		return fmt.Sprintf("%s is a symbolic link, and a clone replaces a directory by its name: set postgresql.data_dir to %s", dir,
+			real)
 	}
 	if !link.IsDir() {
 		return dir + " is no directory"
@@ -131,11 +133,13 @@ func (i *Instance) dirProblem() string {
 		return text
 	}
 	if mounted(dir) {
-		return fmt.Sprintf("%s is the mount itself, and a clone is made beside a directory and takes its name: move the data into a directory below it and set postgresql.data_dir to that", dir)
+		return fmt.Sprintf("%s is the mount itself, and a clone is made beside a directory and takes its name: move the "+
+			"data into a directory below it and set postgresql.data_dir to that", dir)
 	}
 	content, err := os.ReadFile(filepath.Join(dir, "PG_VERSION"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Sprintf("%s is not empty and has no PG_VERSION, so it is no data directory: set postgresql.data_dir to one, or move it away: mv %s %s.old", dir, dir, dir)
+		return fmt.Sprintf("%s is not empty and has no PG_VERSION, so it is no data directory: set postgresql.data_dir to "+
+			"one, or move it away: mv %s %s.old", dir, dir, dir)
 	}
 	if err != nil {
 		return err.Error()
@@ -145,7 +149,8 @@ func (i *Instance) dirProblem() string {
 	case err != nil:
 		return err.Error()
 	case major != i.major:
-		return fmt.Sprintf("%s is of PostgreSQL %d and bin_dir %s has PostgreSQL %d: install PostgreSQL %d and set postgresql.bin_dir, or run pg_upgrade first", dir, major, i.cfg.BinDir, i.major, major)
+		return fmt.Sprintf("%s is of PostgreSQL %d and bin_dir %s has PostgreSQL %d: install PostgreSQL %d and set "+
+			"postgresql.bin_dir, or run pg_upgrade first", dir, major, i.cfg.BinDir, i.major, major)
 	}
 	return ""
 }
@@ -164,10 +169,12 @@ func (i *Instance) ownerProblem(dir fs.FileInfo) string {
 		want = i.cred.UID
 	}
 	if ok && stat.Uid != want {
-		return fmt.Sprintf("%s belongs to %s and Postgres would run as %s: set postgresql.os_user, or chown -R it", i.cfg.DataDir, userName(stat.Uid), userName(want))
+		return fmt.Sprintf("%s belongs to %s and Postgres would run as %s: set postgresql.os_user, or chown -R it", i.cfg.DataDir,
+			userName(stat.Uid), userName(want))
 	}
 	if mode := dir.Mode().Perm(); mode&0o027 != 0 {
-		return fmt.Sprintf("%s has mode %04o, and Postgres starts with 0700 or 0750 only: chmod 0700 %s", i.cfg.DataDir, mode, i.cfg.DataDir)
+		return fmt.Sprintf("%s has mode %04o, and Postgres starts with 0700 or 0750 only: chmod 0700 %s", i.cfg.DataDir, mode,
+			i.cfg.DataDir)
 	}
 	if parent := filepath.Dir(i.cfg.DataDir); i.cred == nil && unix.Access(parent, unix.W_OK) != nil {
 		return fmt.Sprintf("%s can't be written to, and a clone is made there: run quorate as its owner or as root", parent)
@@ -249,7 +256,8 @@ func parseOptions(line string) startOptions {
 func (o startOptions) manager() string {
 	conf, name := o["config_file"], o["cluster_name"]
 	dir := filepath.Dir(conf)
-	if name == "" || filepath.Base(dir) != "postgres" || o["hba_file"] != filepath.Join(dir, "pg_hba.conf") || o["restart_after_crash"] != "off" {
+	hba := filepath.Join(dir, "pg_hba.conf")
+	if name == "" || filepath.Base(dir) != "postgres" || o["hba_file"] != hba || o["restart_after_crash"] != "off" {
 		return ""
 	}
 	return name

@@ -24,7 +24,8 @@ func bare(t *testing.T) *Instance {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := &Instance{cfg: Config{Name: "n1", BinDir: "/bin15", DataDir: filepath.Join(dir, "data"), StateDir: filepath.Join(dir, "state")}, deps: Deps{Guard: nothingRuns{}}, major: 15}
+	i := &Instance{cfg: Config{Name: "n1", BinDir: "/bin15", DataDir: filepath.Join(dir, "data"), StateDir: filepath.Join(dir,
+		"state")}, deps: Deps{Guard: nothingRuns{}}, major: 15}
 	if err := os.Mkdir(i.cfg.DataDir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +54,8 @@ func TestReadConf(t *testing.T) {
 	put(t, filepath.Join(dir, "conf.d", ".hidden.conf"), "hidden = on")
 	put(t, filepath.Join(dir, "conf.d", "3.conf.bak"), "backup = on")
 	got, err := readConf(filepath.Join(dir, "main.conf"))
-	want := map[string]string{"port": "5434", "work_mem": "8MB", "a.b": "it's \\ here\n", "from_more": "on", "ordered": "second", "empty": ""}
+	want := map[string]string{"port": "5434", "work_mem": "8MB", "a.b": "it's \\ here\n", "from_more": "on", "ordered": "second",
+		"empty": ""}
 	if err != nil || !maps.Equal(got, want) {
 		t.Errorf("read %q, %v, want %q", got, err, want)
 	}
@@ -74,7 +76,8 @@ func TestReadHBA(t *testing.T) {
 	if want := `local all all peer|host  "a#b" all   10.0.0.0/8 md5`; err != nil || strings.Join(got, "|") != want {
 		t.Errorf("read %q, %v, want %q", got, err, want)
 	}
-	for _, line := range []string{"include more.conf", "host all @users all md5", "host all a,@b all md5", "local all all peer map=ours"} {
+	for _, line := range []string{"include more.conf", "host all @users all md5", "host all a,@b all md5",
+		"local all all peer map=ours"} {
 		put(t, path, "local all all peer\n"+line+"\n")
 		if got, err := readHBA(path); err == nil || !strings.Contains(err.Error(), "line 2") {
 			t.Errorf("%s: read as %q, %v", line, got, err)
@@ -85,7 +88,8 @@ func TestReadHBA(t *testing.T) {
 func TestLastStart(t *testing.T) {
 	ours := `/usr/lib/postgresql/15/bin/postgres "-D" "/pg" "-c" "config_file=/q/postgres/postgresql.conf" "-c" "hba_file=/q/postgres/pg_hba.conf" "-c" "cluster_name=demo/n2" "-c" "restart_after_crash=off"`
 	for _, c := range []struct{ line, conf, manager string }{
-		{`/usr/bin/postgres "-D" "/var/lib/pg/main" "-c" "config_file=/etc/pg/main/postgresql.conf"` + "\n", "/etc/pg/main/postgresql.conf", ""},
+		{`/usr/bin/postgres "-D" "/var/lib/pg/main" "-c" "config_file=/etc/pg/main/postgresql.conf"` + "\n",
+			"/etc/pg/main/postgresql.conf", ""},
 		{`postgres "--config-file=/etc/a b.conf" "-p" "5433"`, "/etc/a b.conf", ""},
 		{`/usr/bin/postgres "-D" "/pg" "-c" "cluster_name=demo/n2"`, "", ""},
 		{`/usr/bin/postgres`, "", ""},
@@ -109,14 +113,19 @@ func TestFindImport(t *testing.T) {
 		hba     []string          // of the node file
 		want    string            // "set|hba", or part of the problem
 	}{
-		{"all in the directory", map[string]string{"data/postgresql.conf": "work_mem=4MB", "data/pg_hba.conf": "local all all peer"}, false, nil, "map[]|[local all all peer]"},
-		{"the node file says who may connect", map[string]string{"data/postgresql.conf": "", "data/pg_hba.conf": "include x"}, false, []string{"local all all md5"}, "map[]|[]"},
-		{"configured elsewhere", map[string]string{"etc/postgresql.conf": "work_mem=4MB\nport=5433\ndata_directory='/x'\nwal_level=replica\nhba_file='DIR/etc/pg_hba.conf'",
-			"etc/pg_hba.conf": "local all all trust"}, true, nil, "map[work_mem:4MB]|[local all all trust]"},
+		{"all in the directory", map[string]string{"data/postgresql.conf": "work_mem=4MB", "data/pg_hba.conf": "local all all peer"},
+			false, nil, "map[]|[local all all peer]"},
+		{"the node file says who may connect", map[string]string{"data/postgresql.conf": "", "data/pg_hba.conf": "include x"}, false,
+			[]string{"local all all md5"}, "map[]|[]"},
+		{"configured elsewhere",
+			map[string]string{"etc/postgresql.conf": "work_mem=4MB\nport=5433\ndata_directory='/x'\nwal_level=replica\nhba_file='DIR/etc/pg_hba.conf'",
+				"etc/pg_hba.conf": "local all all trust"}, true, nil, "map[work_mem:4MB]|[local all all trust]"},
 		{"nothing says how it was configured", nil, false, nil, "postgresql.conf that was in use can't be taken over"},
-		{"who may connect can't be read", map[string]string{"data/postgresql.conf": ""}, false, nil, "pg_hba.conf that was in use can't be taken over"},
+		{"who may connect can't be read", map[string]string{"data/postgresql.conf": ""}, false, nil,
+			"pg_hba.conf that was in use can't be taken over"},
 		{"logical decoding", map[string]string{"data/postgresql.conf": "wal_level=logical"}, false, nil, "wal_level is logical"},
-		{"logical decoding by ALTER SYSTEM", map[string]string{"data/postgresql.conf": "", "data/postgresql.auto.conf": "wal_level = 'logical'"}, false, nil, "wal_level is logical"},
+		{"logical decoding by ALTER SYSTEM", map[string]string{"data/postgresql.conf": "",
+			"data/postgresql.auto.conf": "wal_level = 'logical'"}, false, nil, "wal_level is logical"},
 		{"a file of settings that can't be read", map[string]string{"data/postgresql.conf": "what is this"}, false, nil, "line 1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -130,7 +139,8 @@ func TestFindImport(t *testing.T) {
 			}
 			i.params.HBA = c.hba
 			p, problem := i.findImport(i.lastStart())
-			if got := fmt.Sprintf("%v|%v", p.Set, p.HBA); problem == "" && got != c.want || !strings.Contains(problem, c.want) && problem != "" {
+			if got := fmt.Sprintf("%v|%v", p.Set, p.HBA); problem == "" && got != c.want || !strings.Contains(problem,
+				c.want) && problem != "" {
 				t.Errorf("%s, problem %q, want %q", got, problem, c.want)
 			}
 		})
