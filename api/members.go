@@ -15,10 +15,16 @@ import (
 // Membership is what a node does about who belongs to the cluster. A nil function is one that it can't do now: Init and Join
 // are for a node that belongs to no cluster, the others for one that does. Errors: ErrRefused, ErrNoQuorum.
 type Membership struct {
-	Init   func(ctx context.Context) error
+	Init   func(ctx context.Context, r InitRequest) error
 	Join   func(ctx context.Context, r JoinRequest) error
 	Token  func() (string, error) // with which others join; it holds the cluster's secret
 	Remove func(ctx context.Context, r RemoveRequest) error
+}
+
+// InitRequest is the body of POST /v1/init, which only the unix socket takes. AdoptFrom names the node whose data directory the
+// cluster shall begin with; empty: what is there decides.
+type InitRequest struct {
+	AdoptFrom string `json:"adopt_from,omitempty"`
 }
 
 // JoinRequest is the body of POST /v1/join, which only the unix socket takes.
@@ -73,11 +79,15 @@ func (s *Server) members(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *Server) initCluster(w http.ResponseWriter, r *http.Request) {
+	var req InitRequest
+	if !decode(w, r, &req) {
+		return
+	}
 	if s.opts.Members.Init == nil {
 		problem(w, http.StatusConflict, CodeRefused, s.belongs())
 		return
 	}
-	settle(w, s.opts.Members.Init(r.Context()))
+	settle(w, s.opts.Members.Init(r.Context(), req))
 }
 
 func (s *Server) joinCluster(w http.ResponseWriter, r *http.Request) {

@@ -19,16 +19,20 @@ const (
 )
 
 func (a *app) initVerb() *cobra.Command {
+	var r client.InitRequest
 	cmd := &cobra.Command{
-		Use: "init", Short: "Make a cluster of this node; others join it",
+		Use: "init [--adopt-from NAME]", Short: "Make a cluster of this node; others join it",
 		Long: `Make a cluster of this node and wait until it is primary. The daemon must run, with a node file that names no
 cluster.peers. Without a secret in the node file one is made, in cluster.data_dir. It prints what to type on the other hosts.
+
+A data directory that holds a database is taken over, stopped or running, if it was last run as a primary. --adopt-from names
+the node whose directory it shall be where that is not plain; with cluster.peers it is for the first of them.
 
 Exit code: 0 done, 5 refused, 1 not done in time.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.ask(func(c *client.Client) error {
-				if err := c.Init(cmd.Context()); err != nil {
+				if err := c.Init(cmd.Context(), r); err != nil {
 					return err
 				}
 				s, err := a.awaitStatus(cmd.Context(), c, func(s client.Status) bool { return s.Serving })
@@ -43,6 +47,7 @@ Exit code: 0 done, 5 refused, 1 not done in time.`,
 			})
 		},
 	}
+	cmd.Flags().StringVar(&r.AdoptFrom, "adopt-from", "", "the `name` of the node whose data directory the cluster begins with")
 	return cmd
 }
 

@@ -85,9 +85,16 @@ func (s standing) judgeData(r JoinRequest) error {
 	if r.Member.Role != fsm.RoleData {
 		return nil
 	}
-	if sys := s.state.SystemID; !r.Data.Empty && sys != 0 && r.Data.SystemID != sys {
-		return fmt.Errorf("%w: postgresql.data_dir of %s holds another database (system %s, this cluster's is %s): move it away, the node then gets a copy", ErrUnfit,
-			r.Member.Name, r.Data.SystemID, sys)
+	switch d := r.Data; {
+	case d.Empty:
+	case d.Problem != "":
+		return fmt.Errorf("%w: %s: move it away, the node then gets a copy of the cluster's data", ErrUnfit, d.Problem)
+	case d.SystemID != s.state.SystemID:
+		return fmt.Errorf("%w: %s on %s holds another database (system %s, this cluster's is %s): move it away, the node then gets a copy", ErrUnfit,
+			d.Dir, r.Member.Name, d.SystemID, s.state.SystemID)
+	default:
+		return fmt.Errorf("%w: %s on %s holds an earlier copy of this database, and nothing tells what happened to it since: move it away, the node then gets a new one", ErrUnfit,
+			d.Dir, r.Member.Name)
 	}
 	if p := s.state.Members[s.state.Primary]; p.Major != 0 && r.Member.Major != p.Major {
 		return fmt.Errorf("%w: %s has PostgreSQL %d, the primary %s has %d: install postgresql-%d there and set postgresql.bin_dir", ErrUnfit,

@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,7 +11,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/quorate/quorate/fsm"
-	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/transport"
 )
 
@@ -27,13 +25,6 @@ const (
 	// maxVoters is Raft's sensible limit; more nodes join as non-voters later.
 	maxVoters = 7
 )
-
-// DataFacts is what is in a node's data directory before there is a cluster.
-type DataFacts struct {
-	Empty    bool        `json:"empty"`
-	SystemID pg.SystemID `json:"system_id,omitempty"`
-	Detail   string      `json:"detail,omitempty"` // for people, when not empty
-}
 
 // helloAnswer is what a node says of itself to whoever asks.
 type helloAnswer struct {
@@ -71,8 +62,8 @@ func (c *Cluster) peers() []string {
 // bootstrap returns once this node belongs to a cluster whose founding it has on disk, and, on the first node, once every
 // other initial node has it too.
 //
-// The first node of the list founds the cluster, once, when all of the list said that they have no state, the same list
-// and no data. A node that can't be reached is not a node that agrees: then everybody waits, for ever if need be.
+// The first node of the list founds the cluster, once, when all of the list said that they have no state and the same list,
+// and their data directories allow it (judgeData). A node that can't be reached is not a node that agrees: then everybody waits, for ever if need be.
 func (c *Cluster) bootstrap(ctx context.Context) error {
 	peers := c.peers()
 	if !slices.Contains(peers, c.cfg.Member.Addr) {
@@ -112,13 +103,18 @@ func (c *Cluster) bootstrapRound(ctx context.Context, first bool, peers []string
 	if c.identity.get().Founding == nil {
 		answers, missing := c.askPeers(ctx, peers)
 		why = append(missing, judgePeers(c.cfg.Member.Addr, peers, answers)...)
+		data := dataVerdict{}
+		if len(why) == 0 {
+			data = c.data(peers, answers)
+			why = data.against
+		}
 		if !first {
 			return false, append(why, notFounded(peers[0], answers)...), nil
 		}
 		if len(why) > 0 {
 			return false, why, nil
 		}
-		if err := c.found(peers, answers); err != nil {
+		if err := c.found(peers, answers, data); err != nil {
 			return false, nil, err
 		}
 	}
@@ -191,15 +187,13 @@ func judgePeers(self string, peers []string, answers map[string]helloAnswer) []s
 			against = append(against, fmt.Sprintf("the node at %s calls itself %s: cluster.peers and its connect address must agree", addr, a.Member.Addr))
 		case !slices.Equal(a.Peers, peers):
 			against = append(against, fmt.Sprintf("%s (%s) has other cluster.peers: %s", addr, a.Member.Name, strings.Join(a.Peers, " ")))
-		case !a.Data.Empty:
-			against = append(against, fmt.Sprintf("the data directory of %s (%s) is not empty: system %d %s", addr, a.Member.Name, a.Data.SystemID, a.Data.Detail))
 		}
 	}
 	return against
 }
 
 // found makes the cluster, on this node's disk first.
-func (c *Cluster) found(peers []string, answers map[string]helloAnswer) error {
+func (c *Cluster) found(peers []string, answers map[string]helloAnswer, data dataVerdict) error {
 	random, err := uuid.NewRandom()
 	if err != nil {
 		return fmt.Errorf("draw cluster id: %w", err)
@@ -208,7 +202,11 @@ func (c *Cluster) found(peers []string, answers map[string]helloAnswer) error {
 		ClusterID: random.String(),
 		Scope:     c.cfg.Scope,
 		Config:    fsm.Config{Version: 1, Doc: c.cfg.ConfigDoc, Settings: c.cfg.Settings},
+		Adopted:   data.adopt,
 	}}
+	if data.config != nil {
+		f.Init.Config = *data.config
+	}
 	for _, addr := range peers {
 		f.Init.Members = append(f.Init.Members, answers[addr].Member)
 	}
@@ -216,6 +214,10 @@ func (c *Cluster) found(peers []string, answers map[string]helloAnswer) error {
 		return err
 	}
 	c.log.Info("founded the cluster", "cluster", f.Init.ClusterID, "nodes", len(peers))
+	if a := f.Init.Adopted; a != nil {
+		c.log.Info("the cluster begins with data that were there", "node", string(a.Node), "system", a.SystemID.String(),
+			"timeline", uint32(a.Timeline), "kept", len(a.Keep), "set_aside", len(a.Aside))
+	}
 	return nil
 }
 
@@ -273,8 +275,10 @@ func (c *Cluster) onForm(peer transport.Peer, req []byte) error {
 	if !slices.Equal(named, c.peers()) {
 		return fmt.Errorf("%w: its nodes are %v, cluster.peers here %v", ErrOtherCluster, named, c.peers())
 	}
-	if c.identity.get().Founding == nil && !c.deps.DataFacts().Empty {
-		return errors.New("the data directory here is not empty")
+	if c.identity.get().Founding == nil {
+		if err := c.deps.DataFacts().fits(c.Self(), f.Init.Adopted); err != nil {
+			return err
+		}
 	}
 	return c.adopt(f)
 }

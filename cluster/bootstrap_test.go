@@ -16,6 +16,7 @@ import (
 
 	"github.com/quorate/quorate/failover"
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/transport"
 )
 
@@ -42,7 +43,6 @@ func TestJudgePeers(t *testing.T) {
 		"all agree":            {agreeing(), ""},
 		"another list":         {change(func(a *helloAnswer) { a.Peers = peers[:2] }), "other cluster.peers"},
 		"another order":        {change(func(a *helloAnswer) { a.Peers = []string{peers[1], peers[0], peers[2]} }), "other cluster.peers"},
-		"data":                 {change(func(a *helloAnswer) { a.Data = DataFacts{SystemID: 77} }), "not empty: system 77"},
 		"a cluster":            {change(func(a *helloAnswer) { a.Founding = &founding{Init: fsm.Init{ClusterID: "old"}} }), "belongs to cluster old"},
 		"another address":      {change(func(a *helloAnswer) { a.Member.Addr = "x:1" }), "calls itself x:1"},
 		"one node, two names":  {change(func(a *helloAnswer) { a.NodeID = "id1" }), "are one node"},
@@ -62,7 +62,7 @@ type peerNodes struct {
 	net   *transport.Memory
 	dir   string
 	peers []string
-	full  sync.Map // the names of those whose data directory isn't empty
+	full  sync.Map // the DataFacts of those whose data directory isn't empty, by name
 	start time.Time
 }
 
@@ -83,8 +83,10 @@ func (p *peerNodes) open(name string) *Cluster {
 	}, Deps{
 		Boot: func() time.Duration { return time.Since(p.start) + time.Hour }, Logger: hclog.NewNullLogger(), Network: p.net.Host(name),
 		DataFacts: func() DataFacts {
-			_, full := p.full.Load(name)
-			return DataFacts{Empty: !full}
+			if d, full := p.full.Load(name); full {
+				return d.(DataFacts)
+			}
+			return DataFacts{Empty: true}
 		},
 		MayHold: func(fsm.Epoch) bool { return true },
 		Detach: func(context.Context, fsm.Epoch) (fsm.Position, error) {
@@ -140,7 +142,7 @@ func initialised(c *Cluster) bool { return c.State().ClusterID != "" }
 func TestNobodyBeginsBeforeAllAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPeerNodes(t, 3)
-		p.full.Store("n3", true)
+		p.full.Store("n3", DataFacts{SystemID: 77, State: pg.ControlShutDown, Timeline: 1, End: 100})
 		n1, n2 := p.open("n1"), p.open("n2")
 		stop1, stop2 := p.run(n1), p.run(n2)
 		time.Sleep(time.Minute)
@@ -171,7 +173,7 @@ func TestACrashWhileFoundingGoesOnWithTheSameCluster(t *testing.T) {
 		if len(missing) > 0 {
 			t.Fatal(missing)
 		}
-		if err := n1.found(p.peers, answers); err != nil {
+		if err := n1.found(p.peers, answers, dataVerdict{}); err != nil {
 			t.Fatal(err)
 		}
 		id := n1.ClusterID()

@@ -45,7 +45,7 @@ type Deps struct {
 	Boot    func() time.Duration // since boot, suspend included; never goes back
 	Logger  hclog.Logger
 	Network transport.Network
-	// DataFacts is what the data directory holds, asked only before the cluster exists.
+	// DataFacts is what the data directory holds, asked only before the cluster exists; Looking while that is not known.
 	DataFacts func() DataFacts
 	// MayHold says whether this node may be primary of epoch: false until it knows whether it released it, and for ever
 	// after it did.
@@ -80,6 +80,7 @@ type Cluster struct {
 	raft        atomic.Pointer[raft.Raft]
 	beat        atomic.Pointer[beat.Service]
 	report      atomic.Pointer[failover.Report]
+	adoptFrom   atomic.Pointer[string] // see AdoptFrom
 	transfer    transferWatch
 	detaching   detaching
 	removed     atomic.Bool

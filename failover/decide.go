@@ -22,7 +22,7 @@ func Rules() []Rule {
 	return []Rule{
 		{"no-cluster", "The log holds no cluster yet.", noCluster, thenWait},
 		{"paused", "An operator paused automatic decisions until they are resumed.", paused, thenWait},
-		{"first-primary", "No primary was ever appointed: the bootstrapping node becomes it.", firstPrimary, thenFirstPrimary},
+		{"first-primary", "No primary was ever appointed: the bootstrapping node becomes it, or the one whose data the cluster begins with.", firstPrimary, thenFirstPrimary},
 		{"resume-unseen", "The pause ended but the primary has not shown that it knows: it may still write without a lease.", resumeUnseen, thenStuckOnResume},
 		{"backing-off", "Several failovers within a minute: wait before the next one.", backingOff, thenBackOff},
 		{"ask-first", "A majority has not heard the primary for failover_after: ask when each voter vouched last, before sealing anything.", mustAsk, thenAsk},

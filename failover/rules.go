@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/pg"
 )
 
 // The conditions and conclusions of the table, in its order.
@@ -18,12 +19,15 @@ func firstPrimary(f *facts) bool { return f.State.Epoch == 0 }
 func thenWait(*facts) Decision { return Decision{Verdict: Waiting, Do: Nothing{}} }
 
 func thenFirstPrimary(f *facts) Decision {
-	s, ok := f.Seen[f.FirstNode]
-	if !ok || !f.fresh(s) {
-		return Decision{Verdict: Waiting, Do: Nothing{}, Because: []string{f.name(f.FirstNode) + " has not been heard yet"}}
+	first, tli, why := f.FirstNode, pg.Timeline(1), " is the bootstrapping node"
+	if a := f.State.Adopted; a != nil {
+		first, tli, why = a.Node, a.Timeline, " has the data that the cluster begins with"
 	}
-	return f.propose(fsm.Appoint{IfEpoch: 0, Node: f.FirstNode, Timeline: 1},
-		f.name(f.FirstNode)+" is the bootstrapping node")
+	s, ok := f.Seen[first]
+	if !ok || !f.fresh(s) {
+		return Decision{Verdict: Waiting, Do: Nothing{}, Because: []string{f.name(first) + " has not been heard yet"}}
+	}
+	return f.propose(fsm.Appoint{IfEpoch: 0, Node: first, Timeline: tli}, f.name(first)+why)
 }
 
 // replacing says that something wants another assignment than the present one.

@@ -91,6 +91,10 @@ func viewOption(v *View, key string, vals []string) error {
 		return err
 	case "async":
 		v.State.Config.Settings.Durability = fsm.DurabilityAsync
+	case "adopted":
+		n, err := strconv.ParseUint(vals[1], 10, 32)
+		v.State.Adopted = &fsm.Adoption{Node: fsm.NodeID(vals[0]), Timeline: pg.Timeline(n)}
+		return err
 	case "maxlag":
 		n, err := strconv.ParseInt(vals[0], 10, 64)
 		v.State.Config.Settings.MaximumLag = n

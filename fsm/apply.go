@@ -89,6 +89,7 @@ func (s State) clone() State {
 		wish := *s.Wish
 		s.Wish = &wish
 	}
+	s.Adopted = s.Adopted.clone()
 	return s
 }
 

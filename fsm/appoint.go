@@ -31,7 +31,10 @@ func (c Appoint) apply(next *State) (string, error) {
 	case next.Electable(c.Node) != nil:
 		return "", next.Electable(c.Node)
 	case next.Epoch == 0:
-		entry.Timeline = 1
+		var err error
+		if entry, err = next.firstAssignment(c); err != nil {
+			return "", err
+		}
 		next.Sync = firstSync(c.Node, next.Config.Settings.Durability)
 		text = fmt.Sprintf("%s appointed the first primary", next.Name(c.Node))
 	default:
@@ -53,6 +56,9 @@ func (c Appoint) apply(next *State) (string, error) {
 // candidate has every acknowledged commit, and its timeline will be told apart from all others. It returns the timeline
 // that the candidate's will branch from.
 func (s *State) checkHandover(c Appoint) (parent pg.Timeline, err error) {
+	if s.Adopting(s.Primary) {
+		return 0, fmt.Errorf("%w: only %s has the data that the cluster begins with, until it has opened them", ErrNotElectable, s.Name(s.Primary))
+	}
 	if err := s.checkStopped(c); err != nil {
 		return 0, err
 	}
@@ -72,6 +78,22 @@ func (s *State) checkHandover(c Appoint) (parent pg.Timeline, err error) {
 		return 0, fmt.Errorf("%w: the switch is predicted at %s, but the log of %s ends at %s", ErrLineage, c.SwitchLSN, s.Name(c.Node), candidate.LSN)
 	}
 	return candidate.Timeline, nil
+}
+
+// firstAssignment is where the history of the cluster begins: on timeline 1 of a new database, or with the data adopted.
+func (s *State) firstAssignment(c Appoint) (Lineage, error) {
+	a := s.Adopted
+	switch {
+	case a == nil:
+		return Lineage{Timeline: 1}, nil
+	case c.Node != a.Node:
+		return Lineage{}, fmt.Errorf("%w: the cluster begins with the data of %s", ErrNotElectable, s.Name(a.Node))
+	case c.Timeline != a.Timeline:
+		return Lineage{}, fmt.Errorf("%w: timeline %d, the data adopted are for timeline %d", ErrLineage, c.Timeline, a.Timeline)
+	case a.Parent == 0:
+		return Lineage{Timeline: a.Timeline}, nil
+	}
+	return Lineage{Timeline: a.Timeline, Parent: a.Parent, SwitchLSN: a.End}, nil
 }
 
 // firstSync is R of the first primary, before there is anybody to copy to.

@@ -41,6 +41,8 @@ type Init struct {
 	Scope     string   `json:"scope"`
 	Members   []Member `json:"members"`
 	Config    Config   `json:"config"`
+	// Adopted is the data that the cluster begins with; nil: its first primary makes a new database.
+	Adopted *Adoption `json:"adopted,omitempty"`
 }
 
 // Appoint names the primary of epoch IfEpoch+1. For another node than the present primary it is refused unless Evidence

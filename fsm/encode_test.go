@@ -9,6 +9,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/quorate/quorate/internal/pg"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew; only for formats that were never released")
@@ -21,6 +23,10 @@ func goldenCommands() map[string]Command {
 	return map[string]Command{
 		"init": Init{ClusterID: "c1", Scope: "demo", Members: []Member{dataMember("n1"), member},
 			Config: Config{Version: 3, Doc: "a: \"<1>\"\n", Settings: Settings{FailoverAfterMS: 1000, Durability: DurabilityQuorum, Strict: true}}},
+		"init-adopted": Init{ClusterID: "c1", Scope: "demo", Members: []Member{dataMember("n1"), member},
+			Config: Config{Version: 1, Doc: "{}", Settings: Settings{FailoverAfterMS: 1000, Durability: DurabilityQuorum}},
+			Adopted: &Adoption{Node: "id-1", SystemID: 7_300_000_000_000_000_001, Timeline: 4, Parent: 3, End: 0x1_0300_0060,
+				History: pg.History{{Timeline: 1, End: 0x300_0000}}, Keep: []NodeID{"id-2"}, Aside: []NodeID{"id-3"}}},
 		"appoint": Appoint{IfEpoch: 7, Node: "id-2", Timeline: 4, SwitchLSN: 0x1_0300_0060, Evidence: Evidence{
 			Seals: []Seal{seal("id-2", 7, 812, 815)}, Positions: []Position{at("id-2", 7, 3, 0x1_0300_0060)},
 			Release: &Release{Epoch: 7, Node: "id-1", Timeline: 3, FinalLSN: 0x1_0300_0028}}},

@@ -38,6 +38,9 @@ func (c Init) apply(next *State) (string, error) {
 	if err := next.Electorate.check(); err != nil {
 		return "", err
 	}
+	if err := next.adopt(c.Adopted); err != nil {
+		return "", err
+	}
 	return fmt.Sprintf("cluster %s initialised with %d members, %d of them voters", c.Scope, len(c.Members), len(voters)), nil
 }
 

@@ -20,6 +20,9 @@ func (c Promoted) apply(next *State) (string, error) {
 	if c.SystemID != 0 && next.SystemID != 0 && c.SystemID != next.SystemID {
 		return "", fmt.Errorf("%w: %s has %s, the cluster %s", ErrSystemID, next.Name(c.Node), c.SystemID, next.SystemID)
 	}
+	if a := next.Adopted; a != nil && next.SystemID == 0 && c.SystemID != a.SystemID {
+		return "", fmt.Errorf("%w: %s has %s, the data adopted are of %s", ErrSystemID, next.Name(c.Node), c.SystemID, a.SystemID)
+	}
 	if err := next.correctLineage(c); err != nil {
 		return "", err
 	}
@@ -119,7 +122,23 @@ func (s State) LineageHistory(tli pg.Timeline) (pg.History, bool) {
 		}
 	}
 	slices.Reverse(history)
-	return history, true
+	return append(s.before(tli, history), history...), true
+}
+
+// before is what the data adopted had behind them when the cluster began, as far as it is older than known, the history of
+// tli within the cluster.
+func (s State) before(tli pg.Timeline, known pg.History) pg.History {
+	if s.Adopted == nil {
+		return pg.History{}
+	}
+	if len(known) > 0 {
+		tli = known[0].Timeline
+	}
+	older := slices.IndexFunc(s.Adopted.History, func(e pg.HistoryEntry) bool { return e.Timeline >= tli })
+	if older < 0 {
+		older = len(s.Adopted.History)
+	}
+	return append(pg.History{}, s.Adopted.History[:older]...)
 }
 
 // SwitchAfter returns where the present timeline's ancestry left tli: log beyond it belongs to no history any more. False

@@ -100,6 +100,20 @@ type Lineage struct {
 	Async bool `json:"async,omitempty"`
 }
 
+// Adoption is a data directory that was there before the cluster, and what becomes of those of the other members.
+type Adoption struct {
+	Node     NodeID      `json:"node"` // whose directory it is: the first primary
+	SystemID pg.SystemID `json:"system_id"`
+	Timeline pg.Timeline `json:"timeline"` // that the first primary writes
+	// Parent is where a directory that was a standby leaves its log for Timeline, which is new then; 0: Timeline is that
+	// of the log already.
+	Parent  pg.Timeline `json:"parent,omitempty"`
+	End     pg.LSN      `json:"end"`               // of its log when it was chosen, or later
+	History pg.History  `json:"history,omitempty"` // ancestors of the log's timeline, oldest first
+	Keep    []NodeID    `json:"keep,omitempty"`    // members with a copy of it that may go on as it is
+	Aside   []NodeID    `json:"aside,omitempty"`   // members with other data, which is kept under another name
+}
+
 // Wish is an operator's request that waits to be carried out.
 type Wish struct {
 	ID    string `json:"id"`
@@ -125,9 +139,10 @@ type State struct {
 	ClusterID  string            `json:"cluster_id"`
 	Generation uint64            `json:"generation"`
 	Scope      string            `json:"scope"`
-	SystemID   pg.SystemID       `json:"system_id"` // 0 until the first primary's initdb is known
-	Rev        uint64            `json:"rev"`       // bumped by what safety depends on (DETAILS 4)
-	Version    uint64            `json:"version"`   // bumped by every change
+	SystemID   pg.SystemID       `json:"system_id"` // 0 until the first primary has reported it
+	Adopted    *Adoption         `json:"adopted,omitempty"`
+	Rev        uint64            `json:"rev"`     // bumped by what safety depends on (DETAILS 4)
+	Version    uint64            `json:"version"` // bumped by every change
 	Epoch      Epoch             `json:"epoch"`
 	Primary    NodeID            `json:"primary"`
 	Lineage    []Lineage         `json:"lineage"`

@@ -41,6 +41,8 @@ type Options struct {
 	Signals    bool          // fence by signals though control groups could be used
 	Exe        string        // the quorate program; "": this one
 	Out        io.Writer
+	// Prepare is called when all files are there and no daemon runs yet, to give nodes data; nil: they have none.
+	Prepare func(*Lab) error
 }
 
 // Up makes a lab and returns it when the cluster is whole: all nodes stream and all are in the synchronous set. First it
@@ -56,7 +58,7 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = l.bringUp(ctx)
+	err = l.bringUp(ctx, o.Prepare)
 	if err == nil && !o.Owned {
 		l.Owner = nil
 		err = l.save()
@@ -69,7 +71,7 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	return l, nil
 }
 
-func (l *Lab) bringUp(ctx context.Context) error {
+func (l *Lab) bringUp(ctx context.Context, prepare func(*Lab) error) error {
 	ctx, stop := context.WithTimeout(ctx, upLimit)
 	defer stop()
 	began := time.Now()
@@ -79,6 +81,11 @@ func (l *Lab) bringUp(ctx context.Context) error {
 	}
 	if err := l.writeFiles(ctx); err != nil {
 		return err
+	}
+	if prepare != nil {
+		if err := prepare(l); err != nil {
+			return fmt.Errorf("prepare the nodes: %w", err)
+		}
 	}
 	for _, n := range l.Nodes {
 		if err := l.start(n); err != nil {

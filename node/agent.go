@@ -151,6 +151,9 @@ func (a *agent) act(ctx context.Context) bool {
 	case pgctl.Hold:
 		return false
 	}
+	if step.Kind == pgctl.Adopt && !a.settingsGiven() {
+		return false // its first start shall have the settings that were taken over
+	}
 	if !(reinit && step.Kind == pgctl.Clone) && a.trouble.holds(step.Kind, w.Role, state.Epoch, guard.Now()) {
 		return false
 	}

@@ -123,8 +123,22 @@ func (n *Node) openAPI(secrets []transport.Secret) (func(), error) {
 		others.token = o.Tokens[0]
 	}
 	o.ReadConfig, o.Restart, o.Reload, o.Reinit = n.readConfig, others.restart, others.reload, others.reinit
-	o.Members = api.Membership{Token: func() (string, error) { return n.token(secrets) }, Remove: n.removeMember}
+	o.Members = api.Membership{Init: n.initHere, Token: func() (string, error) { return n.token(secrets) }, Remove: n.removeMember}
 	return n.listenAPI(api.New(view{n}, o))
+}
+
+// initHere is init on a node that has peers: they begin the cluster by themselves, but for the choice of the data.
+func (n *Node) initHere(_ context.Context, r api.InitRequest) error {
+	if id := n.cluster.ClusterID(); id != "" {
+		return fmt.Errorf("%w: this node belongs to cluster %s (%s) already", api.ErrRefused, n.cfg.Scope, id)
+	}
+	if r.AdoptFrom == "" {
+		return fmt.Errorf("%w: cluster.peers begin the cluster by themselves when all agree; quorate status says what they wait for", api.ErrRefused)
+	}
+	if err := n.cluster.AdoptFrom(r.AdoptFrom); err != nil {
+		return fmt.Errorf("%w: %w", api.ErrRefused, err)
+	}
+	return nil
 }
 
 // token is what others join with.

@@ -140,10 +140,11 @@ func (w *waiting) Submit(context.Context, fsm.Command, string) error {
 	return fmt.Errorf("%w: %w", api.ErrRefused, errBelongsNowhere)
 }
 
-// init makes this node the first of a new cluster. Without a secret it makes one.
-func (w *waiting) init(context.Context) error {
-	if f := w.facts(); !f.Empty {
-		return fmt.Errorf("%w: %s", api.ErrRefused, f.Detail)
+// init makes this node the first of a new cluster. Without a secret it makes one. What its data directory holds is judged when
+// the cluster begins.
+func (w *waiting) init(_ context.Context, r api.InitRequest) error {
+	if r.AdoptFrom != "" && r.AdoptFrom != w.cfg.Name {
+		return fmt.Errorf("%w: this node is %s and names no peers, so the data can't come from %q", api.ErrRefused, w.cfg.Name, r.AdoptFrom)
 	}
 	secrets, err := w.secrets()
 	if err != nil {
@@ -154,7 +155,7 @@ func (w *waiting) init(context.Context) error {
 			return err
 		}
 	}
-	w.cfg.Cluster.Peers = []string{w.cfg.Cluster.ConnectAddress}
+	w.cfg.Cluster.Peers, w.adoptFrom = []string{w.cfg.Cluster.ConnectAddress}, r.AdoptFrom
 	w.tell()
 	return nil
 }
@@ -254,7 +255,7 @@ func refusedBy(err error) error {
 	return err
 }
 
-// facts is what postgresql.data_dir holds, read without a guard: nothing of it is started or changed.
+// facts is what a node that joins says of its postgresql.data_dir, read without a guard: nothing of it is started or changed.
 func (w *waiting) facts() cluster.DataFacts {
 	if w.cfg.Cluster.Role == fsm.RoleWitness {
 		return cluster.DataFacts{Empty: true}
@@ -263,17 +264,17 @@ func (w *waiting) facts() cluster.DataFacts {
 	entries, err := os.ReadDir(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), err == nil && len(entries) == 0:
-		return cluster.DataFacts{Empty: true}
+		return cluster.DataFacts{Empty: true, Dir: dir}
 	case err != nil:
-		return cluster.DataFacts{Detail: fmt.Sprintf("postgresql.data_dir can't be read: %v", err)}
+		return cluster.DataFacts{Dir: dir, Problem: fmt.Sprintf("%s can't be read: %v", dir, err)}
 	}
 	control, err := os.ReadFile(filepath.Join(dir, "global", "pg_control"))
 	if err != nil {
-		return cluster.DataFacts{Detail: fmt.Sprintf("postgresql.data_dir %s is not empty and holds no PostgreSQL: name an empty one", dir)}
+		return cluster.DataFacts{Dir: dir, Problem: dir + " holds something that is no PostgreSQL"}
 	}
 	c, err := pg.ParseControl(control)
 	if err != nil {
-		return cluster.DataFacts{Detail: fmt.Sprintf("postgresql.data_dir %s holds a PostgreSQL whose pg_control can't be read: %v", dir, err)}
+		return cluster.DataFacts{Dir: dir, Problem: fmt.Sprintf("%s holds a PostgreSQL whose pg_control can't be read: %v", dir, err)}
 	}
-	return cluster.DataFacts{SystemID: c.SystemID, Detail: fmt.Sprintf("postgresql.data_dir %s holds the database of system %s: name an empty one", dir, c.SystemID)}
+	return cluster.DataFacts{Dir: dir, SystemID: c.SystemID}
 }

@@ -123,6 +123,15 @@ func (c *configuring) tryNow() {
 	c.tryAt = 0
 }
 
+// settingsGiven says that Postgres was given the newest document, whether it took it or not.
+func (a *agent) settingsGiven() bool {
+	taken, _ := a.postgres.Parameters()
+	c := &a.conf
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.unread != "" || c.version > 0 && (taken.Version == c.version || c.tried == c.version && c.refused != "")
+}
+
 // surveyed is what run runs with, zero while that is not known.
 func (c *configuring) surveyed(run uint64) pg.HotStandby {
 	c.mu.Lock()

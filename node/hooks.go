@@ -7,9 +7,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/quorate/quorate/cluster"
 	"github.com/quorate/quorate/fsm"
-	"github.com/quorate/quorate/internal/pg"
 )
 
 // What the cluster asks of this node. The functions run on the cluster's goroutines and do not block, but for detach.
@@ -62,19 +60,6 @@ func (n *Node) detach(ctx context.Context, epoch fsm.Epoch) (fsm.Position, error
 	n.log.Info("detached", "epoch", epoch, "timeline", p.Timeline, "lsn", p.LSN.String(), "took", time.Since(start).Round(time.Millisecond).String())
 	n.poke()
 	return fsm.Position{Node: n.cluster.Self(), Detached: epoch, Timeline: p.Timeline, LSN: p.LSN}, nil
-}
-
-// dataFacts is asked once, before there is a cluster.
-func (n *Node) dataFacts() cluster.DataFacts {
-	if n.postgres == nil {
-		return cluster.DataFacts{Empty: true}
-	}
-	s := n.postgres.Status(context.Background())
-	f := cluster.DataFacts{Empty: s.Run == pg.RunAbsent && s.Dir.Empty, SystemID: s.Dir.Control.SystemID}
-	if !f.Empty {
-		f.Detail = fmt.Sprintf("%s holds a cluster of system %s (%s)", n.cfg.PostgreSQL.DataDir, s.Dir.Control.SystemID, s.Run)
-	}
-	return f
 }
 
 // exit ends the process because it can no longer keep its promises. Postgres stays under the guard, whose deadline runs.

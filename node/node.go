@@ -56,16 +56,19 @@ type Node struct {
 	fence    *fence
 	records  *records
 	last     observation
-	ending   atomic.Bool // an orderly end was asked for: Postgres shall be shut down
-	closing  atomic.Bool // Postgres is being stopped at this moment
-	wake     chan struct{}
-	restarts chan *restartRequest
-	prober   *pgctl.Prober
-	stopping atomic.Uint64               // the epoch that this node was told to stop serving because it is sick
-	blind    atomic.Pointer[fsm.Release] // the newest release that was made without the agent
-	telling  sync.Mutex                  // serialises tell
-	told     failover.Report             // by tell
-	stop     chan struct{}               // closed by the API's stop request
+	finding  finding
+	// adoptFrom is the node whose data directory the cluster shall begin with, as a person said; empty: the rules find out.
+	adoptFrom string
+	ending    atomic.Bool // an orderly end was asked for: Postgres shall be shut down
+	closing   atomic.Bool // Postgres is being stopped at this moment
+	wake      chan struct{}
+	restarts  chan *restartRequest
+	prober    *pgctl.Prober
+	stopping  atomic.Uint64               // the epoch that this node was told to stop serving because it is sick
+	blind     atomic.Pointer[fsm.Release] // the newest release that was made without the agent
+	telling   sync.Mutex                  // serialises tell
+	told      failover.Report             // by tell
+	stop      chan struct{}               // closed by the API's stop request
 
 	pending   atomic.Pointer[map[string]api.PendingRestart]
 	reloading sync.Mutex                        // serialises reloads
@@ -210,24 +213,6 @@ func credentials(r config.Role, secrets []transport.Secret, label string) pgctl.
 	return c
 }
 
-// findBinaries picks the newest Postgres of Debian's layout.
-func findBinaries() (string, error) {
-	found, err := filepath.Glob("/usr/lib/postgresql/*/bin")
-	if err != nil {
-		return "", fmt.Errorf("look for Postgres: %w", err)
-	}
-	best, version := "", 0
-	for _, dir := range found {
-		if v, err := strconv.Atoi(filepath.Base(filepath.Dir(dir))); err == nil && v > version {
-			best, version = dir, v
-		}
-	}
-	if best == "" {
-		return "", errors.New("no Postgres below /usr/lib/postgresql: install postgresql-15 or set postgresql.bin_dir")
-	}
-	return best, nil
-}
-
 // openCluster opens this node's membership. A witness reports as soon as it runs.
 func (n *Node) openCluster(secrets []transport.Secret) error {
 	c, err := n.clusterConfig(secrets)
@@ -243,6 +228,14 @@ func (n *Node) openCluster(secrets []transport.Secret) error {
 	}
 	if n.fence != nil {
 		n.fence.self = n.cluster.Self()
+	}
+	if n.adoptFrom != "" {
+		if err := n.cluster.AdoptFrom(n.adoptFrom); err != nil {
+			return err
+		}
+	}
+	if n.cluster.ClusterID() == "" {
+		n.dataFacts() // begins to look, so that the first to ask needn't wait for it
 	}
 	return nil
 }
@@ -289,5 +282,5 @@ func (n *Node) binDir() (string, error) {
 	if dir := n.cfg.PostgreSQL.BinDir; dir != "" {
 		return dir, nil
 	}
-	return findBinaries()
+	return findBinaries(n.cfg.PostgreSQL.DataDir)
 }

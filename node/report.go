@@ -31,7 +31,7 @@ func report(have pgctl.Status, o own) failover.Report {
 		Flush: have.Flush, Replay: have.Replay, InRecovery: have.Run == pg.RunStandby,
 		Released: o.released, Promise: o.promise, Problem: o.held,
 	}
-	if have.Position != nil {
+	if have.Position != nil && !have.Dir.Foreign {
 		r.Timeline, r.Flush = have.Position.Timeline, max(have.Position.LSN, have.Flush)
 	}
 	if r.Flush == 0 && o.state.Primary == o.self {
@@ -88,6 +88,9 @@ func streaming(have pgctl.Status, ids map[string]fsm.NodeID) []failover.Streamin
 // run names the state of Postgres in the words of the rules. A log that is being rebuilt is no log to count on, whatever
 // runs on it.
 func run(have pgctl.Status) failover.Run {
+	if have.Dir.Foreign {
+		return failover.RunNone // of this cluster there is nothing here
+	}
 	if have.Clone != nil || have.Rebuilding {
 		return failover.RunCloning
 	}

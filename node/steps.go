@@ -24,7 +24,7 @@ const (
 // is found down in it has crashed.
 func (a *agent) do(ctx context.Context, s pgctl.Step) error {
 	box := stepBox
-	if s.Kind == pgctl.Init {
+	if s.Kind == pgctl.Init || s.Kind == pgctl.Adopt {
 		box = initBox
 	}
 	ctx, cancel := context.WithTimeout(ctx, box)

@@ -49,16 +49,17 @@ func (t *trouble) look(have pgctl.Status) (stillborn bool) {
 	return true
 }
 
-// holds says whether a step waits for its time. Only what brings a standby up does: an appointed node has no time to lose,
-// and a new epoch may bring what was missing.
+// holds says whether a step waits for its time. Only what brings a standby up does, and the adoption of data, which nobody
+// else has: an appointed node has no time to lose, and a new epoch may bring what was missing.
 func (t *trouble) holds(step pgctl.StepKind, role pgctl.Role, epoch fsm.Epoch, now time.Duration) bool {
-	return t.count > 0 && role == pgctl.RoleStandby && bringsUp(step) && epoch == t.epoch && now < t.next
+	waits := role == pgctl.RoleStandby || step == pgctl.Adopt
+	return t.count > 0 && waits && bringsUp(step) && epoch == t.epoch && now < t.next
 }
 
-// bringsUp names the steps from a Postgres that is down to one that follows.
+// bringsUp names the steps from a Postgres that is down to one that follows, or to one that can be started.
 func bringsUp(step pgctl.StepKind) bool {
 	switch step {
-	case pgctl.Examine, pgctl.StartReader, pgctl.Clone, pgctl.Quarantine, pgctl.Rewind:
+	case pgctl.Examine, pgctl.StartReader, pgctl.Adopt, pgctl.Clone, pgctl.Quarantine, pgctl.Rewind:
 		return true
 	}
 	return false

@@ -35,6 +35,7 @@ func TestTroubleHolds(t *testing.T) {
 			{"an order to stop", pgctl.Stop, pgctl.RoleStandby, 7, false},
 			{"a detach", pgctl.Detach, pgctl.RoleStandby, 7, false},
 			{"an appointment", pgctl.StartReader, pgctl.RolePrimary, 7, false},
+			{"an adoption, which nobody else can do", pgctl.Adopt, pgctl.RolePrimary, 7, true},
 			{"a new epoch", pgctl.Examine, pgctl.RoleStandby, 8, false},
 		} {
 			if got := tr.holds(c.step, c.role, c.epoch, now); got != c.holds {

@@ -46,6 +46,12 @@ func want(s situation) pgctl.Want {
 	if !member || me.Role != fsm.RoleData || s.state.Epoch == 0 {
 		return w
 	}
+	if a := s.state.Adopted; a != nil {
+		w.Keep, w.Aside = slices.Contains(a.Keep, s.self), slices.Contains(a.Aside, s.self)
+		if s.state.Adopting(s.self) {
+			w.Adopt = a.SystemID
+		}
+	}
 	w.Target, w.Final = target(s.state)
 	w.Slots = slots(s.state, s.self)
 	if s.ending || s.restart {
@@ -68,7 +74,7 @@ func want(s situation) pgctl.Want {
 		w.Role, w.Stop = pgctl.RoleStopped, pgctl.StopFast
 	default:
 		w.Role = pgctl.RolePrimary
-		w.MayInit = s.state.Epoch == 1 && s.state.SystemID == 0
+		w.MayInit = s.state.Epoch == 1 && s.state.SystemID == 0 && s.state.Adopted == nil
 	}
 	return w
 }

@@ -23,6 +23,28 @@ func threeNodes(epoch fsm.Epoch, primary fsm.NodeID) fsm.State {
 	return s
 }
 
+// TestWantOfDataThatWereThere: nobody but the node whose data were chosen opens any, and only until it has.
+func TestWantOfDataThatWereThere(t *testing.T) {
+	s := threeNodes(1, "1")
+	s.SystemID, s.Lineage = 0, []fsm.Lineage{{Epoch: 1, Node: "1", Timeline: 3}}
+	s.Adopted = &fsm.Adoption{Node: "1", SystemID: 77, Timeline: 3, Keep: []fsm.NodeID{"2"}, Aside: []fsm.NodeID{"3"}}
+	for _, c := range []struct {
+		self fsm.NodeID
+		want pgctl.Want
+	}{
+		{"1", pgctl.Want{Adopt: 77}}, {"2", pgctl.Want{Keep: true}}, {"3", pgctl.Want{Aside: true}},
+	} {
+		w := want(situation{self: c.self, state: s})
+		if w.Adopt != c.want.Adopt || w.Keep != c.want.Keep || w.Aside != c.want.Aside || w.MayInit || w.Target.Timeline != 3 {
+			t.Errorf("node %s: %+v", c.self, w)
+		}
+	}
+	s.SystemID, s.Lineage[0].Promoted = 77, true
+	if w := want(situation{self: "1", state: s}); w.Adopt != 0 {
+		t.Error("adopted again after it was opened")
+	}
+}
+
 // TestWant: each row is what agreement and this node's own promises make of Postgres.
 func TestWant(t *testing.T) {
 	paused := threeNodes(0, "")

@@ -81,6 +81,9 @@ func (i *Instance) startClone(s Step) error {
 	if busy {
 		return nil
 	}
+	if other := i.stranger(); other.PID != 0 {
+		return fmt.Errorf("clone over a server that quorate did not start (pid %d): %w", other.PID, ErrRunning)
+	}
 	p, err := i.planClone(s)
 	if err != nil {
 		return fmt.Errorf("plan the clone: %w", err)
@@ -151,7 +154,7 @@ func (i *Instance) setPlan(p plan) error {
 		return fmt.Errorf("record the plan: %w", err)
 	}
 	i.note(func() {
-		i.marks.plan = &p
+		i.marks.plan, i.managed = &p, true
 		if p.Phase == phaseDone {
 			i.marks.plan = nil
 		}

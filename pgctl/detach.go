@@ -103,6 +103,9 @@ func (i *Instance) detachStopped(epoch uint64) (Position, error) {
 	if i.dirEmpty() {
 		return Position{}, fmt.Errorf("detach from epoch %d: %w", epoch, ErrNoData)
 	}
+	if i.foreign() {
+		return Position{}, i.reportable()
+	}
 	l, m, _ := i.snapshot()
 	if err := i.writeAutoConf(i.autoConf(), l.settings(i.cfg, m.detached)); err != nil {
 		return Position{}, err

@@ -25,6 +25,8 @@ func (i *Instance) Do(ctx context.Context, s Step) (Outcome, error) {
 		return Outcome{}, nil
 	case Init:
 		return Outcome{}, i.Init(ctx)
+	case Adopt:
+		return Outcome{}, i.Adopt(ctx, s.Epoch, s.SystemID, s.Timeline)
 	case Clone, Quarantine:
 		return Outcome{}, i.startClone(s)
 	case Rewind:

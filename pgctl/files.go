@@ -69,14 +69,17 @@ func tail(out string) string {
 	return strings.Join(lines[max(0, len(lines)-5):], "; ")
 }
 
-// binaryVersion asks the postgres binary.
-func (i *Instance) binaryVersion() (pg.MajorVersion, error) { return BinaryVersion(i.cfg.BinDir) }
-
-// BinaryVersion asks the postgres program in binDir which version it is. ErrConfig: one that is not supported.
+// BinaryVersion asks the postgres program in binDir which version it is, and looks whether the programs are there that will be
+// needed one day. ErrConfig: something is missing, or it is a version that is not supported.
 func BinaryVersion(binDir string) (pg.MajorVersion, error) {
 	out, err := exec.Command(filepath.Join(binDir, "postgres"), "--version").Output()
 	if err != nil {
-		return 0, fmt.Errorf("ask for the version of Postgres in bin_dir: %w", err)
+		return 0, fmt.Errorf("%w: ask for the version of Postgres in bin_dir %s: %w; install the server or set postgresql.bin_dir", ErrConfig, binDir, err)
+	}
+	for _, program := range []string{"initdb", "pg_basebackup", "pg_rewind"} {
+		if _, err := os.Stat(filepath.Join(binDir, program)); err != nil {
+			return 0, fmt.Errorf("%w: bin_dir %s has postgres but not %s: install all of the server and client programs there: %w", ErrConfig, binDir, program, err)
+		}
 	}
 	major, err := pg.ParseVersionOutput(string(out))
 	if err == nil && !major.Supported() {
@@ -135,7 +138,7 @@ func (i *Instance) Init(ctx context.Context) error {
 	if err := runProgram(initdb, nil); err != nil {
 		return err
 	}
-	single := i.program(ctx, "postgres", "--single", "-D", dir, "-c", "log_min_messages=error", "-c", "exit_on_error=true",
+	single := i.program(ctx, "postgres", "--single", "-D", dir, "-c", "log_min_messages=error", "-c", "log_min_error_statement=panic", "-c", "exit_on_error=true",
 		"-c", "password_encryption=scram-sha-256", "-c", "synchronous_commit=on", "postgres")
 	if err := runProgram(single, strings.NewReader(i.roles())); err != nil {
 		return fmt.Errorf("make the roles: %w", err)
@@ -160,11 +163,7 @@ func (i *Instance) roles() string {
 		if c.Name == "" {
 			return
 		}
-		fmt.Fprintf(&out, "CREATE ROLE %s LOGIN %s", pg.QuoteIdent(c.Name), attributes)
-		if c.Password != "" {
-			fmt.Fprintf(&out, " PASSWORD %s", strings.ReplaceAll(pg.QuoteLiteral(c.Password), "\n", " "))
-		}
-		out.WriteString("\n")
+		fmt.Fprintf(&out, "CREATE ROLE %s LOGIN %s%s\n", pg.QuoteIdent(c.Name), attributes, password(c))
 	}
 	role(i.cfg.Replication, "REPLICATION")
 	for _, f := range rewindFunctions() {

@@ -80,7 +80,10 @@ type Instance struct {
 
 	settingMu sync.Mutex // serialises SetParameters and CheckParameters; taken before mu
 
+	found foundCache // used by Found only
+
 	facts   sync.Mutex // guards all below; never held during I/O
+	managed bool       // this node made the data directory or took it over
 	params  accepted
 	live    live
 	marks   marks
@@ -165,7 +168,7 @@ type rebuildMark struct {
 }
 
 // Open reads the durable records, writes the files that Postgres reads and puts standby.signal back where a crash left
-// it out (DETAILS 26). It starts and stops nothing. A damaged record is an error.
+// it out (DETAILS 26), but not into a directory that this node has never managed. It starts and stops nothing. A damaged record is an error.
 func Open(cfg Config, deps Deps) (*Instance, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -175,7 +178,7 @@ func Open(cfg Config, deps Deps) (*Instance, error) {
 		return nil, err
 	}
 	i := &Instance{cfg: cfg, deps: deps, log: deps.Logger.Named("postgres"), cred: cred, names: map[string][]string{}}
-	if i.major, err = i.binaryVersion(); err != nil {
+	if i.major, err = BinaryVersion(i.cfg.BinDir); err != nil {
 		return nil, err
 	}
 	for _, dir := range []struct {
@@ -225,7 +228,7 @@ func (i *Instance) load() error {
 	if r.Phase != "" && r.Phase != rewindDone {
 		i.marks.rewind = &r
 	}
-	return i.noticeEvidence()
+	return errors.Join(i.noteManaged(), i.noticeEvidence())
 }
 
 // loadOr returns absent when nothing was ever saved.
@@ -240,7 +243,7 @@ func loadOr[T any](path string, absent T) (T, error) {
 // adopt looks at what an earlier agent left: a postmaster under the guard, or a directory without standby.signal.
 func (i *Instance) adopt() error {
 	v := i.deps.Guard.Record()
-	if i.dirEmpty() {
+	if i.dirEmpty() || i.foreign() {
 		return nil
 	}
 	if !v.Gone() {
@@ -322,7 +325,7 @@ func (i *Instance) setLive(l live) error {
 	}
 	i.facts.Lock()
 	defer i.facts.Unlock()
-	i.live, i.drifts.good = l, nil
+	i.live, i.drifts.good, i.managed = l, nil, true
 	return nil
 }
 

@@ -35,6 +35,11 @@ type Want struct {
 	Epoch     uint64 // of the replicated state
 	LeaseLive bool   // primary: the lease for Epoch is held at this moment
 	MayInit   bool   // this node may make the cluster's first data directory
+	// What becomes of data that were here before the cluster. Adopt: the cluster begins with those, of this system. Keep: they
+	// are a standby's copy of what it began with. Aside: they are kept under another name. None: nobody has decided that.
+	Adopt pg.SystemID
+	Keep  bool
+	Aside bool
 
 	SystemID pg.SystemID // of the cluster, 0 when it has no data yet
 	// Target is the timeline of Epoch with its ancestry. With Final it is what the primary reported, else what the
@@ -63,6 +68,7 @@ const (
 	Nothing      StepKind = "nothing"       // as it shall be, or something is under way
 	Hold         StepKind = "hold"          // can't go on; Because says what it waits for
 	Init         StepKind = "init"          // Init
+	Adopt        StepKind = "adopt"         // Adopt
 	Clone        StepKind = "clone"         // StartClone
 	CancelClone  StepKind = "cancel-clone"  // CancelClone
 	Quarantine   StepKind = "quarantine"    // a clone whose old directory is set aside as damaged
@@ -90,7 +96,8 @@ type Step struct {
 	Kind     StepKind
 	Because  string
 	Epoch    uint64      // Detach: the epoch to leave; Start and Promote: the one to serve or stand by in
-	Timeline pg.Timeline // Promote: the predicted one; Rewind: the primary's
+	Timeline pg.Timeline // Promote: the predicted one; Rewind: the primary's; Adopt: the cluster's first
+	SystemID pg.SystemID // Adopt
 	Upstream Upstream    // Clone, Quarantine, Rewind, Follow; StartReader: follow from the start
 	Fork     pg.LSN      // Rewind, Clone: where the log leaves the primary's history
 	Diverged bool        // Clone: there is log past Fork, to be kept as evidence
@@ -167,6 +174,9 @@ func nextPrimary(want Want, have Status) Step {
 	case pg.RunAbsent:
 		return initPrimary(want, have)
 	case pg.RunStopped:
+		if have.Dir.Foreign {
+			return adopt(want, have)
+		}
 		return startPrimary(want, have)
 	case pg.RunStarting:
 		if readsOwn(want, have) {
@@ -304,10 +314,15 @@ func nextStandby(want Want, have Status) Step {
 	case pg.RunPrimary, pg.RunFrozen:
 		return Step{Kind: Stop, Stop: StopKill, Because: fmt.Sprintf("another node is primary in epoch %d", want.Epoch)}
 	case pg.RunAbsent, pg.RunStopped:
+		if have.Dir.Foreign {
+			if s, decided := takeIn(want, have); decided {
+				return s
+			}
+		}
 		return startStandby(want, have)
 	case pg.RunStarting:
-		if rewoundBlind(want, have) {
-			return Step{Kind: Stop, Stop: StopKill, Because: "what was rewound needs log of " + want.Upstream.Name + " to come up"}
+		if startedBlind(want, have) {
+			return Step{Kind: Stop, Stop: StopKill, Because: "it needs log of " + want.Upstream.Name + " to come up"}
 		}
 		if reinits(want) {
 			return Step{Kind: Stop, Stop: StopFast, Because: "a new copy was asked for"}

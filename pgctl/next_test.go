@@ -167,6 +167,12 @@ func setWant(t *testing.T, w *Want, key, value string) {
 		w.Sealed = number(t, value)
 	case "stop":
 		w.Stop = StopMode(value)
+	case "adopt":
+		w.Adopt = pg.SystemID(number(t, value))
+	case "keep":
+		w.Keep = value == "yes"
+	case "aside":
+		w.Aside = value == "yes"
 	default:
 		t.Fatalf("want has no %q", key)
 	}
@@ -245,6 +251,10 @@ func setRare(t *testing.T, s *Status, key, value string) {
 		s.Died = value
 	case "wal-gone":
 		s.WALGone = value == "yes"
+	case "foreign":
+		s.Dir.Foreign, s.Dir.StandbySignal = value == "yes", value != "yes"
+	case "server":
+		s.Dir.Server = int(number(t, value))
 	case "mismatch":
 		s.Dir.Mismatch = value
 	case "problem":

@@ -145,7 +145,8 @@ func complaints(text string) string {
 
 // SetParameters makes Postgres take p: checked first, then written, reloaded and looked at again, all within ctx. What
 // only a restart can change is in the file then and shows in Survey. On ErrParameters all is as before. A server that is
-// stopped, or keeps clients out, can't judge hba lines, so changed ones give ErrNotRunning: try again.
+// stopped, or keeps clients out, can't judge hba lines, so changed ones give ErrNotRunning: try again. Those for a first start
+// are taken as they are.
 func (i *Instance) SetParameters(ctx context.Context, p Parameters) error {
 	if err := i.refuseOwned(p); err != nil {
 		return err
@@ -159,7 +160,7 @@ func (i *Instance) SetParameters(ctx context.Context, p Parameters) error {
 	}
 	running := i.running()
 	l, _, _ := i.snapshot()
-	if (!running || l.Gated) && !slices.Equal(p.HBA, before.HBA) && !i.dirEmpty() {
+	if (!running || l.Gated) && !slices.Equal(p.HBA, before.HBA) && !i.dirEmpty() && !i.foreign() {
 		return fmt.Errorf("change pg_hba, which only a server that lets clients in can judge: %w", ErrNotRunning)
 	}
 	if err := i.check(ctx, next); err != nil {

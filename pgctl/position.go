@@ -135,6 +135,9 @@ func begin(log wal.Log, from, redo pg.LSN) (pg.LSN, error) {
 
 // reportable returns ErrRebuilding while this node's log must not be reported.
 func (i *Instance) reportable() error {
+	if i.foreign() {
+		return fmt.Errorf("report a position of data that are not the cluster's yet: %w", ErrRebuilding)
+	}
 	i.facts.Lock()
 	defer i.facts.Unlock()
 	if i.clone != nil || i.marks.plan != nil || i.marks.rebuild {

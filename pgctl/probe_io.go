@@ -219,7 +219,12 @@ func dropReserve() error {
 	return nil
 }
 
-func (i *Instance) probeData() error { return i.probeDir(i.cfg.DataDir) }
+func (i *Instance) probeData() error {
+	if i.foreign() {
+		return nil // nothing is written there
+	}
+	return i.probeDir(i.cfg.DataDir)
+}
 
 // probeWAL leaves out what the other probe has tried already.
 func (i *Instance) probeWAL() error {

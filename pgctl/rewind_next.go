@@ -12,7 +12,7 @@ func comeBack(want Want, have Status) Step {
 	switch v.Way {
 	case rejoin.Plain:
 		s = Step{Kind: StartReader, Epoch: want.Epoch, Because: v.Because}
-		if have.Rewind != nil {
+		if followsAtOnce(want, have) {
 			s.Upstream = want.Upstream
 		}
 	case rejoin.Rewind:
@@ -43,16 +43,23 @@ func facts(want Want, have Status) rejoin.Facts {
 		f.Local, f.End = p.Branch(), max(p.LSN, have.Dir.Control.MinRecoveryPoint)
 		f.Oldest, f.Short = p.Oldest, f.End > p.LSN
 	}
+	if have.Dir.Foreign {
+		f.RewindFailed = "quorate has no role in it yet"
+	}
 	if r := have.Rewind; r != nil {
 		f.Torn, f.RewindFailed = r.Torn, r.Over
 	}
 	return f
 }
 
-// rewoundBlind says that a rewound directory is starting with the wrong upstream, or none. It is consistent only where the
-// primary was when pg_rewind ended, which is past what pg_rewind copied of its log, so it does not answer before it follows.
-func rewoundBlind(want Want, have Status) bool {
-	return have.Rewind != nil && want.Upstream.Name != "" && (!have.Upstream.same(want.Upstream) || !have.Configured)
+// followsAtOnce says that a directory answers only with log that it does not have yet. One that was rewound is consistent only
+// where the primary was when pg_rewind ended, which is past what pg_rewind copied of its log; a copy of adopted data gets
+// the agent's role from the primary.
+func followsAtOnce(want Want, have Status) bool { return have.Rewind != nil || want.Keep }
+
+// startedBlind says that such a directory is starting with the wrong upstream, or none: it does not answer before it follows.
+func startedBlind(want Want, have Status) bool {
+	return followsAtOnce(want, have) && want.Upstream.Name != "" && (!have.Upstream.same(want.Upstream) || !have.Configured)
 }
 
 // duringRewind leaves a rewind alone as long as it does what is wanted, and always while pg_rewind changes files. A server

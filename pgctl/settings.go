@@ -32,6 +32,8 @@ func (i *Instance) commandLine(major pg.MajorVersion) []string {
 		walLevel = "logical"
 	}
 	fixed := [][2]string{
+		// The directory's own postgresql.conf could name another one.
+		{"data_directory", c.DataDir},
 		{"config_file", c.confFile()}, {"hba_file", c.hbaFile()}, {"ident_file", c.identFile()},
 		{"listen_addresses", c.Listen}, {"port", strconv.Itoa(c.Port)}, {"unix_socket_directories", c.SocketDir},
 		{"cluster_name", c.clusterName()}, {"wal_level", walLevel}, {"hot_standby", "on"},

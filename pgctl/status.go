@@ -73,6 +73,8 @@ type Dir struct {
 	Mismatch      string // why these binaries can't run it
 	Control       pg.Control
 	StandbySignal bool
+	Foreign       bool // this node has never managed what is in it
+	Server        int  // pid of a server that runs on a foreign directory, 0 for none
 }
 
 // CloneState is a clone in progress or one that was interrupted.

@@ -130,7 +130,10 @@ func (i *Instance) readDir() Dir {
 	if i.dirEmpty() {
 		return Dir{Empty: true}
 	}
-	d := Dir{}
+	d := Dir{Foreign: i.foreign()}
+	if d.Foreign {
+		d.Server = i.stranger().PID
+	}
 	_, err := os.Stat(i.signalFile())
 	d.StandbySignal = err == nil
 	_, err = os.Stat(filepath.Join(i.cfg.DataDir, "backup_label"))

@@ -10,6 +10,7 @@ import (
 // What members are and how they come and go, see package api.
 type (
 	Member        = api.Member
+	InitRequest   = api.InitRequest
 	JoinRequest   = api.JoinRequest
 	RemoveRequest = api.RemoveRequest
 	Token         = api.Token
@@ -17,8 +18,8 @@ type (
 
 // Init has the daemon of this machine make a cluster of its node alone. It returns when that was begun; Status tells when the
 // node is primary.
-func (c *Client) Init(ctx context.Context) error {
-	return c.do(ctx, http.MethodPost, "/v1/init", struct{}{}, nil)
+func (c *Client) Init(ctx context.Context, r InitRequest) error {
+	return c.do(ctx, http.MethodPost, "/v1/init", r, nil)
 }
 
 // Join has the daemon of this machine join a cluster, and returns when its node is a member.

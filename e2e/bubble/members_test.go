@@ -29,7 +29,7 @@ func (w *world) join(n *node, clusterID string, replace bool, addrs ...string) e
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	err := cluster.Join(ctx, n.config(), cluster.JoinDeps{
-		Logger: n.logger(), Network: w.net.Host(n.name), DataFacts: func() cluster.DataFacts { return cluster.DataFacts{Empty: true} },
+		Logger: n.logger(), Network: w.net.Host(n.name), DataFacts: n.facts,
 	}, clusterID, addrs, replace)
 	if err == nil {
 		w.nodes = append(w.nodes, n)

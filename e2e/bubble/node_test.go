@@ -26,6 +26,8 @@ type node struct {
 	peers []string
 	// rate is how many seconds the node's clock counts in a second; set before the node runs. 0 counts as 1.
 	rate float64
+	// data is what is in its data directory before there is a cluster; nil: nothing. Set before the node runs.
+	data *cluster.DataFacts
 
 	mu       sync.Mutex
 	cluster  *cluster.Cluster
@@ -84,6 +86,13 @@ func (n *node) logger() hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{Name: n.name, Level: hclog.Info, Output: &n.w.logs})
 }
 
+func (n *node) facts() cluster.DataFacts {
+	if n.data == nil {
+		return cluster.DataFacts{Empty: true}
+	}
+	return *n.data
+}
+
 // run starts the node's process.
 func (n *node) run() {
 	n.w.t.Helper()
@@ -91,7 +100,7 @@ func (n *node) run() {
 		Boot:      n.boot,
 		Logger:    n.logger(),
 		Network:   n.w.net.Host(n.name),
-		DataFacts: func() cluster.DataFacts { return cluster.DataFacts{Empty: true} },
+		DataFacts: n.facts,
 		MayHold:   n.mayHold,
 		Detach:    n.detach,
 		OnLease:   n.onLease,

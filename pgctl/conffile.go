@@ -1,0 +1,238 @@
+package pgctl
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// maxIncludes is how deep configuration files may include each other; Postgres's own limit is 10.
+const maxIncludes = 10
+
+// readConf returns what a postgresql.conf and the files that it includes set, in the order of Postgres: the last one counts.
+// Names are in lower case. A line that can't be understood is an error: what it sets would be lost.
+func readConf(path string) (map[string]string, error) {
+	out := map[string]string{}
+	return out, addConf(out, path, 0)
+}
+
+func addConf(out map[string]string, path string, depth int) error {
+	if depth > maxIncludes {
+		return fmt.Errorf("read %s: files include each other %d deep", path, depth)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read a configuration file: %w", err)
+	}
+	for n, line := range strings.Split(string(content), "\n") {
+		name, value, ok := confSetting(line)
+		if !ok {
+			return fmt.Errorf("read %s: line %d is no setting: %q", path, n+1, line)
+		}
+		if name == "" {
+			continue
+		}
+		if !isInclude(name) {
+			out[name] = value
+			continue
+		}
+		if err := addIncluded(out, name, under(filepath.Dir(path), value), depth); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func addIncluded(out map[string]string, how, path string, depth int) error {
+	if how != "include_dir" {
+		err := addConf(out, path, depth+1)
+		if how == "include_if_exists" && errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return fmt.Errorf("list included files: %w", err)
+	}
+	for _, e := range entries { // sorted, as Postgres reads them
+		if strings.HasPrefix(e.Name(), ".") || !strings.HasSuffix(e.Name(), ".conf") || e.IsDir() {
+			continue
+		}
+		if err := addConf(out, filepath.Join(path, e.Name()), depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// under resolves a name as the file that mentions it does.
+func under(dir, name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(dir, name)
+}
+
+// confSetting reads one line: name, optional equals sign, value, which may be quoted, comment. An empty name is a line that
+// sets nothing.
+func confSetting(line string) (name, value string, ok bool) {
+	line = strings.TrimSpace(line)
+	if line == "" || line[0] == '#' {
+		return "", "", true
+	}
+	if !isReadable(line) {
+		return "", "", false
+	}
+	name = settingOf(line)
+	rest := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line[len(name):]), "="))
+	if !strings.HasPrefix(rest, "'") {
+		value, _, _ = strings.Cut(rest, "#")
+		value = strings.TrimSpace(value)
+		return name, value, value != ""
+	}
+	var out strings.Builder
+	for at := 1; at < len(rest); at++ {
+		switch c := rest[at]; {
+		case c == '\'' && at+1 < len(rest) && rest[at+1] == '\'':
+			at++
+			out.WriteByte('\'')
+		case c == '\'':
+			return name, out.String(), true
+		case c == '\\' && at+1 < len(rest):
+			at++
+			out.WriteByte(unescaped(rest[at]))
+		default:
+			out.WriteByte(c)
+		}
+	}
+	return "", "", false
+}
+
+// unescaped is what a backslash before c means; octal numbers do not occur in settings that people write.
+func unescaped(c byte) byte {
+	if at := strings.IndexByte("bfnrt", c); at >= 0 {
+		return "\b\f\n\r\t"[at]
+	}
+	return c
+}
+
+// readHBA returns the lines of a pg_hba.conf without comments. What refers to another file is an error: quorate writes its
+// own hba file elsewhere, and has no place for name maps.
+func readHBA(path string) ([]string, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read who may connect: %w", err)
+	}
+	var out []string
+	for n, line := range strings.Split(strings.ReplaceAll(string(content), "\\\n", " "), "\n") {
+		line = strings.TrimSpace(beforeComment(line))
+		if line == "" {
+			continue
+		}
+		elsewhere := func(field string) bool { return strings.HasPrefix(field, "@") || strings.HasPrefix(field, "map=") }
+		fields := strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' || r == ',' })
+		if isInclude(fields[0]) || slices.ContainsFunc(fields, elsewhere) {
+			return nil, fmt.Errorf("%s, line %d, refers to another file, which quorate does not read: %q", path, n+1, line)
+		}
+		out = append(out, line)
+	}
+	return out, nil
+}
+
+// beforeComment cuts a line at the first # that is not in double quotes.
+func beforeComment(line string) string {
+	quoted := false
+	for at := range len(line) {
+		switch {
+		case line[at] == '"':
+			quoted = !quoted
+		case line[at] == '#' && !quoted:
+			return line[:at]
+		}
+	}
+	return line
+}
+
+// ownConf is the postgresql.conf that quorate's own includes wherever it is.
+func (i *Instance) ownConf() string { return filepath.Join(i.cfg.DataDir, "postgresql.conf") }
+
+// usedConf is the configuration file of the last server on the directory.
+func (i *Instance) usedConf(o startOptions) string {
+	if conf := o["config_file"]; conf != "" {
+		return under(i.cfg.DataDir, conf)
+	}
+	return i.ownConf()
+}
+
+// findImport finds what a cluster that begins with this directory takes over: settings from a file outside of it, which no
+// other node has, and the pg_hba lines unless the node was given some. Of what another quorate wrote nothing is taken: its
+// settings came from a configuration like ours.
+func (i *Instance) findImport(o startOptions) (p Parameters, unread string) {
+	conf := i.usedConf(o)
+	if o.manager() != "" {
+		conf = i.ownConf()
+	}
+	set, err := readConf(conf)
+	if err != nil {
+		return p, fmt.Sprintf("the postgresql.conf that was in use can't be taken over: %v; put one that can be read into %s", err,
+			i.cfg.DataDir)
+	}
+	auto, err := readConf(i.autoConf())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return p, fmt.Sprintf("postgresql.auto.conf can't be taken over: %v", err)
+	}
+	level := set["wal_level"]
+	if l, ok := auto["wal_level"]; ok {
+		level = l
+	}
+	if strings.EqualFold(level, "logical") {
+		return p, "its wal_level is logical, and quorate runs with replica, with which Postgres does not start while there " +
+			"are logical slots: " +
+			"drop them, set wal_level = replica and restart it"
+	}
+	if conf != i.ownConf() {
+		p.Set = map[string]string{}
+		for name, value := range set {
+			if !slices.Contains(OwnedParameters(), name) && name != "wal_level" {
+				p.Set[name] = value
+			}
+		}
+	}
+	if o.manager() != "" || len(i.accepted().HBA) > 0 {
+		return p, ""
+	}
+	hba := filepath.Join(i.cfg.DataDir, "pg_hba.conf")
+	for _, named := range []string{set["hba_file"], o["hba_file"]} { // the command line counts more
+		if named != "" {
+			hba = under(i.cfg.DataDir, named)
+		}
+	}
+	if p.HBA, err = readHBA(hba); err != nil {
+		return Parameters{}, fmt.Sprintf("the pg_hba.conf that was in use can't be taken over: %v; give the lines that "+
+			"shall hold as postgresql.pg_hba in the node file", err)
+	}
+	return p, ""
+}
+
+// unused lists the settings in the directory's own files that quorate sets itself, for people.
+func (i *Instance) unused() []string {
+	var out []string
+	for _, path := range []string{i.usedConf(i.lastStart()), i.autoConf()} {
+		set, err := readConf(path)
+		if err != nil {
+			continue // Found has said so, and a file that is not there sets nothing
+		}
+		for name, value := range set {
+			if slices.Contains(OwnedParameters(), name) || name == "wal_level" {
+				out = append(out, name+"="+value)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}

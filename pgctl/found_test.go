@@ -1,0 +1,277 @@
+package pgctl
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/quorate/quorate/pgctl/guard"
+)
+
+// nothingRuns is a guard whose record says that it runs nothing.
+type nothingRuns struct{ Guard }
+
+func (nothingRuns) Record() guard.View { return guard.View{State: guard.StateNone} }
+
+// bare is an Instance with directories and no server.
+func bare(t *testing.T) *Instance {
+	t.Helper()
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := &Instance{cfg: Config{Name: "n1", BinDir: "/bin15", DataDir: filepath.Join(dir, "data"), StateDir: filepath.Join(dir,
+		"state")}, deps: Deps{Guard: nothingRuns{}}, major: 15}
+	if err := os.Mkdir(i.cfg.DataDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+func put(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestReadConf(t *testing.T) {
+	dir := t.TempDir()
+	put(t, filepath.Join(dir, "main.conf"), strings.Join([]string{
+		"# a comment", "Port = 5433 # and one behind", "work_mem 4MB", "a.b='it''s \\\\ here\\n'", "port=5434",
+		"include 'more.conf'", "include_if_exists 'none.conf'", "include_dir 'conf.d'", "", "empty = ''",
+	}, "\n"))
+	put(t, filepath.Join(dir, "more.conf"), "work_mem = '8MB'\nfrom_more = on")
+	put(t, filepath.Join(dir, "conf.d", "2.conf"), "ordered = second")
+	put(t, filepath.Join(dir, "conf.d", "1.conf"), "ordered = first")
+	put(t, filepath.Join(dir, "conf.d", ".hidden.conf"), "hidden = on")
+	put(t, filepath.Join(dir, "conf.d", "3.conf.bak"), "backup = on")
+	got, err := readConf(filepath.Join(dir, "main.conf"))
+	want := map[string]string{"port": "5434", "work_mem": "8MB", "a.b": "it's \\ here\n", "from_more": "on", "ordered": "second",
+		"empty": ""}
+	if err != nil || !maps.Equal(got, want) {
+		t.Errorf("read %q, %v, want %q", got, err, want)
+	}
+	for name, content := range map[string]string{
+		"no value": "work_mem", "no quote": "a = 'b", "two values": "a = b c", "missing": "include 'none.conf'", "itself": "include 'bad.conf'",
+	} {
+		put(t, filepath.Join(dir, "bad.conf"), content)
+		if got, err := readConf(filepath.Join(dir, "bad.conf")); err == nil {
+			t.Errorf("%s: read as %q", name, got)
+		}
+	}
+}
+
+func TestReadHBA(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pg_hba.conf")
+	put(t, path, "# comment\n\nlocal all all peer # trailing\n host  \"a#b\" all \\\n 10.0.0.0/8 md5\n")
+	got, err := readHBA(path)
+	if want := `local all all peer|host  "a#b" all   10.0.0.0/8 md5`; err != nil || strings.Join(got, "|") != want {
+		t.Errorf("read %q, %v, want %q", got, err, want)
+	}
+	for _, line := range []string{"include more.conf", "host all @users all md5", "host all a,@b all md5",
+		"local all all peer map=ours"} {
+		put(t, path, "local all all peer\n"+line+"\n")
+		if got, err := readHBA(path); err == nil || !strings.Contains(err.Error(), "line 2") {
+			t.Errorf("%s: read as %q, %v", line, got, err)
+		}
+	}
+}
+
+func TestLastStart(t *testing.T) {
+	ours := `/usr/lib/postgresql/15/bin/postgres "-D" "/pg" "-c" "config_file=/q/postgres/postgresql.conf" "-c" "hba_file=/q/postgres/pg_hba.conf" "-c" "cluster_name=demo/n2" "-c" "restart_after_crash=off"`
+	for _, c := range []struct{ line, conf, manager string }{
+		{`/usr/bin/postgres "-D" "/var/lib/pg/main" "-c" "config_file=/etc/pg/main/postgresql.conf"` + "\n",
+			"/etc/pg/main/postgresql.conf", ""},
+		{`postgres "--config-file=/etc/a b.conf" "-p" "5433"`, "/etc/a b.conf", ""},
+		{`/usr/bin/postgres "-D" "/pg" "-c" "cluster_name=demo/n2"`, "", ""},
+		{`/usr/bin/postgres`, "", ""},
+		{ours, "/q/postgres/postgresql.conf", "demo/n2"},
+	} {
+		o := parseOptions(c.line)
+		if o["config_file"] != c.conf || o.manager() != c.manager {
+			t.Errorf("%s: configuration %q, manager %q", c.line, o["config_file"], o.manager())
+		}
+	}
+}
+
+func TestFindImport(t *testing.T) {
+	start := func(dir string) string {
+		return `/bin/postgres "-D" "/x" "-c" "config_file=` + dir + `/etc/postgresql.conf"`
+	}
+	for _, c := range []struct {
+		name    string
+		files   map[string]string // below the parent of the data directory
+		outside bool              // the last start used etc/postgresql.conf
+		hba     []string          // of the node file
+		want    string            // "set|hba", or part of the problem
+	}{
+		{"all in the directory", map[string]string{"data/postgresql.conf": "work_mem=4MB", "data/pg_hba.conf": "local all all peer"},
+			false, nil, "map[]|[local all all peer]"},
+		{"the node file says who may connect", map[string]string{"data/postgresql.conf": "", "data/pg_hba.conf": "include x"}, false,
+			[]string{"local all all md5"}, "map[]|[]"},
+		{"configured elsewhere",
+			map[string]string{"etc/postgresql.conf": "work_mem=4MB\nport=5433\ndata_directory='/x'\nwal_level=replica\nhba_file='DIR/etc/pg_hba.conf'",
+				"etc/pg_hba.conf": "local all all trust"}, true, nil, "map[work_mem:4MB]|[local all all trust]"},
+		{"nothing says how it was configured", nil, false, nil, "postgresql.conf that was in use can't be taken over"},
+		{"who may connect can't be read", map[string]string{"data/postgresql.conf": ""}, false, nil,
+			"pg_hba.conf that was in use can't be taken over"},
+		{"logical decoding", map[string]string{"data/postgresql.conf": "wal_level=logical"}, false, nil, "wal_level is logical"},
+		{"logical decoding by ALTER SYSTEM", map[string]string{"data/postgresql.conf": "",
+			"data/postgresql.auto.conf": "wal_level = 'logical'"}, false, nil, "wal_level is logical"},
+		{"a file of settings that can't be read", map[string]string{"data/postgresql.conf": "what is this"}, false, nil, "line 1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			i := bare(t)
+			dir := filepath.Dir(i.cfg.DataDir)
+			for name, content := range c.files {
+				put(t, filepath.Join(dir, name), strings.ReplaceAll(content, "DIR", dir))
+			}
+			if c.outside {
+				put(t, filepath.Join(i.cfg.DataDir, "postmaster.opts"), start(dir))
+			}
+			i.params.HBA = c.hba
+			p, problem := i.findImport(i.lastStart())
+			if got := fmt.Sprintf("%v|%v", p.Set, p.HBA); problem == "" && got != c.want || !strings.Contains(problem,
+				c.want) && problem != "" {
+				t.Errorf("%s, problem %q, want %q", got, problem, c.want)
+			}
+		})
+	}
+}
+
+func TestDirProblem(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(i *Instance) error
+		want   string // empty: none
+	}{
+		{"a good one", func(*Instance) error { return nil }, ""},
+		{"an older version", func(i *Instance) error {
+			return os.WriteFile(filepath.Join(i.cfg.DataDir, "PG_VERSION"), []byte("13\n"), 0o600)
+		},
+			"is of PostgreSQL 13 and bin_dir /bin15 has PostgreSQL 15: install PostgreSQL 13"},
+		{"one that is too old", func(i *Instance) error {
+			return os.WriteFile(filepath.Join(i.cfg.DataDir, "PG_VERSION"), []byte("9.6\n"), 0o600)
+		}, "not a PostgreSQL version"},
+		{"something else", func(i *Instance) error {
+			return os.Rename(filepath.Join(i.cfg.DataDir, "PG_VERSION"), filepath.Join(i.cfg.DataDir, "lost+found"))
+		}, "has no PG_VERSION"},
+		{"open to others", func(i *Instance) error { return os.Chmod(i.cfg.DataDir, 0o755) }, "has mode 0755"},
+		{"open to the group", func(i *Instance) error { return os.Chmod(i.cfg.DataDir, 0o750) }, ""},
+		{"a link", func(i *Instance) error {
+			real := i.cfg.DataDir + "-real"
+			if err := os.Rename(i.cfg.DataDir, real); err != nil {
+				return err
+			}
+			return os.Symlink(real, i.cfg.DataDir)
+		}, "is a symbolic link, and a clone replaces a directory by its name: set postgresql.data_dir to "},
+		{"somebody else's", func(i *Instance) error { i.cred = &guard.Credential{UID: 12345}; return nil }, "would run as user 12345"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			i := bare(t)
+			put(t, filepath.Join(i.cfg.DataDir, "PG_VERSION"), "15\n")
+			if err := c.change(i); err != nil {
+				t.Fatal(err)
+			}
+			if got := i.dirProblem(); c.want == "" && got != "" || !strings.Contains(got, c.want) {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// A lock file names a process; it is a server on this directory only if it works in it.
+func TestStranger(t *testing.T) {
+	i := bare(t)
+	lock := func(pid int) {
+		put(t, filepath.Join(i.cfg.DataDir, "postmaster.pid"), fmt.Sprintf("%d\n%s\n1700000000\n5433\n", pid, i.cfg.DataDir))
+	}
+	if s := i.stranger(); s != (Postmaster{}) {
+		t.Errorf("without a lock file: %+v", s)
+	}
+	lock(os.Getpid())
+	if s := i.stranger(); s != (Postmaster{}) {
+		t.Errorf("a process elsewhere: %+v", s)
+	}
+	cmd := exec.Command("cat")
+	cmd.Dir = i.cfg.DataDir
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lock(cmd.Process.Pid)
+	eventually(t, "the process is seen", func() bool { return i.stranger() == Postmaster{PID: cmd.Process.Pid, Port: 5433} })
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it has ended, reaped or not", func() bool { return i.stranger() == Postmaster{} })
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Nothing is written into data that nobody has decided about.
+func TestForeignDataAreLeftAlone(t *testing.T) {
+	i := bare(t)
+	put(t, filepath.Join(i.cfg.DataDir, "PG_VERSION"), "15\n")
+	if !i.foreign() {
+		t.Fatal("data that this node never managed are not foreign")
+	}
+	if err := i.adopt(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := i.detachStopped(1); err == nil {
+		t.Error("they have a position")
+	}
+	if err := i.probeData(); err != nil {
+		t.Error(err)
+	}
+	entries, err := os.ReadDir(i.cfg.DataDir)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("in the directory: %v, %v", entries, err)
+	}
+	if err := os.Mkdir(i.cfg.StateDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.setLive(live{}); err != nil {
+		t.Fatal(err)
+	}
+	if i.foreign() {
+		t.Error("managed data are foreign")
+	}
+	again := &Instance{cfg: i.cfg, deps: i.deps}
+	if err := again.noteManaged(); err != nil || again.foreign() {
+		t.Errorf("managed data are foreign to the next agent: %v", err)
+	}
+}
+
+// The statements are one per line whatever the passwords are, and no password of a role of people is changed.
+func TestAdoptionSQL(t *testing.T) {
+	i := bare(t)
+	i.cfg.Superuser = Credentials{Name: "postgres", Password: "su'per"}
+	i.cfg.Replication = Credentials{Name: "repl", Password: "a\nb\\"}
+	sql := i.adoptionSQL()
+	lines := strings.Split(strings.TrimSuffix(sql, "\n"), "\n")
+	for _, line := range lines {
+		if word, _, _ := strings.Cut(line, " "); !strings.Contains("SELECT SET CREATE ALTER GRANT", word) {
+			t.Errorf("a statement goes over two lines: %q", line)
+		}
+		if strings.HasPrefix(line, `ALTER ROLE "postgres"`) {
+			t.Errorf("a role of people is changed: %s", line)
+		}
+	}
+	if !strings.Contains(sql, `ALTER ROLE "repl" LOGIN REPLICATION PASSWORD E'a b\\'`) {
+		t.Errorf("the replication role:\n%s", sql)
+	}
+}
