@@ -122,7 +122,11 @@ func (p *peerNodes) mustStop(stops ...func() error) {
 			p.t.Error(err)
 		}
 	}
+	time.Sleep(gossipLinger)
 }
+
+// gossipLinger is how long memberlist's probes outlive it at most; a bubble has to end without them.
+const gossipLinger = 10 * time.Second
 
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()

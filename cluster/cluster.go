@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/quorate/quorate/cluster/beat"
+	"github.com/quorate/quorate/cluster/gossip"
 	"github.com/quorate/quorate/cluster/lead"
 	"github.com/quorate/quorate/failover"
 	"github.com/quorate/quorate/fsm"
@@ -74,6 +75,7 @@ type Cluster struct {
 	credentials *transport.Credentials
 	mux         *transport.Mux
 	rpc         *transport.RPC
+	gossip      *gossip.Gossip
 	published   *publisher
 	machine     *machine
 	loop        *lead.Loop
@@ -82,6 +84,7 @@ type Cluster struct {
 	report      atomic.Pointer[failover.Report]
 	transfer    transferWatch
 	detaching   detaching
+	retiring    sync.WaitGroup     // connections that end because a secret was dropped
 	close       context.CancelFunc // of what goes on beside calls
 }
 
@@ -136,11 +139,13 @@ func (c *Cluster) listen() error {
 		return err
 	}
 	c.rpc = transport.NewRPC(c.mux, c.log.Named("rpc"))
+	c.rpc.DialBy(c.dialFor(transport.ProtoRPC))
 	c.handle()
-	return nil
+	c.gossip, err = c.newGossip()
+	return err
 }
 
-// authorize admits members to raft and beats.
+// authorize admits members to raft, beats and gossip.
 func (c *Cluster) authorize(_ transport.Proto, clusterID, nodeID string) error {
 	if _, ok := c.members()[fsm.NodeID(nodeID)]; !ok {
 		return fmt.Errorf("node %s is not a member of cluster %s", nodeID, clusterID)
@@ -178,6 +183,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	c.close()
 	closing := errors.Join(c.rpc.Close(), c.mux.Close())
 	c.detaching.ended.Wait()
+	c.retiring.Wait()
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		err = nil
 	}
@@ -205,6 +211,8 @@ func (c *Cluster) run(ctx context.Context) error {
 	running.Go(func() { c.watchLeadership(ctx, notify) })
 	running.Go(func() { c.loop.Attend(ctx) })
 	running.Go(func() { c.publish(ctx, cancel) })
+	running.Go(func() { c.gossip.Run(ctx, c.identity.clusterID()) })
+	running.Go(func() { c.announce(ctx) })
 	running.Go(func() {
 		if err := beats.Run(ctx); err != nil {
 			cancel(fmt.Errorf("send beats: %w", err))
@@ -278,9 +286,9 @@ func (c *Cluster) publish(ctx context.Context, cancel context.CancelCauseFunc) {
 
 // warm keeps connections for calls standing, so that a failover needs no handshake.
 func (c *Cluster) warm() {
-	for id, m := range c.members() {
+	for id := range c.members() {
 		if id != c.Self() {
-			c.rpc.Warm(m.Addr)
+			c.rpc.Warm(string(id))
 		}
 	}
 }

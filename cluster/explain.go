@@ -46,7 +46,7 @@ func (c *Cluster) LeaderExplain(ctx context.Context) (Explanation, error) {
 		return Explanation{}, fmt.Errorf("%w that is a member", ErrNoLeader)
 	}
 	var e Explanation
-	if err := c.call(ctx, m.Addr, callExplain, struct{}{}, &e); err != nil {
+	if err := c.call(ctx, string(leader), callExplain, struct{}{}, &e); err != nil {
 		return Explanation{}, fmt.Errorf("ask the leader %s: %w", m.Name, err)
 	}
 	return e, nil

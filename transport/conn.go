@@ -23,6 +23,8 @@ type Conn struct {
 	proto Proto
 	local identity // what this node said of itself
 	peer  identity
+	// issuer is the key of the CA that vouched for the peer; empty without a secret.
+	issuer string
 
 	closing sync.Once
 	err     error

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"time"
 )
@@ -24,7 +25,7 @@ func (m *Mux) welcome(raw net.Conn) (*Conn, *protoListener, error) {
 	if m.cfg.Credentials.Insecure() {
 		err = c.welcomePlain()
 	} else {
-		err = c.welcomeTLS(m.cfg.Credentials)
+		err = c.welcomeTLS(me)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -50,22 +51,22 @@ func (m *Mux) welcome(raw net.Conn) (*Conn, *protoListener, error) {
 	return c, listener, nil
 }
 
-func (c *Conn) welcomeTLS(creds *Credentials) error {
-	secure := tls.Server(c.raw, creds.serverConfig())
+func (c *Conn) welcomeTLS(me *credential) error {
+	secure := tls.Server(c.raw, me.serverConfig())
 	if err := secure.Handshake(); err != nil {
 		var plain tls.RecordHeaderError
 		if errors.As(err, &plain) && string(plain.RecordHeader[:]) == magic[:len(plain.RecordHeader)] {
 			c.Conn = c.raw
 			return c.refusePlain(errors.New("this node has a cluster.secret and the caller has none: set cluster.secret_file there"))
 		}
-		return translate(creds, c.raw.RemoteAddr().String(), err)
+		return translate(me, c.raw.RemoteAddr().String(), err)
 	}
 	state := secure.ConnectionState()
 	peer, err := identityOf(state.PeerCertificates[0])
 	if err != nil {
 		return err
 	}
-	c.Conn, c.proto, c.peer = secure, Proto(state.NegotiatedProtocol), peer
+	c.Conn, c.proto, c.peer, c.issuer = secure, Proto(state.NegotiatedProtocol), peer, issuerOf(state)
 	return nil
 }
 
@@ -78,7 +79,7 @@ func (c *Conn) welcomePlain() error {
 	if err != nil {
 		return err
 	}
-	if h.proto != ProtoRaft && h.proto != ProtoBeat && h.proto != ProtoRPC {
+	if !slices.Contains(protocols(), string(h.proto)) {
 		return c.refusePlain(fmt.Errorf("unknown protocol %q", printable([]byte(h.proto))))
 	}
 	c.proto, c.peer = h.proto, h.id
@@ -134,7 +135,7 @@ func (m *Mux) introduce(ctx context.Context, raw net.Conn, proto Proto, addr, no
 	if me.leaf == nil {
 		err = c.introducePlain(m.cfg.Network, addr)
 	} else {
-		err = c.introduceTLS(m.cfg.Credentials, me, addr)
+		err = c.introduceTLS(me, addr)
 	}
 	if err != nil {
 		return nil, err
@@ -159,21 +160,22 @@ func (m *Mux) introduce(ctx context.Context, raw net.Conn, proto Proto, addr, no
 	return c, nil
 }
 
-func (c *Conn) introduceTLS(creds *Credentials, me *credential, addr string) error {
-	secure := tls.Client(c.raw, creds.clientConfig(c.proto, me))
+func (c *Conn) introduceTLS(me *credential, addr string) error {
+	secure := tls.Client(c.raw, me.clientConfig(c.proto))
 	if err := secure.Handshake(); err != nil {
-		return translate(creds, addr, err)
+		return translate(me, addr, err)
 	}
-	peer, err := identityOf(secure.ConnectionState().PeerCertificates[0])
+	state := secure.ConnectionState()
+	peer, err := identityOf(state.PeerCertificates[0])
 	if err != nil {
 		return &RefusedError{Addr: addr, Reason: err.Error(), Local: true}
 	}
-	c.Conn, c.peer = secure, peer
+	c.Conn, c.peer, c.issuer = secure, peer, issuerOf(state)
 	// In TLS 1.3 the client is done first; a server that dislikes its certificate
 	// says so only now.
 	reason, err := readVerdict(secure)
 	if err != nil {
-		return translate(creds, addr, err)
+		return translate(me, addr, err)
 	}
 	if reason != "" {
 		return &RefusedError{Addr: addr, Reason: reason}
@@ -215,7 +217,7 @@ const otherSecret = "it uses another cluster.secret: give every node the same se
 
 // translate turns what crypto/tls says into words for people. What it does not
 // know it passes on.
-func translate(creds *Credentials, addr string, err error) error {
+func translate(me *credential, addr string, err error) error {
 	var (
 		bad     *tls.CertificateVerificationError
 		unknown x509.UnknownAuthorityError
@@ -226,7 +228,7 @@ func translate(creds *Credentials, addr string, err error) error {
 	}
 	switch {
 	case errors.As(err, &bad) && errors.As(err, &unknown) && len(bad.UnverifiedCertificates) > 0:
-		return refused(true, creds.stranger(bad.UnverifiedCertificates[0]))
+		return refused(true, me.stranger(bad.UnverifiedCertificates[0]))
 	case errors.As(err, &bad):
 		return refused(true, "its certificate is not a node's of this cluster: "+bad.Err.Error())
 	case errors.Is(err, errNoProtocol):
@@ -252,12 +254,12 @@ func translate(creds *Credentials, addr string, err error) error {
 
 // stranger says why a certificate is from none of the accepted CAs. Scope is in
 // the CA's name, so another scope with the same secret fails here too.
-func (c *Credentials) stranger(cert *x509.Certificate) string {
+func (c *credential) stranger(cert *x509.Certificate) string {
 	peer, err := identityOf(cert)
 	for _, ca := range c.cas {
-		if err == nil && peer.scope != c.scope() &&
+		if err == nil && peer.scope != c.id.scope &&
 			ca.cert.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature) == nil {
-			return fmt.Sprintf("its scope is %q, this node's is %q: give both node files the same scope", peer.scope, c.scope())
+			return fmt.Sprintf("its scope is %q, this node's is %q: give both node files the same scope", peer.scope, c.id.scope)
 		}
 	}
 	return otherSecret

@@ -14,16 +14,17 @@ import (
 // Proto is an application protocol on the cluster port, as ALPN names it.
 type Proto string
 
-// The protocols. Raft and beats are for members of one cluster; RPC also serves a
-// node that has not joined yet, and its handlers look at Peer.ClusterID.
+// The protocols. Raft, beats and gossip are for members of one cluster; RPC also
+// serves a node that has not joined yet, and its handlers look at Peer.ClusterID.
 const (
-	ProtoRaft Proto = "quorate-raft/1"
-	ProtoBeat Proto = "quorate-beat/1"
-	ProtoRPC  Proto = "quorate-rpc/1"
+	ProtoRaft   Proto = "quorate-raft/1"
+	ProtoBeat   Proto = "quorate-beat/1"
+	ProtoGossip Proto = "quorate-gossip/1"
+	ProtoRPC    Proto = "quorate-rpc/1"
 )
 
 func protocols() []string {
-	return []string{string(ProtoRaft), string(ProtoBeat), string(ProtoRPC)}
+	return []string{string(ProtoRaft), string(ProtoBeat), string(ProtoGossip), string(ProtoRPC)}
 }
 
 const (
@@ -52,7 +53,7 @@ type MuxConfig struct {
 	Listen      string // "host:port"; without a secret it must be loopback
 	Credentials *Credentials
 	Logger      hclog.Logger
-	// Authorize says whether a node of this very cluster may use raft or beats,
+	// Authorize says whether a node of this very cluster may use anything but RPC,
 	// when accepting and when dialing; it is not asked about RPC. It is called from
 	// many goroutines and must be quick. Nil admits every node of the cluster.
 	Authorize func(proto Proto, clusterID, nodeID string) error

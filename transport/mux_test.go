@@ -260,7 +260,7 @@ func TestEmptyALPNIsRefused(t *testing.T) {
 		"TLS 1.2":        func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS12, tls.VersionTLS12 },
 		"no certificate": func(c *tls.Config) { c.GetClientCertificate = nil },
 	} {
-		cfg := creds.clientConfig(ProtoRaft, creds.current.Load())
+		cfg := creds.current.Load().clientConfig(ProtoRaft)
 		change(cfg)
 		raw, err := net.Dial("tcp", a.Addr().String())
 		if err != nil {

@@ -99,6 +99,7 @@ func (w *world) stop() {
 	for _, n := range w.nodes {
 		n.halt()
 	}
+	time.Sleep(10 * time.Second) // memberlist's probes outlive it
 	if w.t.Failed() {
 		w.t.Logf("last lines of all nodes:\n%s", w.logs.tail(150))
 	}
