@@ -29,7 +29,7 @@ func newLines(logger hclog.Logger) *lines { return &lines{log: logger, said: map
 
 // trouble is what memberlist says, and what it means.
 var trouble = []struct{ line, means string }{
-	{"unacceptable label", "gossip refused: it is of another cluster, or of no quorate"},
+	{"unacceptable label", "gossip refused: it is of another cluster"},
 	{"Decrypt packet failed", "gossip refused: it was encrypted with another cluster.secret, or by no quorate"},
 	{"No installed keys could decrypt", "gossip refused: it was encrypted with another cluster.secret, or by no quorate"},
 	{"encryption is configured but remote state is not encrypted", "gossip refused: the peer has no cluster.secret"},
@@ -37,11 +37,14 @@ var trouble = []struct{ line, means string }{
 	{"over TCP but UDP probes failed", "UDP does not get through to the cluster port of a node, TCP does: open it in the firewall"},
 }
 
+// noLabel is in what is said of bytes that no quorate sent, and of a stream that was closed before anything was sent.
+const noLabel = `label ""`
+
 // Write takes one line.
 func (l *lines) Write(b []byte) (int, error) {
 	text := strings.TrimSpace(string(b))
 	for _, t := range trouble {
-		if !strings.Contains(text, t.line) {
+		if !strings.Contains(text, t.line) || strings.Contains(text, noLabel) {
 			continue
 		}
 		if who := hostIn(text); l.isNews(t.means + who) {
