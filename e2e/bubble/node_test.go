@@ -12,6 +12,7 @@ import (
 	"github.com/quorate/quorate/failover"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/pg"
+	"github.com/quorate/quorate/transport"
 )
 
 // promotion is how long a fake Postgres takes to open for writes.
@@ -24,6 +25,9 @@ type node struct {
 	name  string
 	dir   string
 	peers []string
+	host  string // where it runs now; its name, unless it has moved
+	// secrets is what its file says of them; set before the node runs.
+	secrets []transport.Secret
 	// rate is how many seconds the node's clock counts in a second; set before the node runs. 0 counts as 1.
 	rate float64
 
@@ -76,13 +80,13 @@ func (n *node) truly(at time.Duration) time.Duration {
 func (n *node) run() {
 	n.w.t.Helper()
 	c, err := cluster.Open(cluster.Config{
-		Dir: n.dir, Scope: "bubble", Listen: n.name + ":7400", Peers: n.peers,
-		Member:   fsm.Member{Name: n.name, Role: fsm.RoleData, Addr: n.name + ":7400", Postgres: n.name + ":5432"},
+		Dir: n.dir, Scope: "bubble", Listen: n.host + ":7400", Peers: n.peers, Secrets: n.secrets,
+		Member:   fsm.Member{Name: n.name, Role: fsm.RoleData, Addr: n.host + ":7400", Postgres: n.host + ":5432"},
 		Settings: fsm.Settings{FailoverAfterMS: failoverAfter.Milliseconds(), Durability: fsm.DurabilityQuorum},
 	}, cluster.Deps{
 		Boot:      n.boot,
 		Logger:    hclog.New(&hclog.LoggerOptions{Name: n.name, Level: hclog.Info, Output: &n.w.logs}),
-		Network:   n.w.net.Host(n.name),
+		Network:   n.w.net.Host(n.host),
 		DataFacts: func() cluster.DataFacts { return cluster.DataFacts{Empty: true} },
 		MayHold:   n.mayHold,
 		Detach:    n.detach,
@@ -116,7 +120,7 @@ func (n *node) halt() {
 	if cancel == nil {
 		return
 	}
-	n.w.net.Kill(n.name)
+	n.w.net.Kill(n.host)
 	cancel()
 	<-done
 	n.mu.Lock()

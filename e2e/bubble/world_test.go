@@ -66,10 +66,17 @@ func (b *syncBuffer) tail(lines int) string {
 // inBubble runs story on a fresh cluster of n nodes that are all started, and afterwards checks S1 and ends them.
 func inBubble(t *testing.T, n int, story func(w *world)) {
 	t.Helper()
+	inBubbleWith(t, n, func(*node) {}, story)
+}
+
+// inBubbleWith prepares every node before it starts.
+func inBubbleWith(t *testing.T, n int, prepare func(*node), story func(w *world)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, n)
 		defer w.stop()
 		for _, n := range w.nodes {
+			prepare(n)
 			n.run()
 		}
 		story(w)
@@ -90,7 +97,7 @@ func newWorld(t *testing.T, n int) *world {
 	}
 	for i := range n {
 		name := fmt.Sprintf("n%d", i+1)
-		w.nodes = append(w.nodes, &node{w: w, name: name, dir: filepath.Join(dir, name), peers: peers})
+		w.nodes = append(w.nodes, &node{w: w, name: name, host: name, dir: filepath.Join(dir, name), peers: peers})
 	}
 	return w
 }
@@ -230,14 +237,14 @@ func (w *world) other(not ...*node) *node {
 
 // isolate cuts n from everybody, rejoin undoes it.
 func (w *world) isolate(n *node) {
-	w.net.Isolate(n.name)
+	w.net.Isolate(n.host)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.isolated[n] = true
 }
 
 func (w *world) rejoin(n *node) {
-	w.net.Rejoin(n.name)
+	w.net.Rejoin(n.host)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.isolated, n)
