@@ -92,8 +92,8 @@ type Options struct {
 	Name    string
 	Version string         // of quorate
 	Tags    map[string]any // shown, and matched by tag_KEY=VALUE
-	// Tokens are the bearer tokens that may change something over TCP, one per cluster secret. Without any, only requests
-	// from this machine may.
+	// Tokens are the bearer tokens that may change something over TCP, one per cluster secret, until SetTokens. Without
+	// any, only requests from this machine may.
 	Tokens []string
 	// Stop asks the daemon for an orderly end; it returns at once and may be called again.
 	Stop       func()

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -35,14 +36,20 @@ type Server struct {
 	opts Options
 	tcp  *http.Server
 	unix *http.Server
+
+	tokens atomic.Pointer[[]string]
 }
 
 // New makes a server that listens nowhere yet.
 func New(n Node, o Options) *Server {
 	s := &Server{node: n, opts: o}
+	s.SetTokens(o.Tokens)
 	s.tcp, s.unix = s.limited(s.routes(false)), s.limited(s.routes(true))
 	return s
 }
+
+// SetTokens replaces Options.Tokens for requests from now on.
+func (s *Server) SetTokens(tokens []string) { s.tokens.Store(&tokens) }
 
 func (s *Server) limited(h http.Handler) *http.Server {
 	return &http.Server{
@@ -116,7 +123,8 @@ func (s *Server) guarded(local bool, next http.HandlerFunc) http.HandlerFunc {
 }
 
 func (s *Server) admit(r *http.Request) error {
-	if len(s.opts.Tokens) == 0 {
+	tokens := *s.tokens.Load()
+	if len(tokens) == 0 {
 		if !loopback(r.RemoteAddr) || !loopback(r.Host) {
 			return errors.New("this cluster has no secret, so changes are taken only from this machine, by its loopback address")
 		}
@@ -127,7 +135,7 @@ func (s *Server) admit(r *http.Request) error {
 		return errors.New("changes need the admin token (Authorization: Bearer …) or the unix socket")
 	}
 	given := sha256.Sum256([]byte(token))
-	for _, known := range s.opts.Tokens {
+	for _, known := range tokens {
 		want := sha256.Sum256([]byte(known))
 		if subtle.ConstantTimeCompare(given[:], want[:]) == 1 {
 			return nil

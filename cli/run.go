@@ -23,7 +23,8 @@ func (a *app) runVerb() *cobra.Command {
 		Long: `Run the daemon of this node, in the foreground, with its log on standard error.
 
 SIGTERM ends the daemon and leaves PostgreSQL running under its guard: start the daemon again soon, it carries on.
-SIGINT hands over if this node is primary, shuts PostgreSQL down and ends everything, as quorate stop does.`,
+SIGINT hands over if this node is primary, shuts PostgreSQL down and ends everything, as quorate stop does.
+SIGHUP reads cluster.secret_file again at once; it is also looked at every few seconds.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return a.run() },
 	}
@@ -52,12 +53,13 @@ func (a *app) run() error {
 	}
 	ctx, stop := signals(context.Background(), log)
 	defer stop.release()
-	return node.Run(ctx, cfg, node.Options{Logger: log, Version: a.version, GuardArgv: argv, Stop: stop.asked})
+	return node.Run(ctx, cfg, node.Options{Logger: log, Version: a.version, GuardArgv: argv, Stop: stop.asked, Reread: stop.reread})
 }
 
-// stopping turns signals into the two ways to end.
+// stopping turns signals into the two ways to end, and one to go on.
 type stopping struct {
 	asked   chan struct{} // closed by the first SIGINT
+	reread  chan struct{} // a SIGHUP came
 	release func()
 }
 
@@ -65,8 +67,8 @@ type stopping struct {
 func signals(ctx context.Context, log hclog.Logger) (context.Context, stopping) {
 	ctx, cancel := context.WithCancel(ctx)
 	caught := make(chan os.Signal, 4)
-	signal.Notify(caught, syscall.SIGTERM, syscall.SIGINT)
-	s := stopping{asked: make(chan struct{}), release: func() { signal.Stop(caught); cancel() }}
+	signal.Notify(caught, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	s := stopping{asked: make(chan struct{}), reread: make(chan struct{}, 1), release: func() { signal.Stop(caught); cancel() }}
 	go func() {
 		asked := false
 		for {
@@ -74,6 +76,13 @@ func signals(ctx context.Context, log hclog.Logger) (context.Context, stopping) 
 			case <-ctx.Done():
 				return
 			case sig := <-caught:
+				if sig == syscall.SIGHUP {
+					select {
+					case s.reread <- struct{}{}:
+					default:
+					}
+					continue
+				}
 				if sig == syscall.SIGINT && !asked {
 					asked = true
 					close(s.asked)

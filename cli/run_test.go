@@ -55,6 +55,21 @@ func TestSignals(t *testing.T) {
 	}
 }
 
+// SIGHUP ends nothing: it asks for another look at the secret file, once for all that wait together.
+func TestHangUp(t *testing.T) {
+	ctx, s := signals(context.Background(), hclog.New(&hclog.LoggerOptions{Output: io.Discard}))
+	defer s.release()
+	for range 3 {
+		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		await(t, s.reread)
+	}
+	if ctx.Err() != nil {
+		t.Error("SIGHUP ended the daemon")
+	}
+}
+
 func await(t *testing.T, done <-chan struct{}) {
 	t.Helper()
 	select {

@@ -208,7 +208,7 @@ func (c *Cluster) found(peers []string, answers map[string]helloAnswer) error {
 		ClusterID: random.String(),
 		Scope:     c.cfg.Scope,
 		Config:    fsm.Config{Version: 1, Doc: c.cfg.ConfigDoc, Settings: c.cfg.Settings},
-	}}
+	}, Seed: transport.GenerateSecret().Hex()}
 	for _, addr := range peers {
 		f.Init.Members = append(f.Init.Members, answers[addr].Member)
 	}

@@ -32,8 +32,8 @@ type Cluster struct {
 	DataDir        string    `yaml:"data_dir"`        // Raft, identity, promises, sockets; never inside the Postgres data directory
 	Peers          Addresses `yaml:"peers"`           // all initial nodes, the same list on each; the first bootstraps
 	Secret         string    `yaml:"secret"`          // 32 bytes, hex or base64; rather use secret_file
-	SecretFile     string    `yaml:"secret_file"`
-	Role           fsm.Role  `yaml:"role"` // data (default) or witness
+	SecretFile     string    `yaml:"secret_file"`     // one secret a line: the first is used, all are accepted; read again when it changes
+	Role           fsm.Role  `yaml:"role"`            // data (default) or witness
 }
 
 // RestAPI is the HTTP address.
@@ -54,7 +54,8 @@ type PostgreSQL struct {
 	PgHBA          []string          `yaml:"pg_hba"`
 }
 
-// Authentication names the roles quorate uses over the network. An empty password is derived from the cluster secret.
+// Authentication names the roles quorate uses over the network. An empty password is made by the cluster, once and for
+// all its nodes.
 type Authentication struct {
 	Superuser   Role `yaml:"superuser"`
 	Replication Role `yaml:"replication"`

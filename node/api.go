@@ -100,10 +100,9 @@ func (v view) Submit(ctx context.Context, c fsm.Command, by string) error {
 // openAPI listens on restapi.listen and on the unix socket in cluster.data_dir. The function returned closes both.
 func (n *Node) openAPI(secrets []transport.Secret) (func(), error) {
 	o := api.Options{Scope: n.cfg.Scope, Name: n.cfg.Name, Version: n.opts.Version, Tags: tags(n), Stop: n.stopOnce()}
-	for _, s := range secrets {
-		o.Tokens = append(o.Tokens, fmt.Sprintf("%x", transport.DeriveKey(s, "quorate/admin-token/1")))
-	}
-	o.ReadConfig, o.Restart = n.readConfig, n.restartOf(o.Tokens)
+	n.tokens.Store(tokensOf(secrets))
+	o.Tokens = *n.tokens.Load()
+	o.ReadConfig, o.Restart = n.readConfig, n.restartAt
 	tcp, err := net.Listen("tcp", n.cfg.RestAPI.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen on restapi.listen: %w", err)
@@ -113,6 +112,7 @@ func (n *Node) openAPI(secrets []transport.Secret) (func(), error) {
 		return nil, errors.Join(err, tcp.Close())
 	}
 	s := api.New(view{n}, o)
+	n.api = s
 	for _, serve := range []func() error{func() error { return s.Serve(tcp) }, func() error { return s.ServeUnix(unix) }} {
 		go func() {
 			if err := serve(); err != nil {

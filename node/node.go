@@ -19,6 +19,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/quorate/quorate/api"
 	"github.com/quorate/quorate/cluster"
 	"github.com/quorate/quorate/config"
 	"github.com/quorate/quorate/failover"
@@ -37,6 +38,8 @@ type Options struct {
 	// Stop, when closed, asks for an orderly end: hand over if primary, shut Postgres down, end the guard. Cancelling the
 	// context of Run only ends the agent; Postgres stays under the guard.
 	Stop <-chan struct{}
+	// Reread asks for a look at cluster.secret_file at once.
+	Reread <-chan struct{}
 }
 
 // Node is one running daemon.
@@ -61,6 +64,8 @@ type Node struct {
 	telling  sync.Mutex                  // serialises tell
 	told     failover.Report             // by tell
 	stop     chan struct{}               // closed by the API's stop request
+	api      *api.Server
+	tokens   atomic.Pointer[[]string] // of the API, one per cluster secret
 }
 
 // observation is the newest look at Postgres, for the API.
@@ -102,14 +107,14 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	if err := os.MkdirAll(cfg.Cluster.DataDir, 0o755); err != nil {
 		return fmt.Errorf("make cluster.data_dir: %w", err)
 	}
-	secrets, err := n.secrets()
+	secrets, err := readSecrets(n.cfg.Cluster)
 	if err != nil {
 		return err
 	}
 	if n.records, err = openRecords(cfg.Cluster.DataDir); err != nil {
 		return err
 	}
-	if err := n.openPostgres(secrets); err != nil {
+	if err := n.openPostgres(); err != nil {
 		return err
 	}
 	if n.guard != nil {
@@ -121,32 +126,12 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	return n.serve(ctx, secrets)
 }
 
-// secrets reads the cluster secret; none is allowed on loopback only, which config has checked.
-func (n *Node) secrets() ([]transport.Secret, error) {
-	text := []byte(n.cfg.Cluster.Secret)
-	if f := n.cfg.Cluster.SecretFile; f != "" {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			return nil, fmt.Errorf("read cluster.secret_file: %w", err)
-		}
-		text = b
-	}
-	if len(text) == 0 {
-		return nil, nil
-	}
-	s, err := transport.ParseSecret(text)
-	if err != nil {
-		return nil, fmt.Errorf("cluster.secret: %w", err)
-	}
-	return []transport.Secret{s}, nil
-}
-
 // openPostgres adopts or starts the guard, fences what a dead guard left, and opens the instance. A witness has neither.
-func (n *Node) openPostgres(secrets []transport.Secret) error {
+func (n *Node) openPostgres() error {
 	if n.cfg.Cluster.Role == fsm.RoleWitness {
 		return nil
 	}
-	pc, err := n.postgresConfig(secrets)
+	pc, err := n.postgresConfig()
 	if err != nil {
 		return err
 	}
@@ -166,7 +151,7 @@ func (n *Node) openPostgres(secrets []transport.Secret) error {
 	return nil
 }
 
-func (n *Node) postgresConfig(secrets []transport.Secret) (pgctl.Config, error) {
+func (n *Node) postgresConfig() (pgctl.Config, error) {
 	p := n.cfg.PostgreSQL
 	host, portText, err := net.SplitHostPort(p.Listen)
 	if err != nil {
@@ -184,11 +169,12 @@ func (n *Node) postgresConfig(secrets []transport.Secret) (pgctl.Config, error) 
 	}
 	first := n.parameters(0, n.cfg.Bootstrap.DCS) // until the replicated ones are known
 	state := filepath.Join(n.cfg.Cluster.DataDir, "postgres")
+	made := &passwords{dir: n.cfg.Cluster.DataDir, log: n.log}
 	return pgctl.Config{
 		Scope: n.cfg.Scope, Name: n.cfg.Name, OSUser: osUser(p.OSUser), BinDir: bin, DataDir: p.DataDir,
 		StateDir: state, SocketDir: filepath.Join(n.cfg.Cluster.DataDir, "run"), Listen: host, Port: port,
-		Superuser:     credentials(p.Authentication.Superuser, secrets, "superuser"),
-		Replication:   credentials(p.Authentication.Replication, secrets, "replication"),
+		Superuser:     made.credentials(p.Authentication.Superuser, "superuser"),
+		Replication:   made.credentials(p.Authentication.Replication, "replication"),
 		Parameters:    first.Set,
 		HBA:           first.HBA,
 		FailoverAfter: n.timing.FailoverAfter,
@@ -202,18 +188,6 @@ func osUser(configured string) string {
 		return configured
 	}
 	return ""
-}
-
-// credentials fills in a password that the node file leaves out: the same on every node that holds the cluster secret.
-func credentials(r config.Role, secrets []transport.Secret, label string) pgctl.Credentials {
-	c := pgctl.Credentials{Name: r.Username, Password: r.Password}
-	if c.Password == "" && len(secrets) > 0 {
-		c.Password = fmt.Sprintf("%x", transport.DeriveKey(secrets[0], "quorate/password/"+label+"/1")[:16])
-	}
-	if c.Password == "" && label == "replication" {
-		c.Password = "quorate-loopback-only"
-	}
-	return c
 }
 
 // findBinaries picks the newest Postgres of Debian's layout.

@@ -49,23 +49,21 @@ type restarting struct {
 	ownAt     time.Duration   // not before this is one begun that nobody asked for
 }
 
-// restartOf is the API's Restart: it asks the node itself, through its API.
-func (n *Node) restartOf(tokens []string) api.Restart {
-	return func(ctx context.Context, node fsm.NodeID, pending bool) (bool, error) {
-		if node == n.cluster.Self() {
-			return n.restartHere(ctx, pending)
-		}
-		m := n.cluster.State().Members[node]
-		token := ""
-		if len(tokens) > 0 {
-			token = tokens[0]
-		}
-		out, err := client.TCP(m.API, token).Restart(ctx, m.Name, pending)
-		if err != nil {
-			return false, fmt.Errorf("ask %s at %s: %w", m.Name, m.API, err)
-		}
-		return out.Restarted, nil
+// restartAt is the API's Restart: it asks the node itself, through its API.
+func (n *Node) restartAt(ctx context.Context, node fsm.NodeID, pending bool) (bool, error) {
+	if node == n.cluster.Self() {
+		return n.restartHere(ctx, pending)
 	}
+	m := n.cluster.State().Members[node]
+	token := ""
+	if tokens := *n.tokens.Load(); len(tokens) > 0 {
+		token = tokens[0]
+	}
+	out, err := client.TCP(m.API, token).Restart(ctx, m.Name, pending)
+	if err != nil {
+		return false, fmt.Errorf("ask %s at %s: %w", m.Name, m.API, err)
+	}
+	return out.Restarted, nil
 }
 
 func (n *Node) restartHere(ctx context.Context, pending bool) (bool, error) {

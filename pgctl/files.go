@@ -149,8 +149,8 @@ func (i *Instance) roles() string {
 			return
 		}
 		fmt.Fprintf(&out, "CREATE ROLE %s LOGIN %s", pg.QuoteIdent(c.Name), attributes)
-		if c.Password != "" {
-			fmt.Fprintf(&out, " PASSWORD %s", strings.ReplaceAll(pg.QuoteLiteral(c.Password), "\n", " "))
+		if p := c.password(); p != "" {
+			fmt.Fprintf(&out, " PASSWORD %s", strings.ReplaceAll(pg.QuoteLiteral(p), "\n", " "))
 		}
 		out.WriteString("\n")
 	}
