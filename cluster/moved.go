@@ -36,7 +36,7 @@ func (c *Cluster) announce(ctx context.Context) {
 		if m, ok := c.State().Members[c.Self()]; ok && m != me.of(m) {
 			if err := c.askToMove(ctx, me); err != nil && ctx.Err() == nil && err.Error() != said {
 				said = err.Error()
-				c.log.Warn("this node's new addresses are not written down yet", "cluster", me.Addr, "postgres", me.Postgres, "error", err)
+				c.log.Info("this node's new addresses are not written down yet", "cluster", me.Addr, "postgres", me.Postgres, "error", err)
 			}
 			again = time.After(moveAgain)
 		}

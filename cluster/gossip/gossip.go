@@ -17,6 +17,8 @@ import (
 const (
 	// joinEvery is the pause between two attempts to reach members that are not heard of.
 	joinEvery = 3 * time.Second
+	// firstJoin leaves the others a moment to open their ports when a cluster starts as a whole.
+	firstJoin = 200 * time.Millisecond
 	// openAgain is the pause before the packet port is tried again.
 	openAgain = 5 * time.Second
 	// streamLimit bounds a stream, whoever it is with, and one attempt to open it.
@@ -149,7 +151,7 @@ func (g *Gossip) config(label string, w *wire) *memberlist.Config {
 // tend passes changes on and looks for members that are not heard of, until ctx ends.
 func (g *Gossip) tend(ctx context.Context, list *memberlist.Memberlist, joining *sync.WaitGroup) {
 	busy := make(chan struct{}, 1) // one round of joining at a time
-	next := time.NewTimer(0)
+	next := time.NewTimer(firstJoin)
 	defer next.Stop()
 	for {
 		select {
