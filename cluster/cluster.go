@@ -131,6 +131,9 @@ func (c *Cluster) listen() error {
 			return fmt.Errorf("take the cluster's identity: %w", err)
 		}
 	}
+	if c.gossip, err = c.newGossip(); err != nil {
+		return err
+	}
 	c.mux, err = transport.NewMux(transport.MuxConfig{
 		Network: c.deps.Network, Listen: c.cfg.Listen, Credentials: c.credentials,
 		Logger: c.log.Named("net"), Authorize: c.authorize,
@@ -141,8 +144,7 @@ func (c *Cluster) listen() error {
 	c.rpc = transport.NewRPC(c.mux, c.log.Named("rpc"))
 	c.rpc.DialBy(c.dialFor(transport.ProtoRPC))
 	c.handle()
-	c.gossip, err = c.newGossip()
-	return err
+	return nil
 }
 
 // authorize admits members to raft, beats and gossip.
