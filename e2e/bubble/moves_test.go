@@ -3,6 +3,7 @@ package bubble
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/quorate/quorate/fsm"
@@ -168,8 +169,14 @@ func TestTheOthersMoveMeanwhile(t *testing.T) {
 // A secret is replaced by the steps of the manual on a running cluster: the primary serves all the time, and afterwards
 // nodes restart with the new one alone.
 func TestASecretIsReplaced(t *testing.T) {
-	old, next := transport.GenerateSecret(), transport.GenerateSecret()
-	inBubbleWith(t, 3, func(n *node) { n.secrets = []transport.Secret{old} }, func(w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		old, next := transport.GenerateSecret(), transport.GenerateSecret()
+		w := newWorld(t, 3)
+		defer w.stop()
+		for _, n := range w.nodes {
+			n.secrets = []transport.Secret{old}
+			n.run()
+		}
 		primary, leader := w.settle()
 		w.undisturbed(primary, func() {
 			for _, secrets := range [][]transport.Secret{{old, next}, {next, old}, {next}} {
@@ -186,9 +193,10 @@ func TestASecretIsReplaced(t *testing.T) {
 			other.halt()
 			other.run()
 			time.Sleep(5 * time.Second)
-			if err := other.running().Submit(w.t.Context(), fsm.Pause{}, 0, "test"); err != nil {
+			if err := other.running().Submit(t.Context(), fsm.Pause{}, 0, "test"); err != nil {
 				t.Errorf("a node that restarted with the new secret: %v", err)
 			}
 		})
+		w.checkOneWriter()
 	})
 }

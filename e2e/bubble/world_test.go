@@ -66,17 +66,10 @@ func (b *syncBuffer) tail(lines int) string {
 // inBubble runs story on a fresh cluster of n nodes that are all started, and afterwards checks S1 and ends them.
 func inBubble(t *testing.T, n int, story func(w *world)) {
 	t.Helper()
-	inBubbleWith(t, n, func(*node) {}, story)
-}
-
-// inBubbleWith prepares every node before it starts.
-func inBubbleWith(t *testing.T, n int, prepare func(*node), story func(w *world)) {
-	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, n)
 		defer w.stop()
 		for _, n := range w.nodes {
-			prepare(n)
 			n.run()
 		}
 		story(w)
