@@ -49,6 +49,7 @@ type Local struct {
 	ReplayPaused    bool
 	Fence           string // cgroup or signals
 	Guard           string // version of the guard, which may be older than the daemon's
+	Certificate     string // what is to be said of this node's certificate, if anything
 	Reject          string // whether a frozen Postgres refuses new connections: "yes", or "no: " and why
 }
 

@@ -24,7 +24,7 @@ func (a *app) runVerb() *cobra.Command {
 
 SIGTERM ends the daemon and leaves PostgreSQL running under its guard: start the daemon again soon, it carries on.
 SIGINT hands over if this node is primary, shuts PostgreSQL down and ends everything, as quorate stop does.
-SIGHUP reads cluster.secret_file again at once; it is also looked at every few seconds.`,
+SIGHUP reads cluster.secret_file and the files of cluster.tls at once; they are also looked at every few seconds.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return a.run() },
 	}

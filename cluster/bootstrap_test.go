@@ -63,7 +63,10 @@ type peerNodes struct {
 	dir   string
 	peers []string
 	full  sync.Map // the names of those whose data directory isn't empty
-	start time.Time
+	// secrets, and certificate by the node's name, are what the node files say.
+	secrets     []transport.Secret
+	certificate func(name string) *transport.PEM
+	start       time.Time
 }
 
 func newPeerNodes(t *testing.T, n int) *peerNodes {
@@ -76,8 +79,12 @@ func newPeerNodes(t *testing.T, n int) *peerNodes {
 
 func (p *peerNodes) open(name string) *Cluster {
 	p.t.Helper()
+	var certificate *transport.PEM
+	if p.certificate != nil {
+		certificate = p.certificate(name)
+	}
 	c, err := Open(Config{
-		Dir: filepath.Join(p.dir, name), Scope: "test", Listen: name + ":7400", Peers: p.peers,
+		Dir: filepath.Join(p.dir, name), Scope: "test", Listen: name + ":7400", Peers: p.peers, Secrets: p.secrets, Certificate: certificate,
 		Member:   fsm.Member{Name: name, Role: fsm.RoleData, Addr: name + ":7400", Postgres: name + ":5432"},
 		Settings: fsm.Settings{FailoverAfterMS: 1000, Durability: fsm.DurabilityQuorum},
 	}, Deps{

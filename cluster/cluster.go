@@ -35,6 +35,8 @@ type Config struct {
 	Member  fsm.Member         // this node without its ID; Addr is where the others dial it
 	Peers   []string           // Addr of all initial nodes, the same list on each; empty: this node alone
 	Secrets []transport.Secret // the first issues; empty: loopback only
+	// Certificate is of an own PKI; nil: it is derived from the secrets, which then still give the key of gossip.
+	Certificate *transport.PEM
 	// Settings and ConfigDoc are the replicated configuration with which a new cluster begins.
 	Settings  fsm.Settings
 	ConfigDoc string
@@ -118,9 +120,12 @@ func Open(cfg Config, deps Deps) (*Cluster, error) {
 // listen opens the port under the identity that the disk knows.
 func (c *Cluster) listen() error {
 	var err error
-	if len(c.cfg.Secrets) == 0 {
+	switch {
+	case len(c.cfg.Secrets) == 0:
 		c.credentials, err = transport.Insecure(c.cfg.Scope, string(c.Self()))
-	} else {
+	case c.cfg.Certificate != nil:
+		c.credentials, err = transport.NewOwnCredentials(c.cfg.Scope, c.cfg.Member.Name, string(c.Self()), *c.cfg.Certificate)
+	default:
 		c.credentials, err = transport.NewCredentials(c.cfg.Scope, string(c.Self()), c.cfg.Secrets...)
 	}
 	if err != nil {
@@ -136,7 +141,7 @@ func (c *Cluster) listen() error {
 	}
 	c.mux, err = transport.NewMux(transport.MuxConfig{
 		Network: c.deps.Network, Listen: c.cfg.Listen, Credentials: c.credentials,
-		Logger: c.log.Named("net"), Authorize: c.authorize,
+		Logger: c.log.Named("net"), Authorize: c.authorize, NameOf: c.nameOf,
 	})
 	if err != nil {
 		return err
@@ -153,6 +158,12 @@ func (c *Cluster) authorize(_ transport.Proto, clusterID, nodeID string) error {
 		return fmt.Errorf("node %s is not a member of cluster %s", nodeID, clusterID)
 	}
 	return nil
+}
+
+// nameOf is a member's name, which its certificate must have where it was not derived.
+func (c *Cluster) nameOf(nodeID string) (string, bool) {
+	m, ok := c.members()[fsm.NodeID(nodeID)]
+	return m.Name, ok
 }
 
 // members are the replicated ones, or before there are any the founding ones.

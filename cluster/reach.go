@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"path/filepath"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -89,12 +90,28 @@ func gossipKeys(secrets []transport.Secret) [][]byte {
 // SetSecrets makes this node prove itself by the first of secrets and accept all of them, from now on. Connections that
 // stand are kept, but for those with peers that proved themselves by a secret that is left out: they end one by one.
 func (c *Cluster) SetSecrets(secrets []transport.Secret) error {
-	if err := c.credentials.SetSecrets(secrets...); err != nil {
-		return err
+	if !c.credentials.Own() {
+		if err := c.credentials.SetSecrets(secrets...); err != nil {
+			return err
+		}
 	}
 	if err := c.gossip.SetKeys(gossipKeys(secrets)); err != nil {
 		return err
 	}
 	c.retiring.Go(func() { c.mux.Retire(c.detaching.closing) })
 	return nil
+}
+
+// SetCertificate is SetSecrets for the files of an own PKI.
+func (c *Cluster) SetCertificate(files transport.PEM) error {
+	if err := c.credentials.SetFiles(files); err != nil {
+		return err
+	}
+	c.retiring.Go(func() { c.mux.Retire(c.detaching.closing) })
+	return nil
+}
+
+// CertificateEnds is when this node's certificate does, in an own PKI; false where it is derived and never does.
+func (c *Cluster) CertificateEnds() (time.Time, bool) {
+	return c.credentials.NotAfter(), c.credentials.Own()
 }

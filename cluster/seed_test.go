@@ -14,7 +14,10 @@ func TestMembersShareThePasswordSeed(t *testing.T) {
 	}
 	seen := map[transport.Secret]int{}
 	for range 2 {
-		three(t, func(t *testing.T, p *peerNodes, _, _ *Cluster) {
+		three(t, func(t *testing.T, p *peerNodes, leader, _ *Cluster) {
+			if f := leader.hello().Founding; f == nil || f.Seed != "" {
+				t.Errorf("what strangers are told of the founding: %+v", f)
+			}
 			for _, name := range []string{"n1", "n2", "n3"} {
 				seed, ok, err := PasswordSeed(filepath.Join(p.dir, name))
 				if !ok || err != nil {

@@ -33,7 +33,16 @@ type Cluster struct {
 	Peers          Addresses `yaml:"peers"`           // all initial nodes, the same list on each; the first bootstraps
 	Secret         string    `yaml:"secret"`          // 32 bytes, hex or base64; rather use secret_file
 	SecretFile     string    `yaml:"secret_file"`     // one secret a line: the first is used, all are accepted; read again when it changes
-	Role           fsm.Role  `yaml:"role"`            // data (default) or witness
+	TLS            TLS       `yaml:"tls"`
+	Role           fsm.Role  `yaml:"role"` // data (default) or witness
+}
+
+// TLS is a certificate of an own PKI, in place of one that is derived from the secret: all three files or none, on all nodes
+// or none. They are read again when they change.
+type TLS struct {
+	CertFile string `yaml:"cert_file"` // with the node's name as a DNS name, and what is between it and the CA
+	KeyFile  string `yaml:"key_file"`
+	CAFile   string `yaml:"ca_file"` // the CAs of all nodes
 }
 
 // RestAPI is the HTTP address.

@@ -53,6 +53,8 @@ func TestPeersMayStandInAFlowMapping(t *testing.T) {
 // TestRefusals: what is wrong is named with its value, and where it is known with its line.
 func TestRefusals(t *testing.T) {
 	for _, c := range []struct{ name, from, to, want string }{
+		{"half a certificate", "listen: 10.0.0.1:7400", "listen: 10.0.0.1:7400\n  tls: { cert_file: /c }", "needs cert_file, key_file and ca_file"},
+		{"a certificate without a secret", "secret_file: /etc/quorate/secret", "tls: { cert_file: /c, key_file: /k, ca_file: /ca }", "cluster.tls is given without cluster.secret_file"},
 		{"an unknown key", "scope: demo", "scope: demo\nscoop: x", "scoop"},
 		{"a name Postgres would fold", "name: n1", "name: N1", `name "N1"`},
 		{"a scope with a space", "scope: demo", "scope: a b", `scope "a b"`},

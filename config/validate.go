@@ -89,6 +89,12 @@ func hostPort(key, addr string) error {
 }
 
 func (c Config) validateSecret() []error {
+	t := c.Cluster.TLS
+	if some, all := t != (TLS{}), t.CertFile != "" && t.KeyFile != "" && t.CAFile != ""; some && !all {
+		return []error{errors.New("cluster.tls needs cert_file, key_file and ca_file")}
+	} else if some && c.Cluster.Secret == "" && c.Cluster.SecretFile == "" {
+		return []error{errors.New("cluster.tls is given without cluster.secret_file: the key of gossip and the admin token come from the secret")}
+	}
 	if c.Cluster.Secret != "" && c.Cluster.SecretFile != "" {
 		return []error{errors.New("cluster.secret and cluster.secret_file are both given: keep one")}
 	}

@@ -35,6 +35,9 @@ func (v view) Sightings() map[fsm.NodeID]failover.Sighting { return v.n.cluster.
 func (v view) Local() api.Local {
 	have, rep, at := v.n.last.get()
 	l := api.Local{Report: rep}
+	if end, own := v.n.cluster.CertificateEnds(); own {
+		_, l.Certificate = expiry(time.Until(end))
+	}
 	if v.n.postgres == nil {
 		return l
 	}

@@ -38,7 +38,7 @@ type Options struct {
 	// Stop, when closed, asks for an orderly end: hand over if primary, shut Postgres down, end the guard. Cancelling the
 	// context of Run only ends the agent; Postgres stays under the guard.
 	Stop <-chan struct{}
-	// Reread asks for a look at cluster.secret_file at once.
+	// Reread asks for a look at cluster.secret_file and the files of cluster.tls at once.
 	Reread <-chan struct{}
 }
 
@@ -66,6 +66,8 @@ type Node struct {
 	stop     chan struct{}               // closed by the API's stop request
 	api      *api.Server
 	tokens   atomic.Pointer[[]string] // of the API, one per cluster secret
+	// certificate is of an own PKI as it was read at the start; nil: there is none.
+	certificate *transport.PEM
 }
 
 // observation is the newest look at Postgres, for the API.
@@ -109,6 +111,9 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	}
 	secrets, err := readSecrets(n.cfg.Cluster)
 	if err != nil {
+		return err
+	}
+	if n.certificate, err = readCertificate(n.cfg.Cluster.TLS); err != nil {
 		return err
 	}
 	if n.records, err = openRecords(cfg.Cluster.DataDir); err != nil {
@@ -224,8 +229,9 @@ func (n *Node) openCluster(secrets []transport.Secret) error {
 	}
 	n.cluster, err = cluster.Open(cluster.Config{
 		Dir: c.Cluster.DataDir, Scope: c.Scope, Listen: c.Cluster.Listen, Member: m, Peers: c.Cluster.Peers, Secrets: secrets,
-		Settings:  c.Bootstrap.DCS.Settings(),
-		ConfigDoc: doc,
+		Certificate: n.certificate,
+		Settings:    c.Bootstrap.DCS.Settings(),
+		ConfigDoc:   doc,
 	}, cluster.Deps{
 		Boot: guard.Now, Logger: n.log, Network: transport.TCP(2 * time.Second),
 		DataFacts: n.dataFacts, MayHold: n.mayHold, Detach: n.detach, StopSick: n.stopSick, OnLease: n.onLease, OnHigher: n.onHigher, Exit: n.exit,

@@ -17,8 +17,27 @@ import (
 	"github.com/quorate/quorate/transport"
 )
 
-// rereadEvery is the pause between two looks at cluster.secret_file.
+// rereadEvery is the pause between two looks at the files that are followed.
 const rereadEvery = 5 * time.Second
+
+// follow has looks look at their files now and then, and at once when asked.
+func follow(ctx context.Context, asked <-chan struct{}, looks ...func(asked bool)) {
+	tick := time.NewTicker(rereadEvery)
+	defer tick.Stop()
+	for {
+		now := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-asked:
+			now = true
+		}
+		for _, look := range looks {
+			look(now)
+		}
+	}
+}
 
 // readSecrets reads the cluster's secrets; none is allowed on loopback only, which config has checked.
 func readSecrets(c config.Cluster) ([]transport.Secret, error) {
@@ -48,24 +67,11 @@ type secretWatch struct {
 	said    string // the last trouble
 }
 
-func (w *secretWatch) run(ctx context.Context, asked <-chan struct{}) {
-	tick := time.NewTicker(rereadEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			w.look()
-		case <-asked:
-			w.said = ""
-			w.look()
-		}
-	}
-}
-
 // look keeps the secrets in use when the file can't be used: half a file must not cut the node off.
-func (w *secretWatch) look() {
+func (w *secretWatch) look(asked bool) {
+	if asked {
+		w.said = ""
+	}
 	secrets, err := readSecrets(w.cfg)
 	if err == nil && slices.Equal(secrets, w.now) {
 		w.said = ""
@@ -92,6 +98,22 @@ func marks(secrets []transport.Secret) string {
 		out = append(out, fmt.Sprintf("%x", transport.DeriveKey(s, "quorate/mark/1")[:4]))
 	}
 	return strings.Join(out, " ")
+}
+
+// followFiles begins to follow the secret file and those of an own PKI, where there are any.
+func (n *Node) followFiles(ctx context.Context, secrets []transport.Secret) {
+	var looks []func(asked bool)
+	if n.cfg.Cluster.SecretFile != "" {
+		looks = append(looks, (&secretWatch{cfg: n.cfg.Cluster, now: secrets, install: n.install, log: n.log}).look)
+	}
+	if n.certificate != nil {
+		looks = append(looks, (&certificateWatch{
+			cfg: n.cfg.Cluster.TLS, now: *n.certificate, install: n.cluster.SetCertificate, ends: n.cluster.CertificateEnds, log: n.log,
+		}).look)
+	}
+	if len(looks) > 0 {
+		go follow(ctx, n.opts.Reread, looks...)
+	}
 }
 
 // install makes secrets the ones of this node's connections, gossip and admin tokens.

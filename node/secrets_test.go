@@ -59,8 +59,8 @@ func TestTheSecretFileIsFollowed(t *testing.T) {
 		write(step.file)
 		before := len(installed)
 		log.Reset()
-		w.look()
-		w.look()
+		w.look(false)
+		w.look(false)
 		got := installed[before:]
 		if step.want == nil && len(got) > 0 || step.want != nil && (len(got) != 1 || !slices.Equal(got[0], step.want)) {
 			t.Errorf("%q: installed %d times", step.file, len(got))
@@ -76,9 +76,9 @@ func TestTheSecretFileIsFollowed(t *testing.T) {
 	}
 	refuse = true
 	write(one.Hex())
-	w.look()
+	w.look(false)
 	refuse = false
-	if w.look(); len(installed) != 4 || !slices.Equal(installed[3], []transport.Secret{one}) {
+	if w.look(false); len(installed) != 4 || !slices.Equal(installed[3], []transport.Secret{one}) {
 		t.Error("what was refused is not tried again")
 	}
 }
@@ -93,7 +93,7 @@ func TestTheSecretFileIsReadWhenAsked(t *testing.T) {
 			install: func([]transport.Secret) error { installed <- time.Now(); return nil },
 		}
 		asked := make(chan struct{}, 1)
-		go w.run(t.Context(), asked)
+		go follow(t.Context(), asked, w.look)
 		for _, c := range []struct {
 			text  string
 			ask   bool

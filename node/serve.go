@@ -37,10 +37,7 @@ func (n *Node) serve(ctx context.Context, secrets []transport.Secret) error {
 		(&agent{Node: n}).run(ctx)
 	}()
 	go n.stopWhenAsked(ctx, cancel)
-	if n.cfg.Cluster.SecretFile != "" {
-		w := &secretWatch{cfg: n.cfg.Cluster, now: secrets, install: n.install, log: n.log}
-		go w.run(ctx, n.opts.Reread)
-	}
+	n.followFiles(ctx, secrets)
 	err = n.cluster.Run(ctx)
 	cancel(err)
 	<-done

@@ -24,7 +24,8 @@ const serverName = "quorate"
 // Credentials are what a node proves itself with and judges others by. They are
 // made from the cluster secret, or Insecure for a node without one.
 type Credentials struct {
-	key ed25519.PrivateKey // of the leaf, fresh at every start; nil: insecure
+	key  ed25519.PrivateKey // of the derived leaf, fresh at every start; else nil
+	name string             // of this node in an own PKI; else empty
 
 	changing sync.Mutex // one change at a time
 	current  atomic.Pointer[credential]
@@ -33,14 +34,17 @@ type Credentials struct {
 // credential is one identity with what proves it, and whom it believes.
 type credential struct {
 	id   identity
-	cas  []authority      // the first issues; empty: insecure
+	cas  []authority      // the first issues, if they are derived; empty: insecure
 	pool *x509.CertPool   // of all of them
 	leaf *tls.Certificate // nil when insecure
+	// own: leaf and cas are of an own PKI, notAfter is when the first of them ends.
+	own      bool
+	notAfter time.Time
 }
 
 type authority struct {
 	cert *x509.Certificate
-	key  ed25519.PrivateKey
+	key  ed25519.PrivateKey // nil in an own PKI
 }
 
 // NewCredentials makes the credentials of a node that knows no cluster id yet. The
@@ -83,6 +87,9 @@ func (c *Credentials) SetIdentity(clusterID, nodeID string) error {
 // NewCredentials. Established connections stay; see Mux.Retire. A node without a
 // secret stays one, because the others would not understand it any more.
 func (c *Credentials) SetSecrets(secrets ...Secret) error {
+	if c.Own() {
+		return errors.New("certificates are of an own PKI here and do not come from cluster.secret")
+	}
 	if c.Insecure() {
 		return errors.New("a cluster without cluster.secret gets one only when all its nodes are restarted with it")
 	}
@@ -138,17 +145,17 @@ func (c *Credentials) Identity() (clusterID, nodeID string) {
 }
 
 // Insecure says whether there is no secret.
-func (c *Credentials) Insecure() bool { return c.key == nil }
+func (c *Credentials) Insecure() bool { return c.key == nil && !c.Own() }
 
 // believes says whether a peer that issuer vouched for would be believed now.
 func (c *credential) believes(issuer string) bool {
-	return slices.ContainsFunc(c.cas, func(ca authority) bool { return string(ca.cert.SubjectKeyId) == issuer })
+	return slices.ContainsFunc(c.cas, func(ca authority) bool { return fingerprint(ca.cert) == issuer })
 }
 
-// issuerOf is the key of the CA under the peer's verified certificate.
+// issuerOf is the CA under the peer's verified certificate.
 func issuerOf(state tls.ConnectionState) string {
 	chain := state.VerifiedChains[0]
-	return string(chain[len(chain)-1].SubjectKeyId)
+	return fingerprint(chain[len(chain)-1])
 }
 
 // newAuthority makes the CA of a secret: the same bytes on every node, because the
@@ -217,6 +224,9 @@ func judgedAt() time.Time { return time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC) }
 // serverConfig is the accepting side. Whether the peer may use the protocol is
 // asked after the handshake, where the reason can be told.
 func (c *credential) serverConfig() *tls.Config {
+	if c.own {
+		return c.ownConfig(protocols()...)
+	}
 	cfg := c.commonConfig(protocols()...)
 	cfg.ClientAuth = tls.RequireAndVerifyClientCert
 	cfg.ClientCAs = c.pool
@@ -228,6 +238,9 @@ func (c *credential) serverConfig() *tls.Config {
 // clientConfig is the dialing side, offering one protocol. The certificate is given
 // whatever CAs the server names, so that a refusal has a reason.
 func (c *credential) clientConfig(proto Proto) *tls.Config {
+	if c.own {
+		return c.ownConfig(string(proto))
+	}
 	cfg := c.commonConfig(string(proto))
 	cfg.RootCAs = c.pool
 	cfg.ServerName = serverName

@@ -5,8 +5,8 @@
 //
 // It knows who is at the other end (cluster id and node id, proved by the
 // certificate) and nothing about what is said. It must never import fsm, pgctl
-// or cluster, must never look at the wall clock to judge a certificate, and must
-// never hand out a connection whose peer it has not identified. Of packets it knows
+// or cluster, must never look at the wall clock to judge a certificate that was
+// derived from the secret, and must never hand out a connection whose peer it has not identified. Of packets it knows
 // nothing: whoever takes them has to decrypt them.
 //
 // Read mux.go first: a Mux owns the port, Accept gives the connections of one

@@ -31,12 +31,12 @@ func (m *Mux) welcome(raw net.Conn) (*Conn, *protoListener, error) {
 		return nil, nil, err
 	}
 	listener := m.listenerFor(c.proto)
-	err = m.permit(c.proto, me.id, c.peer)
+	err = errors.Join(m.named(c), m.permit(c.proto, me.id, c.peer))
 	if err == nil && listener == nil {
 		err = fmt.Errorf("node %s does not serve %s now", me.id.nodeID, c.proto)
 	}
 	if err != nil {
-		return nil, nil, c.refuse(err)
+		return nil, nil, c.refuse(me, err)
 	}
 	c.from = listener
 	if err := c.confirm(me); err != nil {
@@ -62,11 +62,32 @@ func (c *Conn) welcomeTLS(me *credential) error {
 		return translate(me, c.raw.RemoteAddr().String(), err)
 	}
 	state := secure.ConnectionState()
+	c.Conn, c.proto = secure, Proto(state.NegotiatedProtocol)
+	if me.own {
+		return c.welcomeOwn(me, state)
+	}
 	peer, err := identityOf(state.PeerCertificates[0])
 	if err != nil {
 		return err
 	}
-	c.Conn, c.proto, c.peer, c.issuer = secure, Proto(state.NegotiatedProtocol), peer, issuerOf(state)
+	c.peer, c.issuer = peer, issuerOf(state)
+	return nil
+}
+
+// welcomeOwn judges a certificate that names no ids, and hears the ids inside the
+// connection. It hears them first: a close with unread bytes would lose the answer.
+func (c *Conn) welcomeOwn(me *credential, state tls.ConnectionState) error {
+	h, err := readHello(c.Conn)
+	if err != nil {
+		return err
+	}
+	if c.names, c.issuer, err = me.judge(state, x509.ExtKeyUsageClientAuth); err != nil {
+		return c.refuse(me, err)
+	}
+	if h.proto != c.proto {
+		return c.refuse(me, fmt.Errorf("it asked for %s and speaks %q", c.proto, printable([]byte(h.proto))))
+	}
+	c.peer = h.id
 	return nil
 }
 
@@ -86,24 +107,28 @@ func (c *Conn) welcomePlain() error {
 	return nil
 }
 
-// confirm tells the dialer that it is welcome and, without TLS, who welcomes it.
+// confirm tells the dialer that it is welcome and, where no certificate says it, who
+// welcomes it.
 func (c *Conn) confirm(me *credential) error {
-	if me.leaf != nil {
+	if me.leaf != nil && !me.own {
 		return writeVerdict(c, "")
 	}
-	if _, err := io.WriteString(c.raw, magic); err != nil {
+	if _, err := io.WriteString(c.Conn, magic); err != nil {
 		return err
 	}
-	if err := writeVerdict(c.raw, ""); err != nil {
+	if err := writeVerdict(c.Conn, ""); err != nil {
 		return err
 	}
-	return writeHello(c.raw, hello{proto: c.proto, id: me.id})
+	return writeHello(c.Conn, hello{proto: c.proto, id: me.id})
 }
 
 // refuse tells the dialer why, as far as it listens, and gives the error.
-func (c *Conn) refuse(reason error) error {
+func (c *Conn) refuse(me *credential, reason error) error {
 	if _, secure := c.Conn.(*tls.Conn); !secure {
 		return c.refusePlain(reason)
+	}
+	if me.own {
+		_, _ = io.WriteString(c.Conn, magic)
 	}
 	_ = writeVerdict(c, reason.Error())
 	_ = c.Conn.Close()
@@ -133,7 +158,7 @@ func (m *Mux) introduce(ctx context.Context, raw net.Conn, proto Proto, addr, no
 	c := &Conn{raw: raw, mux: m, proto: proto, local: me.id}
 	var err error
 	if me.leaf == nil {
-		err = c.introducePlain(m.cfg.Network, addr)
+		err = c.introducePlain(m.cfg.Network, me, addr)
 	} else {
 		err = c.introduceTLS(me, addr)
 	}
@@ -143,7 +168,7 @@ func (m *Mux) introduce(ctx context.Context, raw net.Conn, proto Proto, addr, no
 	if nodeID != "" && c.peer.nodeID != nodeID {
 		return nil, &RefusedError{Addr: addr, Local: true, Reason: fmt.Sprintf("it is node %s, not %s", c.peer.nodeID, nodeID)}
 	}
-	if err := m.permit(proto, me.id, c.peer); err != nil {
+	if err := errors.Join(m.named(c), m.permit(proto, me.id, c.peer)); err != nil {
 		return nil, &RefusedError{Addr: addr, Local: true, Reason: err.Error()}
 	}
 	if err := m.track(c); err != nil {
@@ -166,11 +191,19 @@ func (c *Conn) introduceTLS(me *credential, addr string) error {
 		return translate(me, addr, err)
 	}
 	state := secure.ConnectionState()
+	c.Conn = secure
+	if me.own {
+		var err error
+		if c.names, c.issuer, err = me.judge(state, x509.ExtKeyUsageServerAuth); err != nil {
+			return &RefusedError{Addr: addr, Reason: err.Error(), Local: true}
+		}
+		return c.exchange(me, addr)
+	}
 	peer, err := identityOf(state.PeerCertificates[0])
 	if err != nil {
 		return &RefusedError{Addr: addr, Reason: err.Error(), Local: true}
 	}
-	c.Conn, c.peer, c.issuer = secure, peer, issuerOf(state)
+	c.peer, c.issuer = peer, issuerOf(state)
 	// In TLS 1.3 the client is done first; a server that dislikes its certificate
 	// says so only now.
 	reason, err := readVerdict(secure)
@@ -183,37 +216,43 @@ func (c *Conn) introduceTLS(me *credential, addr string) error {
 	return nil
 }
 
-func (c *Conn) introducePlain(n Network, addr string) error {
+func (c *Conn) introducePlain(n Network, me *credential, addr string) error {
 	// A name such as localhost is judged by what it led to.
 	if err := checkLoopback(n, c.raw.RemoteAddr().String()); err != nil {
 		return fmt.Errorf("dial %s: %w", addr, err)
 	}
 	c.Conn = c.raw
-	if err := writeHello(c.raw, hello{proto: c.proto, id: c.local}); err != nil {
-		return fmt.Errorf("handshake with %s: %w", addr, err)
+	return c.exchange(me, addr)
+}
+
+// exchange says who this node is and hears who the peer is, where no certificate
+// tells.
+func (c *Conn) exchange(me *credential, addr string) error {
+	if err := writeHello(c.Conn, hello{proto: c.proto, id: c.local}); err != nil {
+		return translate(me, addr, err)
 	}
-	if err := readMagic(c.raw); err != nil {
+	if err := readMagic(c.Conn); err != nil {
 		if errors.Is(err, errSpeaksTLS) || errors.Is(err, errNotQuorate) {
 			return &RefusedError{Addr: addr, Reason: err.Error(), Local: true}
 		}
-		return fmt.Errorf("handshake with %s: %w", addr, err)
+		return translate(me, addr, err)
 	}
-	reason, err := readVerdict(c.raw)
+	reason, err := readVerdict(c.Conn)
 	if err != nil {
-		return fmt.Errorf("handshake with %s: %w", addr, err)
+		return translate(me, addr, err)
 	}
 	if reason != "" {
 		return &RefusedError{Addr: addr, Reason: reason}
 	}
-	h, err := readHello(c.raw)
+	h, err := readHello(c.Conn)
 	if err != nil {
-		return fmt.Errorf("handshake with %s: %w", addr, err)
+		return translate(me, addr, err)
 	}
 	c.peer = h.id
 	return nil
 }
 
-const otherSecret = "it uses another cluster.secret: give every node the same secret file"
+const otherSecret = "it uses another cluster.secret: give every node the same secret file, and all of them cluster.tls or none"
 
 // translate turns what crypto/tls says into words for people. What it does not
 // know it passes on.

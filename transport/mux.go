@@ -47,7 +47,7 @@ const (
 // ErrClosed is returned by everything after Mux.Close.
 var ErrClosed = errors.New("transport is closed")
 
-// MuxConfig says what a Mux needs; all fields but Authorize are required.
+// MuxConfig says what a Mux needs; all fields but Authorize and NameOf are required.
 type MuxConfig struct {
 	Network     Network
 	Listen      string // "host:port"; without a secret it must be loopback
@@ -57,6 +57,9 @@ type MuxConfig struct {
 	// when accepting and when dialing; it is not asked about RPC. It is called from
 	// many goroutines and must be quick. Nil admits every node of the cluster.
 	Authorize func(proto Proto, clusterID, nodeID string) error
+	// NameOf gives the name of a member, for which its certificate must be in an own
+	// PKI; false for who is no member. It is called like Authorize.
+	NameOf func(nodeID string) (name string, member bool)
 }
 
 // Mux owns the cluster port. All methods may be called from any goroutine.
@@ -145,7 +148,7 @@ func (m *Mux) Reauthorize() {
 	}
 	m.mu.Unlock()
 	for _, c := range conns {
-		if err := m.permit(c.proto, local, c.peer); err != nil {
+		if err := errors.Join(m.named(c), m.permit(c.proto, local, c.peer)); err != nil {
 			m.cfg.Logger.Info("closing connection of a peer that is no longer permitted",
 				"peer", c.RemoteAddr(), "protocol", c.proto, "reason", err)
 			_ = c.Close()

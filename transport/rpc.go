@@ -156,7 +156,7 @@ func (r *RPC) answer(ctx context.Context, conn *Conn, frame []byte) ([]byte, err
 		defer cancel()
 	}
 	clusterID, nodeID := conn.Peer()
-	result, err := handler(ctx, Peer{ClusterID: clusterID, NodeID: nodeID, Addr: conn.RemoteAddr().String()}, q.body)
+	result, err := handler(ctx, Peer{ClusterID: clusterID, NodeID: nodeID, Addr: conn.RemoteAddr().String(), Names: conn.names}, q.body)
 	if err != nil {
 		var coded *RemoteError
 		if !errors.As(err, &coded) {
