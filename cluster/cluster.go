@@ -208,6 +208,9 @@ func (c *Cluster) run(ctx context.Context) error {
 		if err := c.bootstrap(ctx); err != nil {
 			return fmt.Errorf("begin the cluster: %w", err)
 		}
+		for _, addr := range c.peers() {
+			c.rpc.Cool(addr) // from now on members are called by their ids
+		}
 	}
 	beats, err := c.newBeats()
 	if err != nil {

@@ -190,3 +190,11 @@ func TestKillAfterIsTheUsersWhereGiven(t *testing.T) {
 		t.Errorf("it is %s, want the %s of the node file", got, c.KillAfter)
 	}
 }
+
+// Roles that are made without a password would keep every standby out for ever.
+func TestInitWaitsForThePassword(t *testing.T) {
+	i := &Instance{cfg: Config{DataDir: filepath.Join(t.TempDir(), "data"), Replication: Credentials{Name: "r", Ask: func() string { return "" }}}}
+	if err := i.Init(t.Context()); err == nil || !strings.Contains(err.Error(), "the password of r is not known") {
+		t.Errorf("got %v", err)
+	}
+}
