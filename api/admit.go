@@ -99,7 +99,7 @@ func (s *Server) admit(local bool, r *http.Request) (known bool, deny *denial) {
 	switch {
 	case given == "" && a.ClientCerts:
 		return false, &denial{http.StatusForbidden, "client certificate required"}
-	case len(s.opts.Tokens) == 0 && a.Username == "" && !a.ClientCerts:
+	case len(*s.tokens.Load()) == 0 && a.Username == "" && !a.ClientCerts:
 		if !loopback(r.RemoteAddr) || !loopback(r.Host) {
 			return false, &denial{http.StatusUnauthorized,
 				"this cluster has no secret, so changes are taken only from this machine, by its loopback address"}
@@ -117,7 +117,7 @@ func (s *Server) admit(local bool, r *http.Request) (known bool, deny *denial) {
 
 func (s *Server) hasToken(header string) bool {
 	token, ok := strings.CutPrefix(header, "Bearer ")
-	return ok && slices.ContainsFunc(s.opts.Tokens, func(known string) bool { return same(token, known) })
+	return ok && slices.ContainsFunc(*s.tokens.Load(), func(known string) bool { return same(token, known) })
 }
 
 func (s *Server) hasPassword(r *http.Request) bool {

@@ -57,7 +57,9 @@ type Local struct {
 	// FenceLate is the longest time by which the guard's fence came after the end of a lease in this run of Postgres.
 	FenceLate time.Duration
 	Guard     string // version of the guard, which may be older than the daemon's
-	Reject    string // whether a frozen Postgres refuses new connections: "yes", or "no: " and why
+	// Certificate is what is to be said of this node's certificate, if anything.
+	Certificate string
+	Reject      string // whether a frozen Postgres refuses new connections: "yes", or "no: " and why
 }
 
 // PendingRestart is the value that a setting has, in the units of pg_settings, and the one that it is to have, as people
@@ -107,8 +109,8 @@ type Options struct {
 	Name    string
 	Version string         // of quorate
 	Tags    map[string]any // shown, and matched by tag_KEY=VALUE
-	// Tokens are the bearer tokens that may change something over TCP, one per cluster secret. Without any, only requests
-	// from this machine may.
+	// Tokens are the bearer tokens that may change something over TCP, one per cluster secret, until SetTokens. Without
+	// any, only requests from this machine may.
 	Tokens []string
 	Access Access
 	TLS    *tls.Config // nil: plain HTTP

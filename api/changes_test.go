@@ -389,7 +389,7 @@ func TestWhoMayChangePatroni(t *testing.T) {
 		s := changeServer(f)
 		s.opts.Access, s.opts.Reinit = c.access, func(context.Context, fsm.NodeID, bool) error { return nil }
 		if c.open {
-			s.opts.Tokens = nil
+			s.SetTokens(nil)
 		}
 		for request, body := range map[string]string{"PATCH /config": `{"pause":true}`, "POST /reload": "", "POST /reinitialize": "", "POST /restart": ""} {
 			method, path, _ := strings.Cut(request, " ")

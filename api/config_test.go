@@ -2,10 +2,12 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -117,6 +119,27 @@ func TestRestart(t *testing.T) {
 				t.Errorf("%d %s\nwant %d %s", w.Code, w.Body, c.code, c.want)
 			}
 		})
+	}
+}
+
+// A certificate that ends soon is said by its node, and is no reason for an exit code today.
+func TestStatusTellsOfTheCertificate(t *testing.T) {
+	f, s := configured(t)
+	var before, after Status
+	read := func(into *Status) {
+		t.Helper()
+		w := httptest.NewRecorder()
+		s.tcp.Handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/status", nil))
+		if err := json.Unmarshal(w.Body.Bytes(), into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read(&before)
+	f.local.Certificate = "the certificate ends"
+	read(&after)
+	want := append(slices.Clone(before.Problems), s.opts.Name+": the certificate ends")
+	if !slices.Equal(after.Problems, want) || after.Degraded != before.Degraded {
+		t.Errorf("problems %q, degraded %v; want %q, %v", after.Problems, after.Degraded, want, before.Degraded)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -33,14 +34,20 @@ type Server struct {
 	opts Options
 	tcp  *http.Server
 	unix *http.Server
+
+	tokens atomic.Pointer[[]string]
 }
 
 // New makes a server that listens nowhere yet.
 func New(n Node, o Options) *Server {
 	s := &Server{node: n, opts: o}
+	s.SetTokens(o.Tokens)
 	s.tcp, s.unix = s.limited(s.routes(false)), s.limited(s.routes(true))
 	return s
 }
+
+// SetTokens replaces Options.Tokens for requests from now on.
+func (s *Server) SetTokens(tokens []string) { s.tokens.Store(&tokens) }
 
 func (s *Server) limited(h http.Handler) *http.Server {
 	return &http.Server{

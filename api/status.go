@@ -103,8 +103,12 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		out.Scope, out.From = s.opts.Scope, s.opts.Name
 	}
 	out.Asked = s.opts.Name
-	if l := s.node.Local(); l.Fence != "" {
+	l := s.node.Local()
+	if l.Fence != "" {
 		out.Fencing = &Fencing{Node: s.opts.Name, By: l.Fence, Reject: l.Reject, Guard: l.Guard}
+	}
+	if l.Certificate != "" { // of this node only; it makes nothing degraded today
+		out.Problems = append(out.Problems, s.opts.Name+": "+l.Certificate)
 	}
 	answer(w, http.StatusOK, out)
 }

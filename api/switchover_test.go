@@ -67,7 +67,7 @@ func TestWhoMayChange(t *testing.T) {
 		f := three(t, "n2")
 		s := server(f)
 		if c.open {
-			s.opts.Tokens = nil
+			s.SetTokens(nil)
 		}
 		w := post(t, s, "/v1/switchover", `{"to":"n3"}`, c.headers)
 		if w.Code != c.want {

@@ -24,7 +24,8 @@ func (a *app) runVerb() *cobra.Command {
 
 SIGTERM ends the daemon and leaves PostgreSQL running under its guard: start the daemon again soon, it carries on.
 SIGINT hands over if this node is primary, shuts PostgreSQL down and ends everything, as quorate stop does.
-SIGHUP reads the node file again, as quorate reload does.`,
+SIGHUP reads the node file again, as quorate reload does, and the files of cluster.secret_file and cluster.tls, which are also
+looked at every few seconds.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return a.run() },
 	}

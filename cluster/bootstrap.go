@@ -32,15 +32,19 @@ type helloAnswer struct {
 	Member   fsm.Member `json:"member"`
 	Peers    []string   `json:"peers"`
 	Data     DataFacts  `json:"data"`
-	Founding *founding  `json:"founding,omitempty"` // of the cluster it belongs to
+	Founding *founding  `json:"founding,omitempty"` // of the cluster it belongs to, without the seed
 }
 
 func (c *Cluster) hello() helloAnswer {
 	id := c.identity.get()
-	answer := helloAnswer{NodeID: id.NodeID, Member: c.template(), Peers: c.peers(), Founding: id.Founding}
+	answer := helloAnswer{NodeID: id.NodeID, Member: c.template(), Peers: c.peers()}
 	if id.Founding == nil {
 		answer.Data = c.deps.DataFacts()
+		return answer
 	}
+	founding := *id.Founding
+	founding.Seed = "" // not for strangers: in an own PKI anybody may have a certificate
+	answer.Founding = &founding
 	return answer
 }
 
@@ -203,7 +207,7 @@ func (c *Cluster) found(peers []string, answers map[string]helloAnswer, data dat
 		Scope:     c.cfg.Scope,
 		Config:    fsm.Config{Version: 1, Doc: c.cfg.ConfigDoc, Settings: c.cfg.Settings},
 		Adopted:   data.adopt,
-	}}
+	}, Seed: transport.GenerateSecret().Hex()}
 	if data.config != nil {
 		f.Init.Config = *data.config
 	}

@@ -63,7 +63,10 @@ type peerNodes struct {
 	dir   string
 	peers []string
 	full  sync.Map // the DataFacts of those whose data directory isn't empty, by name
-	start time.Time
+	// secrets, and certificate by the node's name, are what the node files say.
+	secrets     []transport.Secret
+	certificate func(name string) *transport.PEM
+	start       time.Time
 }
 
 func newPeerNodes(t *testing.T, n int) *peerNodes {
@@ -76,8 +79,12 @@ func newPeerNodes(t *testing.T, n int) *peerNodes {
 
 func (p *peerNodes) open(name string) *Cluster {
 	p.t.Helper()
+	var certificate *transport.PEM
+	if p.certificate != nil {
+		certificate = p.certificate(name)
+	}
 	c, err := Open(Config{
-		Dir: filepath.Join(p.dir, name), Scope: "test", Listen: name + ":7400", Peers: p.peers,
+		Dir: filepath.Join(p.dir, name), Scope: "test", Listen: name + ":7400", Peers: p.peers, Secrets: p.secrets, Certificate: certificate,
 		Member:   fsm.Member{Name: name, Role: fsm.RoleData, Addr: name + ":7400", Postgres: name + ":5432"},
 		Settings: fsm.Settings{FailoverAfterMS: 1000, Durability: fsm.DurabilityQuorum},
 	}, Deps{
@@ -124,7 +131,11 @@ func (p *peerNodes) mustStop(stops ...func() error) {
 			p.t.Error(err)
 		}
 	}
+	time.Sleep(gossipLinger)
 }
+
+// gossipLinger is how long memberlist's probes outlive it at most; a bubble has to end without them.
+const gossipLinger = 10 * time.Second
 
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()

@@ -131,7 +131,7 @@ func TestStrangersMayOnlySayHello(t *testing.T) {
 		rpc := transport.NewRPC(mux, hclog.NewNullLogger())
 		defer mux.Close()
 		defer rpc.Close()
-		for _, name := range []string{callSubmit, callAsk, callSeal, callDetach, callExplain} {
+		for _, name := range []string{callSubmit, callAsk, callSeal, callDetach, callExplain, callMoved} {
 			_, err := rpc.Call(t.Context(), leader.cfg.Member.Addr, name, []byte(`{"epoch":1}`))
 			if err := fromWire(err); !errors.Is(err, ErrOtherCluster) {
 				t.Errorf("%s from a stranger: %v, want ErrOtherCluster", name, err)

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/quorate/quorate/cluster/beat"
+	"github.com/quorate/quorate/cluster/gossip"
 	"github.com/quorate/quorate/cluster/lead"
 	"github.com/quorate/quorate/failover"
 	"github.com/quorate/quorate/fsm"
@@ -34,6 +35,8 @@ type Config struct {
 	Member  fsm.Member         // this node without its ID; Addr is where the others dial it
 	Peers   []string           // Addr of all initial nodes, the same list on each; empty: this node alone
 	Secrets []transport.Secret // the first issues; empty: loopback only
+	// Certificate is of an own PKI; nil: it is derived from the secrets, which then still give the key of gossip.
+	Certificate *transport.PEM
 	// Settings and ConfigDoc are the replicated configuration with which a new cluster begins.
 	Settings  fsm.Settings
 	ConfigDoc string
@@ -74,6 +77,7 @@ type Cluster struct {
 	credentials *transport.Credentials
 	mux         *transport.Mux
 	rpc         *transport.RPC
+	gossip      *gossip.Gossip
 	published   *publisher
 	machine     *machine
 	loop        *lead.Loop
@@ -84,6 +88,7 @@ type Cluster struct {
 	transfer    transferWatch
 	detaching   detaching
 	removed     atomic.Bool
+	retiring    sync.WaitGroup     // connections that end because a secret was dropped
 	close       context.CancelFunc // of what goes on beside calls
 }
 
@@ -126,9 +131,12 @@ func (c *Cluster) listen() error {
 // openPort opens the port and answers nothing yet.
 func (c *Cluster) openPort(authorize func(transport.Proto, string, string) error) error {
 	var err error
-	if len(c.cfg.Secrets) == 0 {
+	switch {
+	case len(c.cfg.Secrets) == 0:
 		c.credentials, err = transport.Insecure(c.cfg.Scope, string(c.Self()))
-	} else {
+	case c.cfg.Certificate != nil:
+		c.credentials, err = transport.NewOwnCredentials(c.cfg.Scope, c.cfg.Member.Name, string(c.Self()), *c.cfg.Certificate)
+	default:
 		c.credentials, err = transport.NewCredentials(c.cfg.Scope, string(c.Self()), c.cfg.Secrets...)
 	}
 	if err != nil {
@@ -139,23 +147,33 @@ func (c *Cluster) openPort(authorize func(transport.Proto, string, string) error
 			return fmt.Errorf("take the cluster's identity: %w", err)
 		}
 	}
+	if c.gossip, err = c.newGossip(); err != nil {
+		return err
+	}
 	c.mux, err = transport.NewMux(transport.MuxConfig{
 		Network: c.deps.Network, Listen: c.cfg.Listen, Credentials: c.credentials,
-		Logger: c.log.Named("net"), Authorize: authorize,
+		Logger: c.log.Named("net"), Authorize: authorize, NameOf: c.nameOf,
 	})
 	if err != nil {
 		return err
 	}
 	c.rpc = transport.NewRPC(c.mux, c.log.Named("rpc"))
+	c.rpc.DialBy(c.dialFor(transport.ProtoRPC))
 	return nil
 }
 
-// authorize admits members to raft and beats.
+// authorize admits members to raft, beats and gossip.
 func (c *Cluster) authorize(_ transport.Proto, clusterID, nodeID string) error {
 	if _, ok := c.members()[fsm.NodeID(nodeID)]; !ok {
 		return fmt.Errorf("node %s is not a member of cluster %s", nodeID, clusterID)
 	}
 	return nil
+}
+
+// nameOf is a member's name, which its certificate must have where it was not derived.
+func (c *Cluster) nameOf(nodeID string) (string, bool) {
+	m, ok := c.members()[fsm.NodeID(nodeID)]
+	return m.Name, ok
 }
 
 // members are the replicated ones, or before there are any those that founded the cluster or let this node in.
@@ -193,6 +211,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	c.close()
 	closing := errors.Join(c.rpc.Close(), c.mux.Close())
 	c.detaching.ended.Wait()
+	c.retiring.Wait()
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		err = nil
 	}
@@ -203,6 +222,9 @@ func (c *Cluster) run(ctx context.Context) error {
 	if id := c.identity.get(); !id.Formed && id.Joined == nil {
 		if err := c.bootstrap(ctx); err != nil {
 			return fmt.Errorf("begin the cluster: %w", err)
+		}
+		for _, addr := range c.peers() {
+			c.rpc.Cool(addr) // from now on members are called by their ids
 		}
 	}
 	beats, err := c.newBeats()
@@ -221,6 +243,8 @@ func (c *Cluster) run(ctx context.Context) error {
 	running.Go(func() { c.loop.Attend(ctx) })
 	running.Go(func() { c.publish(ctx, cancel) })
 	running.Go(func() { c.watchStanding(ctx) })
+	running.Go(func() { c.gossip.Run(ctx, c.identity.clusterID()) })
+	running.Go(func() { c.announce(ctx) })
 	running.Go(func() {
 		if err := beats.Run(ctx); err != nil {
 			cancel(fmt.Errorf("send beats: %w", err))
@@ -300,9 +324,9 @@ func (c *Cluster) publish(ctx context.Context, cancel context.CancelCauseFunc) {
 
 // warm keeps connections for calls standing, so that a failover needs no handshake.
 func (c *Cluster) warm() {
-	for id, m := range c.members() {
+	for id := range c.members() {
 		if id != c.Self() {
-			c.rpc.Warm(m.Addr)
+			c.rpc.Warm(string(id))
 		}
 	}
 }

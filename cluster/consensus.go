@@ -82,7 +82,8 @@ func (c *Cluster) startRaft() (notify <-chan bool, closer io.Closer, err error) 
 	leadership := make(chan bool, notifyBuffer)
 	conf := c.raftConfig(leadership)
 	network := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: quickDial{transport.RaftLayer(c.mux, c.cfg.Member.Addr)}, MaxPool: raftConnections, MaxRPCsInFlight: 1,
+		Stream:  quickDial{transport.RaftLayer(c.mux, string(raftAddress(c.Self())), c.dialFor(transport.ProtoRaft))},
+		MaxPool: raftConnections, MaxRPCsInFlight: 1, ServerAddressProvider: byID{},
 		Timeout: conf.HeartbeatTimeout, Logger: conf.Logger, MsgpackUseNewTimeFormat: true,
 	})
 	trans := newPatient(network, c.leadsIn)
@@ -115,7 +116,7 @@ func (c *Cluster) beginRaft(conf *raft.Config, log raft.LogStore, st stores, tra
 	case !exists:
 		var servers []raft.Server
 		for _, m := range id.Founding.Init.Members {
-			s := raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(m.ID), Address: raft.ServerAddress(m.Addr)}
+			s := raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(m.ID), Address: raftAddress(m.ID)}
 			if m.NoVote {
 				s.Suffrage = raft.Nonvoter
 			}
@@ -267,7 +268,7 @@ func (c *Cluster) Transfer(ctx context.Context, to fsm.NodeID) error {
 	limit := c.transferLimit()
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := wait(limited, r.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(m.Addr)))
+	err := wait(limited, r.LeadershipTransferToServer(raft.ServerID(to), raftAddress(to)))
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		// Raft bounds a transfer by one election timeout. This one is stuck, and blocks all commands of the term.
 		c.deps.Exit(fmt.Sprintf("a transfer of the leadership to %s has not ended after %s", m.Name, limit))

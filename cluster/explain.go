@@ -46,7 +46,7 @@ func (c *Cluster) LeaderExplain(ctx context.Context) (Explanation, error) {
 		return Explanation{}, fmt.Errorf("%w that is a member", ErrNoLeader)
 	}
 	var e Explanation
-	if err := c.call(ctx, m.Addr, callExplain, struct{}{}, &e); err != nil {
+	if err := c.call(ctx, string(leader), callExplain, struct{}{}, &e); err != nil {
 		return Explanation{}, fmt.Errorf("ask the leader %s: %w", m.Name, err)
 	}
 	return e, nil
@@ -83,7 +83,7 @@ func describe(s fsm.State, do failover.Do) string {
 	case failover.HandOff:
 		return "hand the leadership to " + s.Name(do.To)
 	case failover.Reconfigure:
-		return fmt.Sprintf("make %s a %s of Raft's configuration, at %s", s.Name(do.Node), do.To, do.Addr)
+		return fmt.Sprintf("make %s a %s of Raft's configuration", s.Name(do.Node), do.To)
 	default:
 		return "nothing"
 	}

@@ -73,6 +73,7 @@ func (c *Cluster) handle() {
 	c.forMembers(callSeal, onEpoch(func(ctx context.Context, e fsm.Epoch) (any, error) { return c.seal(ctx, e) }))
 	c.forMembers(callDetach, onEpoch(func(ctx context.Context, e fsm.Epoch) (any, error) { return c.detach(ctx, e) }))
 	c.forMembers(callStop, onEpoch(func(_ context.Context, e fsm.Epoch) (any, error) { return nil, c.stop(e) }))
+	c.rpc.HandleRPC(callMoved, c.onMoved)
 	c.forMembers(callExplain, func(context.Context, []byte) (any, error) { return c.explainHere(), nil })
 }
 
@@ -100,13 +101,14 @@ func onEpoch(do func(context.Context, fsm.Epoch) (any, error)) func(context.Cont
 	}
 }
 
-// call makes a call with JSON in both directions; resp may be nil.
-func (c *Cluster) call(ctx context.Context, addr, name string, req, resp any) error {
+// call makes a call with JSON in both directions; resp may be nil. to is a member's id, and then that member answers or
+// nobody does; or it is an address, where it may be anybody.
+func (c *Cluster) call(ctx context.Context, to, name string, req, resp any) error {
 	raw, err := json.Marshal(req)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", name, err)
 	}
-	raw, err = c.rpc.Call(ctx, addr, name, raw)
+	raw, err = c.rpc.Call(ctx, to, name, raw)
 	if err != nil {
 		return fromWire(err)
 	}
@@ -119,15 +121,15 @@ func (c *Cluster) call(ctx context.Context, addr, name string, req, resp any) er
 	return nil
 }
 
-func (c *Cluster) callWithin(ctx context.Context, limit time.Duration, addr, name string, req, resp any) error {
+func (c *Cluster) callWithin(ctx context.Context, limit time.Duration, to, name string, req, resp any) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	return c.call(ctx, addr, name, req, resp)
+	return c.call(ctx, to, name, req, resp)
 }
 
 // dialBeat connects to a member for beats.
 func (c *Cluster) dialBeat(ctx context.Context, to fsm.Member) (net.Conn, error) {
-	conn, err := c.mux.DialNode(ctx, transport.ProtoBeat, to.Addr, string(to.ID))
+	conn, err := c.dialFor(transport.ProtoBeat)(ctx, string(to.ID))
 	if err != nil {
 		return nil, err // not conn: a nil *Conn is not a nil net.Conn
 	}
@@ -249,9 +251,8 @@ func (v remoteVoters) Detach(ctx context.Context, to fsm.NodeID, e fsm.Epoch) (p
 }
 
 func (v remoteVoters) callNode(ctx context.Context, to fsm.NodeID, name string, e fsm.Epoch, resp any) error {
-	m, ok := v.members()[to]
-	if !ok {
+	if _, ok := v.members()[to]; !ok {
 		return fmt.Errorf("call %s: %w: %s", name, fsm.ErrNotMember, to)
 	}
-	return v.call(ctx, m.Addr, name, epochRequest{Epoch: e}, resp)
+	return v.call(ctx, string(to), name, epochRequest{Epoch: e}, resp)
 }

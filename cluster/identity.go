@@ -12,6 +12,7 @@ import (
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/durable"
+	"github.com/quorate/quorate/transport"
 )
 
 const (
@@ -36,12 +37,25 @@ type identity struct {
 type founding struct {
 	First fsm.NodeID `json:"first"` // the bootstrapping node
 	Init  fsm.Init   `json:"init"`
+	Seed  string     `json:"seed"` // see PasswordSeed; as transport.Secret.Hex gives it
 }
 
 // joined is what a node must know of its cluster until it has applied the first entry of its log.
 type joined struct {
 	ClusterID string       `json:"cluster_id"`
 	Members   []fsm.Member `json:"members"` // as they were then, this node included
+	Seed      string       `json:"seed"`    // see PasswordSeed
+}
+
+// seed is empty while the node belongs to no cluster.
+func (id identity) seed() string {
+	switch {
+	case id.Founding != nil:
+		return id.Founding.Seed
+	case id.Joined != nil:
+		return id.Joined.Seed
+	}
+	return ""
 }
 
 func (f *founding) member(id fsm.NodeID) bool {
@@ -89,6 +103,24 @@ func openIdentity(dir string) (*identityStore, error) {
 	return s, nil
 }
 
+// PasswordSeed is what the passwords of database roles are derived from that no node file gives. It is drawn at the
+// founding, every member keeps it in its directory, and it does not change with cluster.secret: a password is in the
+// database, and the others have to know it at every moment. ok is false while the node of dir belongs to no cluster.
+func PasswordSeed(dir string) (seed transport.Secret, ok bool, err error) {
+	id, err := durable.Load[identity](filepath.Join(dir, identityFile), identityVersion)
+	text := id.seed()
+	if errors.Is(err, durable.ErrAbsent) || err == nil && text == "" {
+		return seed, false, nil
+	}
+	if err == nil {
+		seed, err = transport.ParseSecret([]byte(text))
+	}
+	if err != nil {
+		return seed, false, fmt.Errorf("read the password seed: %w", err)
+	}
+	return seed, true, nil
+}
+
 // nothingOf refuses a directory that has lost its identity: what else is in it was promised under an id that nobody knows.
 func nothingOf(dir string, names ...string) error {
 	for _, name := range names {
@@ -127,6 +159,9 @@ func (s *identityStore) join(j joined) error {
 	if have := s.current; have.Founding != nil || have.Joined != nil {
 		return fmt.Errorf("%w: this node belongs to one already", ErrOtherCluster)
 	}
+	if _, err := transport.ParseSecret([]byte(j.Seed)); err != nil {
+		return fmt.Errorf("read the password seed of the cluster: %w", err)
+	}
 	next := s.current
 	next.Joined = &j
 	if err := durable.Save(s.path, identityVersion, next); err != nil {
@@ -149,6 +184,9 @@ func (s *identityStore) found(f founding) error {
 			return fmt.Errorf("%w: this node belongs to cluster %s, not %s", ErrOtherCluster, have.Init.ClusterID, f.Init.ClusterID)
 		}
 		return nil
+	}
+	if _, err := transport.ParseSecret([]byte(f.Seed)); err != nil {
+		return fmt.Errorf("read the password seed of the founding: %w", err)
 	}
 	if !f.member(s.current.NodeID) {
 		return fmt.Errorf("%w: node %s is not among its founding members (was its directory replaced meanwhile?)", ErrOtherCluster, s.current.NodeID)

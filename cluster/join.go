@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,7 +59,10 @@ func Join(ctx context.Context, cfg Config, deps JoinDeps, clusterID string, addr
 	if id := store.clusterID(); id != "" {
 		return fmt.Errorf("%w: this node belongs to cluster %s already; to make it a new member, remove it there and empty %s", ErrUnfit, id, cfg.Dir)
 	}
-	c := &Cluster{cfg: cfg, deps: Deps{Network: deps.Network}, log: deps.Logger, identity: store}
+	c := &Cluster{
+		cfg: cfg, deps: Deps{Network: deps.Network}, log: deps.Logger, identity: store,
+		machine: &machine{}, published: &publisher{}, // there is no state yet
+	}
 	if err := c.openPort(nobody); err != nil {
 		return err
 	}
@@ -108,6 +112,9 @@ func (c *Cluster) onJoin(ctx context.Context, peer transport.Peer, raw []byte) (
 	if peer.ClusterID == transport.NewCluster && peer.NodeID != string(req.Member.ID) {
 		return nil, toWire(fmt.Errorf("%w: node %s asks in the name of node %s", ErrUnfit, peer.NodeID, req.Member.ID))
 	}
+	if peer.Names != nil && peer.ClusterID == transport.NewCluster && !slices.Contains(peer.Names, req.Member.Name) {
+		return nil, toWire(fmt.Errorf("%w: the certificate of node %s is for %v, not for %s", ErrUnfit, peer.NodeID, peer.Names, req.Member.Name))
+	}
 	var answer joined
 	err := c.atLeader(ctx, callJoin, req, &answer, func(ctx context.Context) (err error) {
 		answer, err = c.letIn(ctx, req)
@@ -129,11 +136,11 @@ func (c *Cluster) atLeader(ctx context.Context, name string, req, resp any, here
 	if r.State() == raft.Leader {
 		return here(ctx)
 	}
-	addr, leader := r.LeaderWithID()
+	_, leader := r.LeaderWithID()
 	if leader == "" || fsm.NodeID(leader) == c.Self() {
 		return ErrNoLeader
 	}
-	return c.call(ctx, string(addr), name, req, resp)
+	return c.call(ctx, string(leader), name, req, resp)
 }
 
 // standing is how the leader sees its members.
@@ -170,7 +177,7 @@ func (c *Cluster) letIn(ctx context.Context, req JoinRequest) (joined, error) {
 		}
 	}
 	_, now := c.newest()
-	out := joined{ClusterID: now.ClusterID}
+	out := joined{ClusterID: now.ClusterID, Seed: c.identity.get().seed()}
 	for _, m := range now.Members {
 		out.Members = append(out.Members, m)
 	}

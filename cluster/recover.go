@@ -68,7 +68,7 @@ func Recover(dir string, logger hclog.Logger) (kept string, err error) {
 	conf := raft.DefaultConfig()
 	conf.LocalID, conf.Logger = raft.ServerID(self), quiet{logger}
 	_, trans := raft.NewInmemTransport("")
-	alone := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: raft.ServerID(self), Address: heir.address(dir)}}}
+	alone := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: raft.ServerID(self), Address: raftAddress(self)}}}
 	if err := raft.RecoverCluster(conf, heir, st.log, st.stable, st.snapshots, trans, alone); err != nil || refused != nil {
 		return kept, fmt.Errorf("recover the log: %w", errors.Join(err, refused))
 	}
@@ -77,7 +77,7 @@ func Recover(dir string, logger hclog.Logger) (kept string, err error) {
 	if err := p.save(index, next); err != nil {
 		return kept, err
 	}
-	return kept, store.recovered(joined{ClusterID: next.ClusterID, Members: []fsm.Member{next.Members[self]}})
+	return kept, store.recovered(joined{ClusterID: next.ClusterID, Members: []fsm.Member{next.Members[self]}, Seed: store.get().seed()})
 }
 
 // heir is the machine whose snapshot is the recovered state.
@@ -100,15 +100,6 @@ func (h *heir) Snapshot() (raft.FSMSnapshot, error) {
 }
 
 func (h *heir) became() (uint64, fsm.State) { return h.snapped.index, h.snapped.state }
-
-// address is where the node was last known; a different one in the node file is recorded when it leads.
-func (h *heir) address(dir string) raft.ServerAddress {
-	r, err := Inspect(dir)
-	if err != nil {
-		return ""
-	}
-	return raft.ServerAddress(r.State.Members[h.self].Addr)
-}
 
 // keepBefore copies what recovery changes, for whoever has to find out later what was there.
 func keepBefore(dir string) (kept string, err error) {

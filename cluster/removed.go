@@ -35,12 +35,12 @@ func (c *Cluster) watchStanding(ctx context.Context) {
 
 // strickenOff asks the others, each of whom asks the leader, and believes the first answer.
 func (c *Cluster) strickenOff(ctx context.Context) bool {
-	for id, m := range c.members() {
+	for id := range c.members() {
 		if id == c.Self() {
 			continue
 		}
 		var member bool
-		if err := c.callWithin(ctx, peerAnswersWithin, m.Addr, callStanding, standingRequest{Node: c.Self()}, &member); err == nil {
+		if err := c.callWithin(ctx, peerAnswersWithin, string(id), callStanding, standingRequest{Node: c.Self()}, &member); err == nil {
 			return !member
 		}
 	}

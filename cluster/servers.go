@@ -11,7 +11,7 @@ import (
 )
 
 // Servers is Raft's newest configuration, committed or not; nil while it is not known.
-func (c *Cluster) Servers() map[fsm.NodeID]failover.Server {
+func (c *Cluster) Servers() map[fsm.NodeID]failover.Standing {
 	r := c.raft.Load()
 	if r == nil {
 		return nil
@@ -20,13 +20,13 @@ func (c *Cluster) Servers() map[fsm.NodeID]failover.Server {
 	if conf.Error() != nil {
 		return nil
 	}
-	out := map[fsm.NodeID]failover.Server{}
+	out := map[fsm.NodeID]failover.Standing{}
 	for _, s := range conf.Configuration().Servers {
 		standing := failover.NonVoter
 		if s.Suffrage == raft.Voter {
 			standing = failover.Voter
 		}
-		out[fsm.NodeID(s.ID)] = failover.Server{Standing: standing, Addr: string(s.Address)}
+		out[fsm.NodeID(s.ID)] = standing
 	}
 	return out
 }
@@ -41,12 +41,12 @@ func (c *Cluster) Reconfigure(ctx context.Context, change failover.Reconfigure) 
 	if err := conf.Error(); err != nil {
 		return fmt.Errorf("read raft's configuration: %w", err)
 	}
-	id, addr, present := raft.ServerID(change.Node), raft.ServerAddress(change.Addr), c.Servers()[change.Node]
+	id, addr, present := raft.ServerID(change.Node), raftAddress(change.Node), c.Servers()[change.Node]
 	var f raft.IndexFuture
 	switch {
 	case change.To == failover.Voter:
 		f = r.AddVoter(id, addr, conf.Index(), enqueueLimit)
-	case change.To == failover.NonVoter && present.Standing == failover.Voter:
+	case change.To == failover.NonVoter && present == failover.Voter:
 		f = r.DemoteVoter(id, conf.Index(), enqueueLimit)
 	case change.To == failover.NonVoter:
 		f = r.AddNonvoter(id, addr, conf.Index(), enqueueLimit)
@@ -56,6 +56,6 @@ func (c *Cluster) Reconfigure(ctx context.Context, change failover.Reconfigure) 
 	if err := wait(ctx, f); err != nil {
 		return fmt.Errorf("make %s a %s of raft's configuration: %w", change.Node, change.To, err)
 	}
-	c.log.Info("raft's configuration changed", "node", change.Node, "to", string(change.To), "address", change.Addr)
+	c.log.Info("raft's configuration changed", "node", change.Node, "to", string(change.To))
 	return nil
 }

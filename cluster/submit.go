@@ -67,7 +67,7 @@ func (c *Cluster) submitOnce(ctx context.Context, env fsm.Envelope) error {
 	if r == nil {
 		return errNotRunning
 	}
-	addr, leader := r.LeaderWithID()
+	_, leader := r.LeaderWithID()
 	switch fsm.NodeID(leader) {
 	case "":
 		return fmt.Errorf("%w, and it knows no leader", errNotLeader)
@@ -80,7 +80,7 @@ func (c *Cluster) submitOnce(ctx context.Context, env fsm.Envelope) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, submitAnswer)
 	defer cancel()
-	_, err = c.rpc.Call(ctx, string(addr), callSubmit, raw)
+	_, err = c.rpc.Call(ctx, string(leader), callSubmit, raw)
 	var remote *transport.RemoteError
 	switch {
 	case err == nil:

@@ -36,9 +36,20 @@ type Cluster struct {
 	DataDir        string    `yaml:"data_dir"`        // Raft, identity, promises, sockets; never inside the Postgres data directory
 	Peers          Addresses `yaml:"peers"`           // all initial nodes, the same list on each; the first bootstraps
 	Secret         string    `yaml:"secret"`          // 32 bytes, hex or base64; rather use secret_file
-	SecretFile     string    `yaml:"secret_file"`     // default: SecretName in data_dir, if that exists
-	Role           fsm.Role  `yaml:"role"`            // data (default) or witness
-	NoVote         bool      `yaml:"no_vote"`         // a standby, or a spare witness, that never votes
+	// SecretFile holds one secret a line: the first is used, all are accepted. It is read again when it changes. Default:
+	// SecretName in data_dir, if that exists.
+	SecretFile string   `yaml:"secret_file"`
+	TLS        TLS      `yaml:"tls"`
+	Role       fsm.Role `yaml:"role"`    // data (default) or witness
+	NoVote     bool     `yaml:"no_vote"` // a standby, or a spare witness, that never votes
+}
+
+// TLS is a certificate of an own PKI, in place of one that is derived from the secret: all three files or none, on all nodes
+// or none. They are read again when they change.
+type TLS struct {
+	CertFile string `yaml:"cert_file"` // with the node's name as a DNS name, and what is between it and the CA
+	KeyFile  string `yaml:"key_file"`
+	CAFile   string `yaml:"ca_file"` // the CAs of all nodes
 }
 
 // RestAPI is the HTTP address and who may change something through it.
@@ -65,7 +76,8 @@ type PostgreSQL struct {
 	PgHBA          []string          `yaml:"pg_hba"`
 }
 
-// Authentication names the roles quorate uses over the network. An empty password is derived from the cluster secret.
+// Authentication names the roles quorate uses over the network. An empty password is made by the cluster, once and for
+// all its nodes.
 type Authentication struct {
 	Superuser   Role `yaml:"superuser"`
 	Replication Role `yaml:"replication"`

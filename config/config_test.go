@@ -57,6 +57,8 @@ func TestRefusals(t *testing.T) {
 		{"a name Postgres would fold", "name: n1", "name: N1", `line 3: name: "N1"`},
 		{"a scope with a space", "scope: demo", "scope: a b", `line 2: scope: "a b"`},
 		{"an address with a port that is none", "listen: 10.0.0.1:5432", "listen: 10.0.0.1:pg", `line 10: postgresql.listen: "10.0.0.1:pg" is not host:port`},
+		{"half a certificate", "listen: 10.0.0.1:7400", "listen: 10.0.0.1:7400\n  tls: { cert_file: /c }", "needs cert_file, key_file and ca_file"},
+		{"a certificate without a secret", "secret_file: /etc/quorate/secret", "tls: { cert_file: /c, key_file: /k, ca_file: /ca }", "the key of gossip and the admin token come from the secret"},
 		{"a wildcard nobody can dial", "listen: 10.0.0.1:5432", "listen: 0.0.0.0:5432", "set postgresql.connect_address"},
 		{"a node that is not among its peers", "peers: [10.0.0.1:7400, ", "peers: [10.0.0.9:7400, ", "own address 10.0.0.1:7400"},
 		{"no secret off loopback", "  secret_file: /etc/quorate/secret\n", "", "cluster.secret_file"},

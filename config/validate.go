@@ -160,6 +160,12 @@ func overlap(a, b string) bool {
 func hasSecret(c Config) bool { return c.Cluster.Secret != "" || c.Cluster.SecretFile != "" }
 
 func (r *reader) checkSecret(c Config) {
+	t := c.Cluster.TLS
+	if some, all := t != (TLS{}), t.CertFile != "" && t.KeyFile != "" && t.CAFile != ""; some && !all {
+		r.bad("cluster.tls", "it needs cert_file, key_file and ca_file")
+	} else if some && !hasSecret(c) && len(c.Cluster.Peers) > 0 {
+		r.bad("cluster.tls", "it is given without cluster.secret_file: the key of gossip and the admin token come from the secret")
+	}
 	if c.Cluster.Secret != "" && c.Cluster.SecretFile != "" {
 		r.bad("cluster.secret", "cluster.secret_file%s is given as well, %s: keep one",
 			r.where("cluster.secret_file"), c.Cluster.SecretFile)

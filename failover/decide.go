@@ -49,7 +49,7 @@ func Rules() []Rule {
 		{"sync-return", "The primary promised that the time of async is over: from now on elections need its log.", promised(fsm.SyncReturn), thenCommitPromise},
 		{"sync-fit", "A commit has more copies than a D of this size asks for.", next(fsm.SyncFit), thenSetSync},
 		{"sync-grow", "A caught-up node becomes one of those that hold every acknowledged commit.", next(fsm.SyncGrow), thenSetSync},
-		{"member-enrol", "A member is not in Raft's configuration, or at another address: it gets its place, a new one without a vote.", memberUnenrolled, thenEnrol},
+		{"member-enrol", "A member is not in Raft's configuration: it gets its place there, without a vote.", memberUnenrolled, thenEnrol},
 		{"member-strike", "A node that the electorate does not count on any more loses its place in Raft's configuration.", serverSurplus, thenStrike},
 		{"member-forget", "A node was removed and nothing counts on it any more: it is no member from now on.", memberGone, thenForget},
 		{"hand-off-leaving", "The Raft leader shall vote no more: another voter leads on.", leaderLeaves, thenHandOffLeaving},

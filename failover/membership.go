@@ -24,16 +24,9 @@ const (
 	Voter    Standing = "voter"
 )
 
-// Server is a node in Raft's configuration.
-type Server struct {
-	Standing Standing
-	Addr     string
-}
-
-// Reconfigure gives Node the place To in Raft's configuration, at Addr.
+// Reconfigure gives Node the place To in Raft's configuration.
 type Reconfigure struct {
 	Node fsm.NodeID
-	Addr string
 	To   Standing
 }
 
@@ -42,17 +35,15 @@ func (Reconfigure) do() {}
 // votes says that the node shall vote once it can.
 func votes(m fsm.Member) bool { return !m.NoVote && !m.Leaving }
 
-// unenrolled is a member that Raft does not have, or has at another address.
+// unenrolled is a member that Raft does not have, or does not let vote though the electorate does.
 func (f *facts) unenrolled() (fsm.Member, Standing, bool) {
 	for _, id := range f.memberIDs() {
 		m, s := f.State.Members[id], f.Servers[id]
 		switch {
-		case f.voters[id] && s.Standing != Voter:
+		case f.voters[id] && s != Voter:
 			return m, Voter, true // it was let into the electorate: nothing of ours comes to this
-		case s.Standing == "" && !m.Leaving:
+		case s == "" && !m.Leaving:
 			return m, NonVoter, true
-		case s.Standing != "" && s.Addr != m.Addr && m.Addr != "":
-			return m, s.Standing, true
 		}
 	}
 	return fsm.Member{}, "", false
@@ -68,8 +59,8 @@ func (f *facts) knowsServers() bool { return f.Leading && len(f.Servers) > 0 }
 
 func thenEnrol(f *facts) Decision {
 	m, to, _ := f.unenrolled()
-	return Decision{Verdict: Acting, Do: Reconfigure{Node: m.ID, Addr: m.Addr, To: to}, Because: []string{
-		fmt.Sprintf("%s is a member and not in Raft's configuration as a %s at %s", m.Name, to, m.Addr),
+	return Decision{Verdict: Acting, Do: Reconfigure{Node: m.ID, To: to}, Because: []string{
+		fmt.Sprintf("%s is a member and not in Raft's configuration as a %s", m.Name, to),
 	}}
 }
 
@@ -84,7 +75,7 @@ func (f *facts) surplus() (fsm.NodeID, Standing, bool) {
 		switch {
 		case !member || m.Leaving && !f.State.Sync.Has(id):
 			return id, Outside, true
-		case m.NoVote && f.Servers[id].Standing == Voter:
+		case m.NoVote && f.Servers[id] == Voter:
 			return id, NonVoter, true
 		}
 	}
@@ -107,7 +98,7 @@ func serverSurplus(f *facts) bool {
 
 func thenStrike(f *facts) Decision {
 	id, to, _ := f.surplus()
-	return Decision{Verdict: Acting, Do: Reconfigure{Node: id, Addr: f.Servers[id].Addr, To: to}, Because: []string{
+	return Decision{Verdict: Acting, Do: Reconfigure{Node: id, To: to}, Because: []string{
 		f.name(id) + " has no vote in the electorate any more",
 	}}
 }
@@ -115,7 +106,7 @@ func thenStrike(f *facts) Decision {
 // gone is a leaving member on which nothing counts any more.
 func (f *facts) gone() (fsm.NodeID, bool) {
 	for _, id := range f.memberIDs() {
-		if f.State.Members[id].Leaving && !f.voters[id] && !f.State.Sync.Has(id) && f.Servers[id].Standing == "" {
+		if f.State.Members[id].Leaving && !f.voters[id] && !f.State.Sync.Has(id) && f.Servers[id] == "" {
 			return id, true
 		}
 	}
@@ -137,12 +128,12 @@ func thenForget(f *facts) Decision {
 func (f *facts) halfway() []fsm.NodeID {
 	var ids []fsm.NodeID
 	for id := range f.voters {
-		if f.Servers[id].Standing != Voter {
+		if f.Servers[id] != Voter {
 			ids = append(ids, id)
 		}
 	}
 	for _, id := range f.serverIDs() {
-		if f.Servers[id].Standing == Voter && !f.voters[id] {
+		if f.Servers[id] == Voter && !f.voters[id] {
 			ids = append(ids, id)
 		}
 	}
@@ -233,7 +224,7 @@ func (f *facts) candidates() []fsm.NodeID {
 	var ids []fsm.NodeID
 	for _, id := range f.memberIDs() {
 		s, heard := f.Seen[id]
-		if f.Servers[id].Standing == NonVoter && votes(f.State.Members[id]) && heard && f.fresh(s) && f.CaughtUp[id] {
+		if f.Servers[id] == NonVoter && votes(f.State.Members[id]) && heard && f.fresh(s) && f.CaughtUp[id] {
 			ids = append(ids, id)
 		}
 	}
@@ -258,7 +249,7 @@ func memberVotes(f *facts) bool {
 
 func thenGiveVote(f *facts) Decision {
 	id, _ := f.promotable()
-	return Decision{Verdict: Acting, Do: Reconfigure{Node: id, Addr: f.State.Members[id].Addr, To: Voter}, Because: []string{
+	return Decision{Verdict: Acting, Do: Reconfigure{Node: id, To: Voter}, Because: []string{
 		fmt.Sprintf("%s has caught up and becomes voter number %d", f.name(id), len(f.State.Electorate.Voters)+1),
 	}}
 }

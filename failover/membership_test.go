@@ -73,7 +73,7 @@ func electorateView(nodes map[fsm.NodeID]electorateCase, shown time.Duration, se
 	v.State.Sync = fsm.SyncRule{Members: []fsm.NodeID{"n1"}, Copies: 1}
 	v.State.Members["n1"] = fsm.Member{ID: "n1", Name: "n1", Role: fsm.RoleData, Addr: "a"}
 	v.State.Electorate.Voters = []fsm.NodeID{"n1"}
-	v.Servers = map[fsm.NodeID]Server{"n1": {Standing: Voter, Addr: "a"}}
+	v.Servers = map[fsm.NodeID]Standing{"n1": Voter}
 	r := Report{Node: "n1", Epoch: 7, Rev: 9, Run: RunRunning, Healthy: true}
 	if serving {
 		r.Serving = 7
@@ -88,7 +88,7 @@ func electorateView(nodes map[fsm.NodeID]electorateCase, shown time.Duration, se
 			v.State.Electorate.Voters = append(v.State.Electorate.Voters, id)
 		}
 		if n.standing != "" {
-			v.Servers[id] = Server{Standing: n.standing, Addr: "a"}
+			v.Servers[id] = n.standing
 		}
 		v.Seen[id] = Sighting{Age: n.age, Report: Report{Node: id, Epoch: 7, Rev: 9, Run: RunNone, Sightings: []Age{{Node: "n1", MS: 10}}}}
 		v.CaughtUp[id] = n.caughtUp
@@ -100,7 +100,7 @@ func electorateView(nodes map[fsm.NodeID]electorateCase, shown time.Duration, se
 func apart(v View) int {
 	n := 0
 	for _, id := range []fsm.NodeID{"n1", "n2", "n3", "n4"} {
-		if slices.Contains(v.State.Electorate.Voters, id) != (v.Servers[id].Standing == Voter) {
+		if slices.Contains(v.State.Electorate.Voters, id) != (v.Servers[id] == Voter) {
 			n++
 		}
 	}
@@ -112,11 +112,11 @@ func unsafeStep(v View, d Decision) string {
 	before := slices.Clone(v.State.Electorate.Voters)
 	switch do := d.Do.(type) {
 	case Reconfigure:
-		v.Servers[do.Node] = Server{Standing: do.To}
+		v.Servers[do.Node] = do.To
 		if do.To == Outside {
 			delete(v.Servers, do.Node)
 		}
-		if do.To != Voter && slices.Contains(before, do.Node) && v.Servers[do.Node].Standing != Voter && d.Rule == "member-strike" {
+		if do.To != Voter && slices.Contains(before, do.Node) && v.Servers[do.Node] != Voter && d.Rule == "member-strike" {
 			return "a voter of the electorate loses its vote in Raft"
 		}
 	case Propose:
@@ -133,7 +133,7 @@ func unsafeStep(v View, d Decision) string {
 			}
 			v.State.Electorate.Voters = c.Voters
 		case fsm.RemoveMember:
-			if slices.Contains(before, c.ID) || v.Servers[c.ID].Standing != "" {
+			if slices.Contains(before, c.ID) || v.Servers[c.ID] != "" {
 				return "a member is forgotten that something counts on"
 			}
 		}

@@ -104,10 +104,10 @@ func viewOption(v *View, key string, vals []string) error {
 	case "shown":
 		return duration(&v.ElectorateShown, vals[0])
 	case "raft":
-		v.Servers = map[fsm.NodeID]Server{}
+		v.Servers = map[fsm.NodeID]Standing{}
 		for _, text := range vals {
 			name, standing, _ := strings.Cut(text, ":")
-			v.Servers[fsm.NodeID(name)] = Server{Standing: Standing(standing)}
+			v.Servers[fsm.NodeID(name)] = Standing(standing)
 		}
 	case "paused":
 		v.State.Paused = true

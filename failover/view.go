@@ -118,7 +118,7 @@ type View struct {
 	BeatEvery   time.Duration
 	FirstNode   fsm.NodeID // the bootstrapper: initialises the first primary
 	LeadingFor  time.Duration
-	Servers     map[fsm.NodeID]Server // Raft's configuration; nil: not known
+	Servers     map[fsm.NodeID]Standing // Raft's configuration; nil: not known
 	// ElectorateShown is for how long this leader has had beats of the present primary that show the present electorate.
 	ElectorateShown time.Duration
 }

@@ -124,8 +124,7 @@ type SetMember struct {
 	Member Member `json:"member"`
 }
 
-// RemoveMember forgets a node that is Leaving and that neither the electorate nor the sync rule counts on any more
-// (Version only).
+// RemoveMember forgets a node that is Leaving and that neither the electorate nor the sync rule counts on any more.
 type RemoveMember struct {
 	ID NodeID `json:"id"`
 }

@@ -30,7 +30,8 @@ func (c SetMember) apply(next *State) (string, error) {
 // Kind is "remove-member".
 func (RemoveMember) Kind() string { return "remove-member" }
 
-func (RemoveMember) nature() nature { return footnote() }
+// nature: what was decided about a member before must not bring it back.
+func (RemoveMember) nature() nature { return unbound() }
 
 // apply forgets a member last of all. One that still votes or whose copy still counts would be a voter or a holder of commits
 // that nobody can ask.

@@ -345,7 +345,6 @@ func (l *Lab) nodeFile(n *Node) string {
 	if !n.Witness {
 		fmt.Fprintf(&b, "postgresql:\n  listen: %s\n  data_dir: %s\n", n.Postgres, n.PGData())
 		fmt.Fprintf(&b, "  authentication:\n    superuser: {username: postgres, password: %s}\n", l.Password)
-		fmt.Fprintf(&b, "    replication: {username: replicator, password: %s}\n", l.Password)
 		fmt.Fprintf(&b, "  pg_hba:\n    - local all %s md5\n    - host all %s samenet md5\n", proberRole, loadRole)
 		fmt.Fprintf(&b, "    - local all all scram-sha-256\n    - host all all samenet scram-sha-256\n")
 		fmt.Fprintf(&b, "  parameters:\n    shared_buffers: 64MB\n")

@@ -22,9 +22,8 @@ import (
 
 // peers reaches the APIs of other nodes.
 type peers struct {
-	n     *Node
-	token string
-	tls   *tls.Config // of this node's API, nil for plain HTTP
+	n   *Node
+	tls *tls.Config // of this node's API, nil for plain HTTP
 }
 
 // at asks the API of a node that is not this one. An error that is no Problem says whom it could not ask.
@@ -38,7 +37,11 @@ func (p peers) at(node fsm.NodeID, ask func(c *client.Client, name string) error
 		}
 		trust = now
 	}
-	if err := ask(client.TLS(m.API, p.token, trust), m.Name); err != nil {
+	token := ""
+	if tokens := *p.n.tokens.Load(); len(tokens) > 0 {
+		token = tokens[0]
+	}
+	if err := ask(client.TLS(m.API, token, trust), m.Name); err != nil {
 		return fmt.Errorf("ask %s at %s: %w", m.Name, m.API, err)
 	}
 	return nil
@@ -172,6 +175,10 @@ func (n *Node) reloadWhenAsked(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-n.opts.Hangup:
+			select {
+			case n.reread <- struct{}{}:
+			default: // somebody looks already
+			}
 			if _, err := n.reloadHere(ctx); err != nil {
 				n.log.Error("the node file was read again and can't be used; what was before stays", "error", err)
 			}

@@ -39,6 +39,9 @@ func (v view) Sightings() map[fsm.NodeID]failover.Sighting { return v.n.cluster.
 func (v view) Local() api.Local {
 	have, rep, at := v.n.last.get()
 	l := api.Local{Report: rep}
+	if end, own := v.n.cluster.CertificateEnds(); own {
+		_, l.Certificate = expiry(time.Until(end))
+	}
 	if v.n.postgres == nil {
 		return l
 	}
@@ -111,20 +114,17 @@ func (v view) Submit(ctx context.Context, c fsm.Command, by string) error {
 // openAPI listens on restapi.listen and on the unix socket in cluster.data_dir. The function returned closes both.
 func (n *Node) openAPI(secrets []transport.Secret) (func(), error) {
 	o := api.Options{Scope: n.cfg.Scope, Name: n.cfg.Name, Version: n.opts.Version, Tags: tags(n), Stop: n.stopOnce()}
-	for _, s := range secrets {
-		o.Tokens = append(o.Tokens, fmt.Sprintf("%x", transport.DeriveKey(s, "quorate/admin-token/1")))
-	}
+	n.tokens.Store(tokensOf(secrets))
+	o.Tokens = *n.tokens.Load()
 	var err error
 	if o.Access, o.TLS, err = n.access(); err != nil {
 		return nil, err
 	}
 	others := peers{n: n, tls: o.TLS}
-	if len(o.Tokens) > 0 {
-		others.token = o.Tokens[0]
-	}
 	o.ReadConfig, o.Restart, o.Reload, o.Reinit = n.readConfig, others.restart, others.reload, others.reinit
-	o.Members = api.Membership{Init: n.initHere, Token: func() (string, error) { return n.token(secrets) }, Remove: n.removeMember}
-	return n.listenAPI(api.New(view{n}, o))
+	o.Members = api.Membership{Init: n.initHere, Token: n.token, Remove: n.removeMember}
+	n.api = api.New(view{n}, o)
+	return n.listenAPI(n.api)
 }
 
 // initHere is init on a node that has peers: they begin the cluster by themselves, but for the choice of the data.
@@ -142,7 +142,11 @@ func (n *Node) initHere(_ context.Context, r api.InitRequest) error {
 }
 
 // token is what others join with.
-func (n *Node) token(secrets []transport.Secret) (string, error) {
+func (n *Node) token() (string, error) {
+	secrets, err := readSecrets(n.cfg.Cluster)
+	if err != nil {
+		return "", err
+	}
 	state := n.cluster.State()
 	var addrs []string
 	for _, m := range state.Members {

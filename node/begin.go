@@ -25,7 +25,7 @@ const joinBox = 50 * time.Second
 // begin returns the secrets of the cluster that this node belongs to, or founds with its peers. A node that belongs to none and
 // names no peers waits until it is told to init or to join; not ok: it was ended before.
 func (n *Node) begin(ctx context.Context) (secrets []transport.Secret, ok bool, err error) {
-	if secrets, err = n.secrets(); err != nil {
+	if secrets, err = readSecrets(n.cfg.Cluster); err != nil {
 		return nil, false, err
 	}
 	belongs, err := cluster.Belongs(n.cfg.Cluster.DataDir)
@@ -36,7 +36,7 @@ func (n *Node) begin(ctx context.Context) (secrets []transport.Secret, ok bool, 
 		if told, err := n.awaitOrder(ctx); err != nil || !told {
 			return nil, false, err
 		}
-		if secrets, err = n.secrets(); err != nil {
+		if secrets, err = readSecrets(n.cfg.Cluster); err != nil {
 			return nil, false, err
 		}
 	}
@@ -59,26 +59,6 @@ func (n *Node) secretFile() string {
 		return f
 	}
 	return filepath.Join(n.cfg.Cluster.DataDir, config.SecretName)
-}
-
-// secrets reads the cluster secret; there may be none.
-func (n *Node) secrets() ([]transport.Secret, error) {
-	text := []byte(n.cfg.Cluster.Secret)
-	if len(text) == 0 {
-		b, err := os.ReadFile(n.secretFile())
-		switch {
-		case errors.Is(err, fs.ErrNotExist) && n.cfg.Cluster.SecretFile == "":
-			return nil, nil
-		case err != nil:
-			return nil, fmt.Errorf("%w: read cluster.secret_file: %w", ErrNodeFile, err)
-		}
-		text = b
-	}
-	s, err := transport.ParseSecret(text)
-	if err != nil {
-		return nil, fmt.Errorf("%w: cluster.secret: %w", ErrNodeFile, err)
-	}
-	return []transport.Secret{s}, nil
 }
 
 // awaitOrder answers on the unix socket and on restapi until this node was told to init or has joined, or is to end.
@@ -146,7 +126,7 @@ func (w *waiting) init(_ context.Context, r api.InitRequest) error {
 	if r.AdoptFrom != "" && r.AdoptFrom != w.cfg.Name {
 		return fmt.Errorf("%w: this node is %s and names no peers, so the data can't come from %q", api.ErrRefused, w.cfg.Name, r.AdoptFrom)
 	}
-	secrets, err := w.secrets()
+	secrets, err := readSecrets(w.cfg.Cluster)
 	if err != nil {
 		return err
 	}
@@ -191,6 +171,7 @@ func (w *waiting) join(ctx context.Context, r api.JoinRequest) error {
 	if err != nil {
 		if made {
 			err = errors.Join(err, os.Remove(w.secretFile()))
+			w.cfg.Cluster.SecretFile = ""
 		}
 		return refusedBy(err)
 	}
@@ -201,7 +182,7 @@ func (w *waiting) join(ctx context.Context, r api.JoinRequest) error {
 // joinSecrets are the secrets to join with. made: the file with it was written now, before this node is a member, since a member
 // without its secret could not come back.
 func (w *waiting) joinSecrets(t cluster.Token) (secrets []transport.Secret, made bool, err error) {
-	secrets, err = w.secrets()
+	secrets, err = readSecrets(w.cfg.Cluster)
 	if err != nil || t.Secret == "" {
 		return secrets, false, err
 	}
@@ -241,6 +222,7 @@ func (n *Node) keepSecret(s transport.Secret) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("keep the cluster's secret: %w", err)
 	}
+	n.cfg.Cluster.SecretFile = n.secretFile() // which is followed from now on
 	return nil
 }
 

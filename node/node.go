@@ -73,6 +73,12 @@ type Node struct {
 	pending   atomic.Pointer[map[string]api.PendingRestart]
 	reloading sync.Mutex                        // serialises reloads
 	file      atomic.Pointer[config.PostgreSQL] // of the node file as it was read last; nil: it was not read again
+
+	api    *api.Server
+	tokens atomic.Pointer[[]string] // of the API, one per cluster secret
+	// certificate is of an own PKI as it was read at the start; nil: there is none.
+	certificate *transport.PEM
+	reread      chan struct{} // the files that are followed are to be looked at now
 }
 
 // observation is the newest look at Postgres, for the API.
@@ -108,7 +114,7 @@ var ErrNodeFile = errors.New("the node file can't be followed")
 // error says what to mend before starting again.
 func Run(ctx context.Context, cfg config.Config, o Options) error {
 	n := &Node{
-		cfg: cfg, opts: o, log: o.Logger, wake: make(chan struct{}, 1), restarts: make(chan *restartRequest, 1), stop: make(chan struct{}),
+		cfg: cfg, opts: o, log: o.Logger, wake: make(chan struct{}, 1), restarts: make(chan *restartRequest, 1), stop: make(chan struct{}), reread: make(chan struct{}, 1),
 		timing: config.TimingOf(time.Duration(cfg.Bootstrap.DCS.FailoverAfter)),
 	}
 	if !favour() {
@@ -117,6 +123,10 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	if err := os.MkdirAll(cfg.Cluster.DataDir, 0o755); err != nil {
 		return fmt.Errorf("make cluster.data_dir, or name another that this user may make: %w", err)
 	}
+	var err error
+	if n.certificate, err = readCertificate(n.cfg.Cluster.TLS); err != nil {
+		return err
+	}
 	secrets, ok, err := n.begin(ctx)
 	if err != nil || !ok {
 		return err
@@ -124,7 +134,7 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	if n.records, err = openRecords(cfg.Cluster.DataDir); err != nil {
 		return err
 	}
-	if err := n.openPostgres(ctx, secrets); err != nil {
+	if err := n.openPostgres(ctx); err != nil {
 		return err
 	}
 	if n.guard != nil {
@@ -137,11 +147,11 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 }
 
 // openPostgres adopts or starts the guard, fences what a dead guard left, and opens the instance. A witness has neither.
-func (n *Node) openPostgres(ctx context.Context, secrets []transport.Secret) error {
+func (n *Node) openPostgres(ctx context.Context) error {
 	if n.cfg.Cluster.Role == fsm.RoleWitness {
 		return nil
 	}
-	pc, err := n.postgresConfig(secrets)
+	pc, err := n.postgresConfig()
 	if err != nil {
 		return err
 	}
@@ -164,7 +174,7 @@ func (n *Node) openPostgres(ctx context.Context, secrets []transport.Secret) err
 	return nil
 }
 
-func (n *Node) postgresConfig(secrets []transport.Secret) (pgctl.Config, error) {
+func (n *Node) postgresConfig() (pgctl.Config, error) {
 	p := n.cfg.PostgreSQL
 	host, portText, err := net.SplitHostPort(p.Listen)
 	if err != nil {
@@ -180,11 +190,12 @@ func (n *Node) postgresConfig(secrets []transport.Secret) (pgctl.Config, error) 
 	}
 	first := n.parameters(0, n.cfg.Bootstrap.DCS) // until the replicated ones are known
 	state := filepath.Join(n.cfg.Cluster.DataDir, "postgres")
+	made := &passwords{dir: n.cfg.Cluster.DataDir, log: n.log}
 	return pgctl.Config{
 		Scope: n.cfg.Scope, Name: n.cfg.Name, OSUser: osUser(p.OSUser), BinDir: bin, DataDir: p.DataDir,
 		StateDir: state, SocketDir: filepath.Join(n.cfg.Cluster.DataDir, "run"), Listen: host, Port: port,
-		Superuser:     credentials(p.Authentication.Superuser, secrets, "superuser"),
-		Replication:   credentials(p.Authentication.Replication, secrets, "replication"),
+		Superuser:     made.credentials(p.Authentication.Superuser, "superuser"),
+		Replication:   made.credentials(p.Authentication.Replication, "replication"),
 		InitDB:        n.cfg.Bootstrap.InitDB,
 		Parameters:    first.Set,
 		HBA:           first.HBA,
@@ -199,18 +210,6 @@ func osUser(configured string) string {
 		return configured
 	}
 	return ""
-}
-
-// credentials fills in a password that the node file leaves out: the same on every node that holds the cluster secret.
-func credentials(r config.Role, secrets []transport.Secret, label string) pgctl.Credentials {
-	c := pgctl.Credentials{Name: r.Username, Password: r.Password}
-	if c.Password == "" && len(secrets) > 0 {
-		c.Password = fmt.Sprintf("%x", transport.DeriveKey(secrets[0], "quorate/password/"+label+"/1")[:16])
-	}
-	if c.Password == "" && label == "replication" {
-		c.Password = "quorate-loopback-only"
-	}
-	return c
 }
 
 // openCluster opens this node's membership. A witness reports as soon as it runs.
@@ -263,7 +262,7 @@ func (n *Node) clusterConfig(secrets []transport.Secret) (cluster.Config, error)
 		m.Major = int(major)
 	}
 	return cluster.Config{
-		Dir: c.Cluster.DataDir, Scope: c.Scope, Listen: c.Cluster.Listen, Member: m, Peers: c.Cluster.Peers, Secrets: secrets,
+		Dir: c.Cluster.DataDir, Scope: c.Scope, Listen: c.Cluster.Listen, Member: m, Peers: c.Cluster.Peers, Secrets: secrets, Certificate: n.certificate,
 		Settings:  c.Bootstrap.DCS.Settings(),
 		ConfigDoc: doc,
 	}, nil

@@ -38,6 +38,7 @@ func (n *Node) serve(ctx context.Context, secrets []transport.Secret) error {
 	}()
 	go n.stopWhenAsked(ctx, cancel)
 	go n.reloadWhenAsked(ctx)
+	n.followFiles(ctx, secrets)
 	err = n.cluster.Run(ctx)
 	cancel(err)
 	<-done

@@ -269,8 +269,9 @@ func (i *Instance) adoptionSQL() string {
 
 // password is the clause that sets one, on the same line whatever is in it.
 func password(c Credentials) string {
-	if c.Password == "" {
+	p := c.password()
+	if p == "" {
 		return ""
 	}
-	return " PASSWORD " + strings.TrimSpace(strings.ReplaceAll(pg.QuoteLiteral(c.Password), "\n", " "))
+	return " PASSWORD " + strings.TrimSpace(strings.ReplaceAll(pg.QuoteLiteral(p), "\n", " "))
 }

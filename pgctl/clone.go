@@ -88,6 +88,10 @@ func (i *Instance) startClone(s Step) error {
 	if err != nil {
 		return fmt.Errorf("plan the clone: %w", err)
 	}
+	// On a new node the password file was written before the password was known.
+	if err := i.writeServerFiles(); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &cloning{source: p.Source, cancel: cancel, ended: make(chan struct{})}
 	i.note(func() { i.clone, i.cached = c, nil })

@@ -18,10 +18,20 @@ import (
 // ErrConfig says that a Config can't be used; the text names the field, its value and the limit.
 var ErrConfig = errors.New("postgresql configuration can't be used")
 
-// Role is a database role with its password.
+// Credentials are a database role with its password.
 type Credentials struct {
 	Name     string
 	Password string
+	// Ask gives the password if Password is empty. It is asked whenever the password is needed, because a node learns it
+	// with its cluster; empty: not known yet.
+	Ask func() string
+}
+
+func (c Credentials) password() string {
+	if c.Password == "" && c.Ask != nil {
+		return c.Ask()
+	}
+	return c.Password
 }
 
 // Config is what the node file says of the local Postgres.
@@ -103,7 +113,7 @@ func (c Config) Validate() error {
 	if c.FailoverAfter < 500*time.Millisecond || c.FailoverAfter > time.Minute {
 		return bad("failover_after %s must be 0.5s to 60s", c.FailoverAfter)
 	}
-	if c.Replication.Name == "" || c.Replication.Password == "" {
+	if c.Replication.Name == "" || c.Replication.Password == "" && c.Replication.Ask == nil {
 		return bad("the replication role needs a name and a password")
 	}
 	if c.Replication.Name == AgentRole || c.Superuser.Name == AgentRole || c.Superuser.Name == c.Replication.Name {

@@ -127,6 +127,9 @@ func (i *Instance) Init(ctx context.Context) error {
 	if !i.dirEmpty() {
 		return fmt.Errorf("initialise %s: %w", i.cfg.DataDir, ErrNotEmpty)
 	}
+	if i.cfg.Replication.password() == "" { // the role would be made without one, and no standby could ever connect
+		return fmt.Errorf("initialise %s: the password of %s is not known", i.cfg.DataDir, i.cfg.Replication.Name)
+	}
 	dir := i.cfg.DataDir + ".init"
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("remove an unfinished initdb: %w", err)

@@ -243,7 +243,7 @@ func (i *Instance) dialUpstream(ctx context.Context, u Upstream) (*session, erro
 	if err != nil {
 		return nil, fmt.Errorf("describe the connection: %w", err)
 	}
-	cfg.Password = i.cfg.Replication.Password
+	cfg.Password = i.cfg.Replication.password()
 	cfg.RuntimeParams = map[string]string{"application_name": i.cfg.Name + "-probe", "replication": "true"}
 	conn, err := pgconn.ConnectConfig(ctx, cfg)
 	if err != nil {

@@ -167,7 +167,7 @@ func (i *Instance) sourceTimeline(ctx context.Context, u Upstream) (pg.Timeline,
 	if err != nil {
 		return 0, fmt.Errorf("describe the connection: %w", err)
 	}
-	cfg.Password = i.cfg.Replication.Password
+	cfg.Password = i.cfg.Replication.password()
 	cfg.RuntimeParams = map[string]string{"application_name": i.cfg.Name + "-rewind"}
 	conn, err := pgconn.ConnectConfig(ctx, cfg)
 	if err != nil {

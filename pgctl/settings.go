@@ -115,7 +115,7 @@ func (i *Instance) writeFiles(files []serverFile) error {
 // passLine is a libpq password file for any server, in whose fields colons and backslashes are escaped.
 func passLine(c Credentials) string {
 	escape := strings.NewReplacer(`\`, `\\`, `:`, `\:`)
-	return "*:*:*:" + escape.Replace(c.Name) + ":" + escape.Replace(c.Password) + "\n"
+	return "*:*:*:" + escape.Replace(c.Name) + ":" + escape.Replace(c.password()) + "\n"
 }
 
 // hba lets quorate's own role in over the socket only, replication from the members, then whom the user allows, or with

@@ -135,6 +135,28 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// A password that the configuration leaves out is asked for each time, because it is learned late.
+func TestPasswordIsAskedFor(t *testing.T) {
+	known := ""
+	c := Credentials{Name: "r:1", Ask: func() string { return known }}
+	if got := passLine(c); got != "*:*:*:r\\:1:\n" {
+		t.Errorf("before it is known: %q", got)
+	}
+	known = `a\b`
+	if got := passLine(c); got != `*:*:*:r\:1:a\\b`+"\n" {
+		t.Errorf("once it is known: %q", got)
+	}
+	c.Password = "given"
+	if got := passLine(c); got != `*:*:*:r\:1:given`+"\n" {
+		t.Errorf("when the node file has it: %q", got)
+	}
+	late := Config{Name: "n1", BinDir: "/b", DataDir: "/d/data", StateDir: "/d/state", SocketDir: "/run/q", Port: 5432, Replication: c, FailoverAfter: time.Second}
+	late.Replication.Password = ""
+	if err := late.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A skipped number is never taken for a timeline.
 func TestHistoriesSkipPlaceholders(t *testing.T) {
 	dir := t.TempDir()
@@ -174,5 +196,13 @@ func TestKillAfterIsTheUsersWhereGiven(t *testing.T) {
 	c.KillAfter = 100 * time.Millisecond
 	if got := c.killAfter(); got != c.KillAfter {
 		t.Errorf("it is %s, want the %s of the node file", got, c.KillAfter)
+	}
+}
+
+// Roles that are made without a password would keep every standby out for ever.
+func TestInitWaitsForThePassword(t *testing.T) {
+	i := &Instance{cfg: Config{DataDir: filepath.Join(t.TempDir(), "data"), Replication: Credentials{Name: "r", Ask: func() string { return "" }}}}
+	if err := i.Init(t.Context()); err == nil || !strings.Contains(err.Error(), "the password of r is not known") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -17,12 +17,14 @@ const closeGrace = 100 * time.Millisecond
 type Conn struct {
 	net.Conn // TLS, or raw without a secret
 
-	raw   net.Conn
-	mux   *Mux
-	from  *protoListener // nil when dialed
-	proto Proto
-	local identity // what this node said of itself
-	peer  identity
+	raw    net.Conn
+	mux    *Mux
+	from   *protoListener // nil when dialed
+	proto  Proto
+	local  identity // what this node said of itself
+	peer   identity
+	issuer string   // fingerprint of the CA that vouched for the peer; empty without a secret
+	names  []string // what the peer's certificate is for, in an own PKI
 
 	closing sync.Once
 	err     error

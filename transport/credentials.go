@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math/big"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,61 +24,53 @@ const serverName = "quorate"
 // Credentials are what a node proves itself with and judges others by. They are
 // made from the cluster secret, or Insecure for a node without one.
 type Credentials struct {
-	cas  []authority // empty: insecure
-	pool *x509.CertPool
-	key  ed25519.PrivateKey // of the leaf, fresh at every start
+	key  ed25519.PrivateKey // of the derived leaf, fresh at every start; else nil
+	name string             // of this node in an own PKI; else empty
 
-	changing sync.Mutex // one SetIdentity at a time
+	changing sync.Mutex // one change at a time
 	current  atomic.Pointer[credential]
 }
 
-// credential is one identity with the certificate that proves it.
+// credential is one identity with what proves it, and whom it believes.
 type credential struct {
 	id   identity
+	cas  []authority      // the first issues, if they are derived; empty: insecure
+	pool *x509.CertPool   // of all of them
 	leaf *tls.Certificate // nil when insecure
+	// own: leaf and cas are of an own PKI, notAfter is when the first of them ends.
+	own      bool
+	notAfter time.Time
 }
 
 type authority struct {
 	cert *x509.Certificate
-	key  ed25519.PrivateKey
+	key  ed25519.PrivateKey // nil in an own PKI
 }
 
 // NewCredentials makes the credentials of a node that knows no cluster id yet. The
 // first secret issues its certificate; a peer's may come from any of them, which is
 // how a secret is rotated.
 func NewCredentials(scope, nodeID string, secrets ...Secret) (*Credentials, error) {
-	if len(secrets) == 0 {
-		return nil, errors.New("no cluster.secret given: use Insecure, which is for loopback only")
-	}
-	id := identity{scope: scope, clusterID: NewCluster, nodeID: nodeID}
-	if err := id.validate(); err != nil {
+	c := &Credentials{}
+	next := credential{id: identity{scope: scope, clusterID: NewCluster, nodeID: nodeID}}
+	if err := next.id.validate(); err != nil {
 		return nil, err
 	}
-	c := &Credentials{pool: x509.NewCertPool()}
-	for _, s := range secrets {
-		if s.isZero() {
-			return nil, fmt.Errorf("%w: it is not set", ErrBadSecret)
-		}
-		ca, err := newAuthority(scope, s)
-		if err != nil {
-			return nil, err
-		}
-		c.cas = append(c.cas, ca)
-		c.pool.AddCert(ca.cert)
+	if err := next.trust(secrets); err != nil {
+		return nil, err
 	}
 	var err error
 	if _, c.key, err = ed25519.GenerateKey(rand.Reader); err != nil {
 		return nil, fmt.Errorf("make certificate key: %w", err)
 	}
-	return c, c.SetIdentity(NewCluster, nodeID)
+	return c, c.install(next)
 }
 
 // Insecure makes credentials without a secret: nothing is proved or hidden, and a
 // Mux refuses to use them off loopback.
 func Insecure(scope, nodeID string) (*Credentials, error) {
 	c := &Credentials{}
-	c.current.Store(&credential{id: identity{scope: scope}})
-	return c, c.SetIdentity(NewCluster, nodeID)
+	return c, c.install(credential{id: identity{scope: scope, clusterID: NewCluster, nodeID: nodeID}})
 }
 
 // SetIdentity changes what new connections say of this node: call it when the
@@ -85,18 +78,63 @@ func Insecure(scope, nodeID string) (*Credentials, error) {
 func (c *Credentials) SetIdentity(clusterID, nodeID string) error {
 	c.changing.Lock()
 	defer c.changing.Unlock()
-	next := &credential{id: identity{scope: c.scope(), clusterID: clusterID, nodeID: nodeID}}
+	next := *c.current.Load()
+	next.id.clusterID, next.id.nodeID = clusterID, nodeID
+	return c.install(next)
+}
+
+// SetSecrets changes what new connections are proved with and judged by, as in
+// NewCredentials. Established connections stay; see Mux.Retire. A node without a
+// secret stays one, because the others would not understand it any more.
+func (c *Credentials) SetSecrets(secrets ...Secret) error {
+	if c.Own() {
+		return errors.New("certificates are of an own PKI here and do not come from cluster.secret")
+	}
+	if c.Insecure() {
+		return errors.New("a cluster without cluster.secret gets one only when all its nodes are restarted with it")
+	}
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	next := *c.current.Load()
+	if err := next.trust(secrets); err != nil {
+		return err
+	}
+	return c.install(next)
+}
+
+// trust makes the CAs of secrets the ones that are believed.
+func (c *credential) trust(secrets []Secret) error {
+	if len(secrets) == 0 {
+		return errors.New("no cluster.secret given: use Insecure, which is for loopback only")
+	}
+	c.cas, c.pool = nil, x509.NewCertPool()
+	for _, s := range secrets {
+		if s.isZero() {
+			return fmt.Errorf("%w: it is not set", ErrBadSecret)
+		}
+		ca, err := newAuthority(c.id.scope, s)
+		if err != nil {
+			return err
+		}
+		c.cas = append(c.cas, ca)
+		c.pool.AddCert(ca.cert)
+	}
+	return nil
+}
+
+// install issues the certificate of next and makes it the present credential.
+func (c *Credentials) install(next credential) error {
 	if err := next.id.validate(); err != nil {
 		return err
 	}
-	if len(c.cas) > 0 {
-		leaf, err := c.cas[0].issue(next.id, c.key)
+	if c.key != nil {
+		leaf, err := next.cas[0].issue(next.id, c.key)
 		if err != nil {
 			return err
 		}
 		next.leaf = leaf
 	}
-	c.current.Store(next)
+	c.current.Store(&next)
 	return nil
 }
 
@@ -107,13 +145,17 @@ func (c *Credentials) Identity() (clusterID, nodeID string) {
 }
 
 // Insecure says whether there is no secret.
-func (c *Credentials) Insecure() bool { return len(c.cas) == 0 }
+func (c *Credentials) Insecure() bool { return c.key == nil && !c.Own() }
 
-func (c *Credentials) scope() string {
-	if len(c.cas) > 0 {
-		return c.cas[0].cert.Subject.CommonName
-	}
-	return c.current.Load().id.scope
+// believes says whether a peer that issuer vouched for would be believed now.
+func (c *credential) believes(issuer string) bool {
+	return slices.ContainsFunc(c.cas, func(ca authority) bool { return fingerprint(ca.cert) == issuer })
+}
+
+// issuerOf is the CA under the peer's verified certificate.
+func issuerOf(state tls.ConnectionState) string {
+	chain := state.VerifiedChains[0]
+	return fingerprint(chain[len(chain)-1])
 }
 
 // newAuthority makes the CA of a secret: the same bytes on every node, because the
@@ -181,36 +223,40 @@ func judgedAt() time.Time { return time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC) }
 
 // serverConfig is the accepting side. Whether the peer may use the protocol is
 // asked after the handshake, where the reason can be told.
-func (c *Credentials) serverConfig() *tls.Config {
+func (c *credential) serverConfig() *tls.Config {
+	if c.own {
+		return c.ownConfig(protocols()...)
+	}
 	cfg := c.commonConfig(protocols()...)
 	cfg.ClientAuth = tls.RequireAndVerifyClientCert
 	cfg.ClientCAs = c.pool
 	cfg.SessionTicketsDisabled = true // a resumed session would carry an old identity
-	cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-		return c.current.Load().leaf, nil
-	}
+	cfg.Certificates = []tls.Certificate{*c.leaf}
 	return cfg
 }
 
-// clientConfig is the dialing side, offering one protocol. The identity is the
-// caller's snapshot, so that its checks and its certificate agree.
-func (c *Credentials) clientConfig(proto Proto, me *credential) *tls.Config {
+// clientConfig is the dialing side, offering one protocol. The certificate is given
+// whatever CAs the server names, so that a refusal has a reason.
+func (c *credential) clientConfig(proto Proto) *tls.Config {
+	if c.own {
+		return c.ownConfig(string(proto))
+	}
 	cfg := c.commonConfig(string(proto))
 	cfg.RootCAs = c.pool
 	cfg.ServerName = serverName
 	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		return me.leaf, nil
+		return c.leaf, nil
 	}
 	return cfg
 }
 
-func (c *Credentials) commonConfig(protos ...string) *tls.Config {
+func (c *credential) commonConfig(protos ...string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: protos,
 		Time:       judgedAt,
 		VerifyConnection: func(state tls.ConnectionState) error {
-			return verifyConnection(state, c.scope())
+			return verifyConnection(state, c.id.scope)
 		},
 	}
 }

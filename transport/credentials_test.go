@@ -24,17 +24,17 @@ func testCredentials(t testing.TB, scope, cluster, node string, secrets ...Secre
 func TestCACertificateIsDeterministic(t *testing.T) {
 	a := testCredentials(t, "demo", NewCluster, "n1", testSecret(t, 1))
 	b := testCredentials(t, "demo", "c1", "n2", testSecret(t, 1), testSecret(t, 2))
-	if !bytes.Equal(a.cas[0].cert.Raw, b.cas[0].cert.Raw) {
+	if !bytes.Equal(a.current.Load().cas[0].cert.Raw, b.current.Load().cas[0].cert.Raw) {
 		t.Fatal("two nodes make different CA certificates of one secret")
 	}
-	sum := sha256.Sum256(a.cas[0].cert.Raw)
+	sum := sha256.Sum256(a.current.Load().cas[0].cert.Raw)
 	if got, want := hex.EncodeToString(sum[:]), "d6902a8c3497b8d0713fb0274269e297e668b6e3016109fc37e43ad865ed78f9"; got != want {
 		t.Fatalf("CA certificate changed: %s, want %s", got, want)
 	}
-	if bytes.Equal(b.cas[0].cert.Raw, b.cas[1].cert.Raw) {
+	if bytes.Equal(b.current.Load().cas[0].cert.Raw, b.current.Load().cas[1].cert.Raw) {
 		t.Fatal("two secrets make one CA")
 	}
-	ca := a.cas[0].cert
+	ca := a.current.Load().cas[0].cert
 	if ca.SerialNumber.Int64() != 1 || ca.Subject.CommonName != "demo" || ca.NotBefore.Year() != 1970 || ca.NotAfter.Year() != 9999 || len(ca.SubjectKeyId) == 0 {
 		t.Fatalf("CA is %v %v %v..%v", ca.SerialNumber, ca.Subject, ca.NotBefore, ca.NotAfter)
 	}

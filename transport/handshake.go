@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"time"
 )
@@ -24,18 +25,18 @@ func (m *Mux) welcome(raw net.Conn) (*Conn, *protoListener, error) {
 	if m.cfg.Credentials.Insecure() {
 		err = c.welcomePlain()
 	} else {
-		err = c.welcomeTLS(m.cfg.Credentials)
+		err = c.welcomeTLS(me)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	listener := m.listenerFor(c.proto)
-	err = m.permit(c.proto, me.id, c.peer)
+	err = errors.Join(m.named(c), m.permit(c.proto, me.id, c.peer))
 	if err == nil && listener == nil {
 		err = fmt.Errorf("node %s does not serve %s now", me.id.nodeID, c.proto)
 	}
 	if err != nil {
-		return nil, nil, c.refuse(err)
+		return nil, nil, c.refuse(me, err)
 	}
 	c.from = listener
 	if err := c.confirm(me); err != nil {
@@ -50,22 +51,43 @@ func (m *Mux) welcome(raw net.Conn) (*Conn, *protoListener, error) {
 	return c, listener, nil
 }
 
-func (c *Conn) welcomeTLS(creds *Credentials) error {
-	secure := tls.Server(c.raw, creds.serverConfig())
+func (c *Conn) welcomeTLS(me *credential) error {
+	secure := tls.Server(c.raw, me.serverConfig())
 	if err := secure.Handshake(); err != nil {
 		var plain tls.RecordHeaderError
 		if errors.As(err, &plain) && string(plain.RecordHeader[:]) == magic[:len(plain.RecordHeader)] {
 			c.Conn = c.raw
 			return c.refusePlain(errors.New("this node has a cluster.secret and the caller has none: set cluster.secret_file there"))
 		}
-		return translate(creds, c.raw.RemoteAddr().String(), err)
+		return translate(me, c.raw.RemoteAddr().String(), err)
 	}
 	state := secure.ConnectionState()
+	c.Conn, c.proto = secure, Proto(state.NegotiatedProtocol)
+	if me.own {
+		return c.welcomeOwn(me, state)
+	}
 	peer, err := identityOf(state.PeerCertificates[0])
 	if err != nil {
 		return err
 	}
-	c.Conn, c.proto, c.peer = secure, Proto(state.NegotiatedProtocol), peer
+	c.peer, c.issuer = peer, issuerOf(state)
+	return nil
+}
+
+// welcomeOwn judges a certificate that names no ids, and hears the ids inside the
+// connection. It hears them first: a close with unread bytes would lose the answer.
+func (c *Conn) welcomeOwn(me *credential, state tls.ConnectionState) error {
+	h, err := readHello(c.Conn)
+	if err != nil {
+		return err
+	}
+	if c.names, c.issuer, err = me.judge(state, x509.ExtKeyUsageClientAuth); err != nil {
+		return c.refuse(me, err)
+	}
+	if h.proto != c.proto {
+		return c.refuse(me, fmt.Errorf("it asked for %s and speaks %q", c.proto, printable([]byte(h.proto))))
+	}
+	c.peer = h.id
 	return nil
 }
 
@@ -78,31 +100,35 @@ func (c *Conn) welcomePlain() error {
 	if err != nil {
 		return err
 	}
-	if h.proto != ProtoRaft && h.proto != ProtoBeat && h.proto != ProtoRPC {
+	if !slices.Contains(protocols(), string(h.proto)) {
 		return c.refusePlain(fmt.Errorf("unknown protocol %q", printable([]byte(h.proto))))
 	}
 	c.proto, c.peer = h.proto, h.id
 	return nil
 }
 
-// confirm tells the dialer that it is welcome and, without TLS, who welcomes it.
+// confirm tells the dialer that it is welcome and, where no certificate says it, who
+// welcomes it.
 func (c *Conn) confirm(me *credential) error {
-	if me.leaf != nil {
+	if me.leaf != nil && !me.own {
 		return writeVerdict(c, "")
 	}
-	if _, err := io.WriteString(c.raw, magic); err != nil {
+	if _, err := io.WriteString(c.Conn, magic); err != nil {
 		return err
 	}
-	if err := writeVerdict(c.raw, ""); err != nil {
+	if err := writeVerdict(c.Conn, ""); err != nil {
 		return err
 	}
-	return writeHello(c.raw, hello{proto: c.proto, id: me.id})
+	return writeHello(c.Conn, hello{proto: c.proto, id: me.id})
 }
 
 // refuse tells the dialer why, as far as it listens, and gives the error.
-func (c *Conn) refuse(reason error) error {
+func (c *Conn) refuse(me *credential, reason error) error {
 	if _, secure := c.Conn.(*tls.Conn); !secure {
 		return c.refusePlain(reason)
+	}
+	if me.own {
+		_, _ = io.WriteString(c.Conn, magic)
 	}
 	_ = writeVerdict(c, reason.Error())
 	_ = c.Conn.Close()
@@ -132,9 +158,9 @@ func (m *Mux) introduce(ctx context.Context, raw net.Conn, proto Proto, addr, no
 	c := &Conn{raw: raw, mux: m, proto: proto, local: me.id}
 	var err error
 	if me.leaf == nil {
-		err = c.introducePlain(m.cfg.Network, addr)
+		err = c.introducePlain(m.cfg.Network, me, addr)
 	} else {
-		err = c.introduceTLS(m.cfg.Credentials, me, addr)
+		err = c.introduceTLS(me, addr)
 	}
 	if err != nil {
 		return nil, err
@@ -142,7 +168,7 @@ func (m *Mux) introduce(ctx context.Context, raw net.Conn, proto Proto, addr, no
 	if nodeID != "" && c.peer.nodeID != nodeID {
 		return nil, &RefusedError{Addr: addr, Local: true, Reason: fmt.Sprintf("it is node %s, not %s", c.peer.nodeID, nodeID)}
 	}
-	if err := m.permit(proto, me.id, c.peer); err != nil {
+	if err := errors.Join(m.named(c), m.permit(proto, me.id, c.peer)); err != nil {
 		return nil, &RefusedError{Addr: addr, Local: true, Reason: err.Error()}
 	}
 	if err := m.track(c); err != nil {
@@ -159,21 +185,30 @@ func (m *Mux) introduce(ctx context.Context, raw net.Conn, proto Proto, addr, no
 	return c, nil
 }
 
-func (c *Conn) introduceTLS(creds *Credentials, me *credential, addr string) error {
-	secure := tls.Client(c.raw, creds.clientConfig(c.proto, me))
+func (c *Conn) introduceTLS(me *credential, addr string) error {
+	secure := tls.Client(c.raw, me.clientConfig(c.proto))
 	if err := secure.Handshake(); err != nil {
-		return translate(creds, addr, err)
+		return translate(me, addr, err)
 	}
-	peer, err := identityOf(secure.ConnectionState().PeerCertificates[0])
+	state := secure.ConnectionState()
+	c.Conn = secure
+	if me.own {
+		var err error
+		if c.names, c.issuer, err = me.judge(state, x509.ExtKeyUsageServerAuth); err != nil {
+			return &RefusedError{Addr: addr, Reason: err.Error(), Local: true}
+		}
+		return c.exchange(me, addr)
+	}
+	peer, err := identityOf(state.PeerCertificates[0])
 	if err != nil {
 		return &RefusedError{Addr: addr, Reason: err.Error(), Local: true}
 	}
-	c.Conn, c.peer = secure, peer
+	c.peer, c.issuer = peer, issuerOf(state)
 	// In TLS 1.3 the client is done first; a server that dislikes its certificate
 	// says so only now.
 	reason, err := readVerdict(secure)
 	if err != nil {
-		return translate(creds, addr, err)
+		return translate(me, addr, err)
 	}
 	if reason != "" {
 		return &RefusedError{Addr: addr, Reason: reason}
@@ -181,41 +216,47 @@ func (c *Conn) introduceTLS(creds *Credentials, me *credential, addr string) err
 	return nil
 }
 
-func (c *Conn) introducePlain(n Network, addr string) error {
+func (c *Conn) introducePlain(n Network, me *credential, addr string) error {
 	// A name such as localhost is judged by what it led to.
 	if err := checkLoopback(n, c.raw.RemoteAddr().String()); err != nil {
 		return fmt.Errorf("dial %s: %w", addr, err)
 	}
 	c.Conn = c.raw
-	if err := writeHello(c.raw, hello{proto: c.proto, id: c.local}); err != nil {
-		return fmt.Errorf("handshake with %s: %w", addr, err)
+	return c.exchange(me, addr)
+}
+
+// exchange says who this node is and hears who the peer is, where no certificate
+// tells.
+func (c *Conn) exchange(me *credential, addr string) error {
+	if err := writeHello(c.Conn, hello{proto: c.proto, id: c.local}); err != nil {
+		return translate(me, addr, err)
 	}
-	if err := readMagic(c.raw); err != nil {
+	if err := readMagic(c.Conn); err != nil {
 		if errors.Is(err, errSpeaksTLS) || errors.Is(err, errNotQuorate) {
 			return &RefusedError{Addr: addr, Reason: err.Error(), Local: true}
 		}
-		return fmt.Errorf("handshake with %s: %w", addr, err)
+		return translate(me, addr, err)
 	}
-	reason, err := readVerdict(c.raw)
+	reason, err := readVerdict(c.Conn)
 	if err != nil {
-		return fmt.Errorf("handshake with %s: %w", addr, err)
+		return translate(me, addr, err)
 	}
 	if reason != "" {
 		return &RefusedError{Addr: addr, Reason: reason}
 	}
-	h, err := readHello(c.raw)
+	h, err := readHello(c.Conn)
 	if err != nil {
-		return fmt.Errorf("handshake with %s: %w", addr, err)
+		return translate(me, addr, err)
 	}
 	c.peer = h.id
 	return nil
 }
 
-const otherSecret = "it uses another cluster.secret: give every node the same secret file"
+const otherSecret = "it uses another cluster.secret: give every node the same secret file, and all of them cluster.tls or none"
 
 // translate turns what crypto/tls says into words for people. What it does not
 // know it passes on.
-func translate(creds *Credentials, addr string, err error) error {
+func translate(me *credential, addr string, err error) error {
 	var (
 		bad     *tls.CertificateVerificationError
 		unknown x509.UnknownAuthorityError
@@ -226,7 +267,7 @@ func translate(creds *Credentials, addr string, err error) error {
 	}
 	switch {
 	case errors.As(err, &bad) && errors.As(err, &unknown) && len(bad.UnverifiedCertificates) > 0:
-		return refused(true, creds.stranger(bad.UnverifiedCertificates[0]))
+		return refused(true, me.stranger(bad.UnverifiedCertificates[0]))
 	case errors.As(err, &bad):
 		return refused(true, "its certificate is not a node's of this cluster: "+bad.Err.Error())
 	case errors.Is(err, errNoProtocol):
@@ -252,12 +293,12 @@ func translate(creds *Credentials, addr string, err error) error {
 
 // stranger says why a certificate is from none of the accepted CAs. Scope is in
 // the CA's name, so another scope with the same secret fails here too.
-func (c *Credentials) stranger(cert *x509.Certificate) string {
+func (c *credential) stranger(cert *x509.Certificate) string {
 	peer, err := identityOf(cert)
 	for _, ca := range c.cas {
-		if err == nil && peer.scope != c.scope() &&
+		if err == nil && peer.scope != c.id.scope &&
 			ca.cert.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature) == nil {
-			return fmt.Sprintf("its scope is %q, this node's is %q: give both node files the same scope", peer.scope, c.scope())
+			return fmt.Sprintf("its scope is %q, this node's is %q: give both node files the same scope", peer.scope, c.id.scope)
 		}
 	}
 	return otherSecret

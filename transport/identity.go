@@ -15,7 +15,8 @@ const NewCluster = "new"
 type Peer struct {
 	ClusterID string // or NewCluster
 	NodeID    string
-	Addr      string // of the connection, for messages
+	Addr      string   // of the connection, for messages
+	Names     []string // what its certificate is for, in an own PKI
 }
 
 // identity is what a certificate or preamble names.

@@ -17,12 +17,14 @@ const memoryBacklog = 128
 // bubble: it waits only on channels and timers. It behaves like TCP: a cut link
 // acts as a firewall's DROP (nothing arrives, nobody is told), bytes written
 // meanwhile wait in a bounded buffer and arrive after the healing, and a reset
-// or an end of stream crosses a cut link no sooner than data does.
+// or an end of stream crosses a cut link no sooner than data does. Packets that
+// meet a cut link are lost.
 // All methods may be called from any goroutine.
 type Memory struct {
 	mu        sync.Mutex
 	hosts     map[string]bool
-	listeners map[string]*memoryListener // by "host:port"
+	listeners map[string]*memoryListener   // by "host:port"
+	packets   map[string]*memoryPacketConn // by "host:port"
 	pipes     map[*memoryPipe]struct{}
 	cut       map[memoryLink]bool
 	isolated  map[string]bool
@@ -37,6 +39,7 @@ func NewMemory() *Memory {
 	return &Memory{
 		hosts:     map[string]bool{},
 		listeners: map[string]*memoryListener{},
+		packets:   map[string]*memoryPacketConn{},
 		pipes:     map[*memoryPipe]struct{}{},
 		cut:       map[memoryLink]bool{},
 		isolated:  map[string]bool{},
@@ -92,6 +95,11 @@ func (m *Memory) Kill(host string) {
 	for _, l := range m.listeners {
 		if l.addr.host == host {
 			l.closeLocked()
+		}
+	}
+	for _, p := range m.packets {
+		if p.at.host == host {
+			p.closeLocked()
 		}
 	}
 	for p := range m.pipes {

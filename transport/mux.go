@@ -14,16 +14,17 @@ import (
 // Proto is an application protocol on the cluster port, as ALPN names it.
 type Proto string
 
-// The protocols. Raft and beats are for members of one cluster; RPC also serves a
-// node that has not joined yet, and its handlers look at Peer.ClusterID.
+// The protocols. Raft, beats and gossip are for members of one cluster; RPC also
+// serves a node that has not joined yet, and its handlers look at Peer.ClusterID.
 const (
-	ProtoRaft Proto = "quorate-raft/1"
-	ProtoBeat Proto = "quorate-beat/1"
-	ProtoRPC  Proto = "quorate-rpc/1"
+	ProtoRaft   Proto = "quorate-raft/1"
+	ProtoBeat   Proto = "quorate-beat/1"
+	ProtoGossip Proto = "quorate-gossip/1"
+	ProtoRPC    Proto = "quorate-rpc/1"
 )
 
 func protocols() []string {
-	return []string{string(ProtoRaft), string(ProtoBeat), string(ProtoRPC)}
+	return []string{string(ProtoRaft), string(ProtoBeat), string(ProtoGossip), string(ProtoRPC)}
 }
 
 const (
@@ -46,16 +47,19 @@ const (
 // ErrClosed is returned by everything after Mux.Close.
 var ErrClosed = errors.New("transport is closed")
 
-// MuxConfig says what a Mux needs; all fields but Authorize are required.
+// MuxConfig says what a Mux needs; all fields but Authorize and NameOf are required.
 type MuxConfig struct {
 	Network     Network
 	Listen      string // "host:port"; without a secret it must be loopback
 	Credentials *Credentials
 	Logger      hclog.Logger
-	// Authorize says whether a node of this very cluster may use raft or beats,
+	// Authorize says whether a node of this very cluster may use anything but RPC,
 	// when accepting and when dialing; it is not asked about RPC. It is called from
 	// many goroutines and must be quick. Nil admits every node of the cluster.
 	Authorize func(proto Proto, clusterID, nodeID string) error
+	// NameOf gives the name of a member, for which its certificate must be in an own
+	// PKI; false for who is no member. It is called like Authorize.
+	NameOf func(nodeID string) (name string, member bool)
 }
 
 // Mux owns the cluster port. All methods may be called from any goroutine.
@@ -144,7 +148,7 @@ func (m *Mux) Reauthorize() {
 	}
 	m.mu.Unlock()
 	for _, c := range conns {
-		if err := m.permit(c.proto, local, c.peer); err != nil {
+		if err := errors.Join(m.named(c), m.permit(c.proto, local, c.peer)); err != nil {
 			m.cfg.Logger.Info("closing connection of a peer that is no longer permitted",
 				"peer", c.RemoteAddr(), "protocol", c.proto, "reason", err)
 			_ = c.Close()

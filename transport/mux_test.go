@@ -108,6 +108,9 @@ func TestHandshakeMatrix(t *testing.T) {
 		{"same cluster, raft", secured("demo", "c1", "n1", one), secured("demo", "c1", "n2", one), ProtoRaft, ""},
 		{"same cluster, beat", secured("demo", "c1", "n1", one), secured("demo", "c1", "n2", one), ProtoBeat, ""},
 		{"same cluster, rpc", secured("demo", "c1", "n1", one), secured("demo", "c1", "n2", one), ProtoRPC, ""},
+		{"same cluster, gossip", secured("demo", "c1", "n1", one), secured("demo", "c1", "n2", one), ProtoGossip, ""},
+		{"new caller, gossip", secured("demo", "c1", "n1", one), secured("demo", NewCluster, "n2", one), ProtoGossip, "n2 has not joined"},
+		{"other cluster, gossip", secured("demo", "c1", "n1", one), secured("demo", "c2", "n2", one), ProtoGossip, "different clusters"},
 		{"new caller, rpc", secured("demo", "c1", "n1", one), secured("demo", NewCluster, "n2", one), ProtoRPC, ""},
 		{"new server, rpc", secured("demo", NewCluster, "n1", one), secured("demo", "c1", "n2", one), ProtoRPC, ""},
 		{"both new, rpc", secured("demo", NewCluster, "n1", one), secured("demo", NewCluster, "n2", one), ProtoRPC, ""},
@@ -135,7 +138,7 @@ func TestHandshakeMatrix(t *testing.T) {
 	run := func(t *testing.T, server, client Network, listen string, sc, cc *Credentials, proto Proto, want string) {
 		a := startMux(t, server, listen, sc, nil)
 		b := startMux(t, client, strings.Replace(listen, "n1", "n2", 1), cc, nil)
-		echo(a, ProtoRaft, ProtoBeat, ProtoRPC)
+		echo(a, ProtoRaft, ProtoBeat, ProtoGossip, ProtoRPC)
 		c, err := dialPatiently(t, b, proto, a.Addr().String())
 		if want == "" {
 			if err != nil {
@@ -260,7 +263,7 @@ func TestEmptyALPNIsRefused(t *testing.T) {
 		"TLS 1.2":        func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS12, tls.VersionTLS12 },
 		"no certificate": func(c *tls.Config) { c.GetClientCertificate = nil },
 	} {
-		cfg := creds.clientConfig(ProtoRaft, creds.current.Load())
+		cfg := creds.current.Load().clientConfig(ProtoRaft)
 		change(cfg)
 		raw, err := net.Dial("tcp", a.Addr().String())
 		if err != nil {

@@ -10,12 +10,14 @@ import (
 )
 
 // Network is where a node listens and whom it can reach: TCP in production, a
-// host of Memory in tests. Both methods may be called from any goroutine.
+// host of Memory in tests. Its methods may be called from any goroutine.
 type Network interface {
 	// Listen opens addr ("host:port", port 0 picks one).
 	Listen(addr string) (net.Listener, error)
 	// Dial connects to addr and ends at the latest with ctx.
 	Dial(ctx context.Context, addr string) (net.Conn, error)
+	// ListenPacket opens addr for packets.
+	ListenPacket(addr string) (PacketConn, error)
 }
 
 // TCP is the kernel's network. Connections have no Nagle delay and are probed

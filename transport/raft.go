@@ -9,16 +9,16 @@ import (
 )
 
 // RaftLayer is ProtoRaft as raft's network transport wants it. addr is what raft
-// tells the others to dial. Its Close also closes the connections it accepted,
-// which raft reads without a deadline.
-func RaftLayer(m *Mux, addr string) raft.StreamLayer {
-	return raftLayer{Listener: m.Accept(ProtoRaft), mux: m, addr: addr}
+// calls this node, and dial connects to another by what raft calls that one. Its
+// Close also closes the connections it accepted, which raft reads without a deadline.
+func RaftLayer(m *Mux, addr string, dial func(ctx context.Context, addr string) (*Conn, error)) raft.StreamLayer {
+	return raftLayer{Listener: m.Accept(ProtoRaft), addr: addr, dial: dial}
 }
 
 type raftLayer struct {
 	net.Listener
-	mux  *Mux
 	addr string
+	dial func(ctx context.Context, addr string) (*Conn, error)
 }
 
 // Dial connects to a member; timeout bounds it, handshake included.
@@ -29,7 +29,7 @@ func (l raftLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	conn, err := l.mux.Dial(ctx, ProtoRaft, string(address))
+	conn, err := l.dial(ctx, string(address))
 	if err != nil {
 		return nil, err // not conn: a nil *Conn is not a nil net.Conn
 	}

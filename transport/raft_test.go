@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"io"
 	"testing"
 	"testing/synctest"
@@ -21,7 +22,7 @@ func startRaft(t *testing.T, net *Memory, name string, servers []raft.Server) *r
 	t.Helper()
 	addr := name + ":7400"
 	m := startMux(t, net.Host(name), addr, testCredentials(t, "demo", "c1", name, testSecret(t, 1)), nil)
-	layer := RaftLayer(m, addr)
+	layer := RaftLayer(m, addr, func(ctx context.Context, addr string) (*Conn, error) { return m.Dial(ctx, ProtoRaft, addr) })
 	if layer.Addr().String() != addr {
 		t.Fatal(layer.Addr())
 	}

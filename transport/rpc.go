@@ -35,6 +35,7 @@ type RPC struct {
 	mux      *Mux
 	logger   hclog.Logger
 	listener net.Listener
+	dial     func(ctx context.Context, target string) (*Conn, error)
 	client   client
 
 	ctx     context.Context // of handlers and background dials
@@ -49,12 +50,18 @@ type RPC struct {
 // is answered with CodeUnknownCall.
 func NewRPC(m *Mux, logger hclog.Logger) *RPC {
 	r := &RPC{mux: m, logger: logger, listener: m.Accept(ProtoRPC), handlers: map[string]Handler{}}
+	r.dial = func(ctx context.Context, addr string) (*Conn, error) { return m.Dial(ctx, ProtoRPC, addr) }
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.client = client{rpc: r, idle: map[string][]*clientConn{}, busy: map[*clientConn]struct{}{}, warm: map[string]bool{}}
 	r.running.Add(1)
 	go r.serve()
 	return r
 }
+
+// DialBy makes calls go to targets that dial understands, in place of addresses: who
+// calls a node by its id gets an answer of that node or none. Set it before the first
+// call.
+func (r *RPC) DialBy(dial func(ctx context.Context, target string) (*Conn, error)) { r.dial = dial }
 
 // HandleRPC registers the handler of a name. A second one for a name panics.
 func (r *RPC) HandleRPC(name string, h Handler) {
@@ -149,7 +156,7 @@ func (r *RPC) answer(ctx context.Context, conn *Conn, frame []byte) ([]byte, err
 		defer cancel()
 	}
 	clusterID, nodeID := conn.Peer()
-	result, err := handler(ctx, Peer{ClusterID: clusterID, NodeID: nodeID, Addr: conn.RemoteAddr().String()}, q.body)
+	result, err := handler(ctx, Peer{ClusterID: clusterID, NodeID: nodeID, Addr: conn.RemoteAddr().String(), Names: conn.names}, q.body)
 	if err != nil {
 		var coded *RemoteError
 		if !errors.As(err, &coded) {

@@ -188,7 +188,7 @@ func (c *client) take(ctx context.Context, addr string, fromPool bool) (conn *cl
 // dial opens a connection and counts it as busy.
 func (c *client) dial(ctx context.Context, addr string) (*clientConn, error) {
 	made := c.rpc.mux.cfg.Credentials.current.Load()
-	raw, err := c.rpc.mux.Dial(ctx, ProtoRPC, addr)
+	raw, err := c.rpc.dial(ctx, addr)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -54,6 +55,33 @@ func ParseSecret(file []byte) (Secret, error) {
 	}
 	return Secret{}, fmt.Errorf("%w: its %d characters are neither hex nor base64; it must be one line of %d hex digits; make one with: openssl rand -hex %d",
 		ErrBadSecret, len(text), 2*SecretSize, SecretSize)
+}
+
+// maxSecrets is one more than a rotation needs.
+const maxSecrets = 3
+
+// ParseSecrets reads a secret file with one secret per line, as ParseSecret has it.
+// The first is the one that this node uses; the others are accepted from others.
+func ParseSecrets(file []byte) ([]Secret, error) {
+	lines := bytes.Fields(file)
+	if len(lines) > maxSecrets {
+		return nil, fmt.Errorf("%w: the file has %d secrets, at most %d are accepted at a time", ErrBadSecret, len(lines), maxSecrets)
+	}
+	if len(lines) == 0 {
+		lines = [][]byte{nil}
+	}
+	var secrets []Secret
+	for i, line := range lines {
+		s, err := ParseSecret(line)
+		if err != nil {
+			return nil, fmt.Errorf("secret %d: %w", i+1, err)
+		}
+		if slices.Contains(secrets, s) {
+			return nil, fmt.Errorf("%w: secret %d is there twice", ErrBadSecret, i+1)
+		}
+		secrets = append(secrets, s)
+	}
+	return secrets, nil
 }
 
 // GenerateSecret makes a new random secret.

@@ -55,6 +55,29 @@ func TestParseSecret(t *testing.T) {
 	}
 }
 
+func TestParseSecrets(t *testing.T) {
+	one, two := testSecret(t, 1).Hex(), testSecret(t, 2).Hex()
+	for text, want := range map[string]int{one: 1, one + "\n": 1, "\n" + one + "\n\n" + two + "\r\n": 2, one + " " + two: 2} {
+		got, err := ParseSecrets([]byte(text))
+		if err != nil || len(got) != want || got[0].Hex() != one {
+			t.Errorf("%q: %d secrets, %v; want %d, the first first", text, len(got), err, want)
+		}
+	}
+	for text, want := range map[string]string{
+		" \n":                               "it is empty",
+		one + "\nabcd":                      "secret 2: bad cluster.secret: it has 2 bytes",
+		one + "\n" + two + "\n" + one:       "secret 3 is there twice",
+		strings.Repeat(one+"\n", 4):         "at most 3",
+		one + "\n# the old one\n" + two:     "at most 3",
+		"correct horse\nbattery staple yes": "at most 3",
+	} {
+		_, err := ParseSecrets([]byte(text))
+		if !errors.Is(err, ErrBadSecret) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
+
 func TestSecretStaysSecret(t *testing.T) {
 	s := testSecret(t, 7)
 	shown := fmt.Sprintf("%v %+v %#v %s %x %d %v", s, s, s, s, s, s, struct{ S Secret }{s})

@@ -149,7 +149,7 @@ func (l *Loop) propose(ctx context.Context, calls *sync.WaitGroup, do failover.P
 func (l *Loop) reconfigure(ctx context.Context, calls *sync.WaitGroup, do failover.Reconfigure, rule string) {
 	l.change(ctx, calls, func(ctx context.Context) error {
 		return l.consensus.Reconfigure(ctx, do)
-	}, "rule", rule, "node", do.Node, "to", string(do.To), "address", do.Addr)
+	}, "rule", rule, "node", do.Node, "to", string(do.To))
 }
 
 // change puts one thing at a time into the log. what says which for the log of this process.

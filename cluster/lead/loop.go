@@ -40,7 +40,7 @@ type Consensus interface {
 	// Transfer hands the leadership to a caught-up voter. It returns within seconds.
 	Transfer(ctx context.Context, to fsm.NodeID) error
 	// Servers is Raft's own configuration, nil if it is not known.
-	Servers() map[fsm.NodeID]failover.Server
+	Servers() map[fsm.NodeID]failover.Standing
 	// Reconfigure changes one server of it, by consensus. Repeating it changes nothing.
 	Reconfigure(ctx context.Context, change failover.Reconfigure) error
 }

@@ -158,7 +158,7 @@ func (st *stage) Submit(_ context.Context, c fsm.Command, ifRev uint64, by strin
 	return nil
 }
 
-func (st *stage) Servers() map[fsm.NodeID]failover.Server { return nil }
+func (st *stage) Servers() map[fsm.NodeID]failover.Standing { return nil }
 
 func (st *stage) Reconfigure(context.Context, failover.Reconfigure) error {
 	return errors.New("not asked for here")

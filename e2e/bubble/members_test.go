@@ -16,7 +16,7 @@ import (
 
 // stranger is a node that belongs to no cluster yet, under a name that may be taken.
 func (w *world) stranger(name string) *node {
-	n := &node{w: w, name: name, dir: filepath.Join(filepath.Dir(w.nodes[0].dir), name+"-"+time.Now().Format("150405.000"))}
+	n := &node{w: w, name: name, host: name, dir: filepath.Join(filepath.Dir(w.nodes[0].dir), name+"-"+time.Now().Format("150405.000"))}
 	if err := os.Mkdir(n.dir, 0o700); err != nil {
 		w.t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func (w *world) join(n *node, clusterID string, replace bool, addrs ...string) e
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	err := cluster.Join(ctx, n.config(), cluster.JoinDeps{
-		Logger: n.logger(), Network: w.net.Host(n.name), DataFacts: n.facts,
+		Logger: n.logger(), Network: w.net.Host(n.host), DataFacts: n.facts,
 	}, clusterID, addrs, replace)
 	if err == nil {
 		w.nodes = append(w.nodes, n)
@@ -196,7 +196,7 @@ func TestAForeignOrLateNodeIsRefused(t *testing.T) {
 		}
 		known := w.nodes[1]
 		known.halt()
-		if err := w.join(&node{w: w, name: known.name, dir: known.dir}, id, false, "n1:7400"); !errors.Is(err, cluster.ErrUnfit) || !strings.Contains(err.Error(), "belongs to cluster") {
+		if err := w.join(&node{w: w, name: known.name, host: known.name, dir: known.dir}, id, false, "n1:7400"); !errors.Is(err, cluster.ErrUnfit) || !strings.Contains(err.Error(), "belongs to cluster") {
 			t.Errorf("a node that belongs to a cluster: %v", err)
 		}
 		known.run()

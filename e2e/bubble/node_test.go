@@ -12,6 +12,7 @@ import (
 	"github.com/quorate/quorate/failover"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/pg"
+	"github.com/quorate/quorate/transport"
 )
 
 // promotion is how long a fake Postgres takes to open for writes.
@@ -24,6 +25,9 @@ type node struct {
 	name  string
 	dir   string
 	peers []string
+	host  string // where it runs now; its name, unless it has moved
+	// secrets is what its file says of them; set before the node runs.
+	secrets []transport.Secret
 	// rate is how many seconds the node's clock counts in a second; set before the node runs. 0 counts as 1.
 	rate float64
 	// data is what is in its data directory before there is a cluster; nil: nothing. Set before the node runs.
@@ -76,8 +80,8 @@ func (n *node) truly(at time.Duration) time.Duration {
 
 func (n *node) config() cluster.Config {
 	return cluster.Config{
-		Dir: n.dir, Scope: "bubble", Listen: n.name + ":7400", Peers: n.peers,
-		Member:   fsm.Member{Name: n.name, Role: fsm.RoleData, Addr: n.name + ":7400", Postgres: n.name + ":5432"},
+		Dir: n.dir, Scope: "bubble", Listen: n.host + ":7400", Peers: n.peers, Secrets: n.secrets,
+		Member:   fsm.Member{Name: n.name, Role: fsm.RoleData, Addr: n.host + ":7400", Postgres: n.host + ":5432"},
 		Settings: fsm.Settings{FailoverAfterMS: failoverAfter.Milliseconds(), Durability: fsm.DurabilityQuorum},
 	}
 }
@@ -99,7 +103,7 @@ func (n *node) run() {
 	c, err := cluster.Open(n.config(), cluster.Deps{
 		Boot:      n.boot,
 		Logger:    n.logger(),
-		Network:   n.w.net.Host(n.name),
+		Network:   n.w.net.Host(n.host),
 		DataFacts: n.facts,
 		MayHold:   n.mayHold,
 		Detach:    n.detach,
@@ -133,7 +137,7 @@ func (n *node) halt() {
 	if cancel == nil {
 		return
 	}
-	n.w.net.Kill(n.name)
+	n.w.net.Kill(n.host)
 	cancel()
 	<-done
 	n.mu.Lock()

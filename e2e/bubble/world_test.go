@@ -90,7 +90,7 @@ func newWorld(t *testing.T, n int) *world {
 	}
 	for i := range n {
 		name := fmt.Sprintf("n%d", i+1)
-		w.nodes = append(w.nodes, &node{w: w, name: name, dir: filepath.Join(dir, name), peers: peers})
+		w.nodes = append(w.nodes, &node{w: w, name: name, host: name, dir: filepath.Join(dir, name), peers: peers})
 	}
 	return w
 }
@@ -99,6 +99,7 @@ func (w *world) stop() {
 	for _, n := range w.nodes {
 		n.halt()
 	}
+	time.Sleep(10 * time.Second) // memberlist's probes outlive it
 	if w.t.Failed() {
 		w.t.Logf("last lines of all nodes:\n%s", w.logs.tail(150))
 	}
@@ -229,14 +230,14 @@ func (w *world) other(not ...*node) *node {
 
 // isolate cuts n from everybody, rejoin undoes it.
 func (w *world) isolate(n *node) {
-	w.net.Isolate(n.name)
+	w.net.Isolate(n.host)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.isolated[n] = true
 }
 
 func (w *world) rejoin(n *node) {
-	w.net.Rejoin(n.name)
+	w.net.Rejoin(n.host)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.isolated, n)
