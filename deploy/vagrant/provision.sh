@@ -170,13 +170,6 @@ bootstrap:
 FILE
 }
 
-# check_node_file has quorate read it. Status 2 means that it can't be used; that no daemon answers yet is no news.
-check_node_file() {
-    local status=0 said
-    said=$("$program_path" status -c "$1" 2>&1) || status=$?
-    [ "$status" -ne 2 ] || cannot "the node file for this host can't be used:" "$said"
-}
-
 make_node() {
     if [ "$role" = data ]; then
         install_postgres
@@ -187,10 +180,10 @@ make_node() {
     "$program_path" version >/dev/null || cannot "$program does not run on this machine ($(uname -m))"
     install -d -m 0755 "$etc"
     put 0600 "$secret" "$etc/secret"
-    local new
+    local new said
     new=$(mktemp)
     write_node_file >"$new"
-    check_node_file "$new"
+    said=$("$program_path" config check "$new" 2>&1) || cannot "the node file for this host can't be used:" "$said"
     put 0600 "$new" "$node_file"
     rm -f "$new"
     put 0644 "$unit" "$unit_path"
