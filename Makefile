@@ -12,13 +12,22 @@ MINUTES ?= 30
 SEED    ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint e2e bench soak model fuzz demo check clean
+.PHONY: help build dist test lint e2e bench soak model fuzz demo check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/quorate
 	CGO_ENABLED=0 $(GO) build -tags $(TAGS) -o bin/quorate ./cmd/quorate
+
+dist: ## build static dist/quorate-linux-amd64 and -arm64 with their SHA-256 sums
+	@mkdir -p dist
+	@for arch in amd64 arm64; do \
+		echo "dist/quorate-linux-$$arch"; \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -tags $(TAGS) -trimpath -ldflags='-s -w' \
+			-o dist/quorate-linux-$$arch ./cmd/quorate || exit 1; \
+	done
+	@cd dist && sha256sum quorate-linux-amd64 quorate-linux-arm64 > SHA256SUMS
 
 test: ## unit tests with the race detector, without e2e and the model
 	$(GO) test -race -tags $(TAGS) $$($(GO) list -tags $(TAGS) ./... | grep -v -e '/quorate/e2e' -e '/quorate/docs/')

@@ -34,6 +34,10 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "sweep what an earlier run left:", err)
 		return 1
 	}
+	if err := removeOldMachines(); err != nil {
+		fmt.Fprintln(os.Stderr, "sweep the machines of an earlier run:", err)
+		return 1
+	}
 	removeOld()
 	dir, err := os.MkdirTemp("", fmt.Sprintf("%s%d-", buildPrefix, os.Getpid()))
 	if err != nil {

@@ -39,6 +39,8 @@ has() {
         libc6-dev) [ -e /usr/include/stdlib.h ] ;;
         iproute2) command -v ip >/dev/null 2>&1 ;;
         nftables) command -v nft >/dev/null 2>&1 ;;
+        shellcheck | vagrant | haproxy) command -v "$1" >/dev/null 2>&1 ;;
+        systemd) command -v systemd-analyze >/dev/null 2>&1 ;;
         postgresql-common) [ -e /usr/share/postgresql-common/pg_wrapper ] ;;
         postgresql-15) [ -x /usr/lib/postgresql/15/bin/postgres ] ;;
         *) cannot "scripts/install.sh: no test for the package $1" ;;
