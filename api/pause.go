@@ -16,6 +16,8 @@ import (
 // PauseRequest is the body of POST /v1/pause and /v1/resume. Wait, such as 10s, is how long to wait until all have it.
 type PauseRequest struct {
 	Wait string `json:"wait,omitempty"`
+	// PrimaryDown, with resume: the primary's PostgreSQL runs nowhere, so nobody need wait until it shows the resume.
+	PrimaryDown bool `json:"primary_is_down,omitempty"`
 }
 
 // Paused is the answer. Pending are the nodes that are not known to have it yet.
@@ -43,7 +45,7 @@ func (s *Server) setPause(pause bool) http.HandlerFunc {
 				return
 			}
 		}
-		if err := s.pause(r.Context(), pause); err != nil {
+		if err := s.pause(r.Context(), pause, !pause && req.PrimaryDown); err != nil {
 			failed(w, err)
 			return
 		}
@@ -51,9 +53,9 @@ func (s *Server) setPause(pause bool) http.HandlerFunc {
 	}
 }
 
-// pause puts the cluster into that state and returns when this node shows it, or lags for long.
-func (s *Server) pause(ctx context.Context, pause bool) error {
-	c := fsm.Command(fsm.Resume{})
+// pause puts the cluster into that state and returns when this node shows it, or lags for long. down is an operator's word.
+func (s *Server) pause(ctx context.Context, pause, down bool) error {
+	c := fsm.Command(fsm.Resume{Down: down})
 	if pause {
 		c = fsm.Pause{}
 	}

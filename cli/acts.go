@@ -78,10 +78,15 @@ goes on, and a primary that fails stays down.`, (*client.Client).Pause)
 }
 
 func (a *app) resumeVerb() *cobra.Command {
-	return a.pausing("resume", "End a pause: automatic failover works again",
-		`End a pause: automatic failover works again. Nobody else becomes primary before the present one shows
-that it knows.`,
-		(*client.Client).Resume)
+	down := false
+	cmd := a.pausing("resume", "End a pause: automatic failover works again",
+		`End a pause: automatic failover works again. Nobody else becomes primary before the present one shows that it knows.
+If it can't, because its host is lost, --primary-is-down says so; where its PostgreSQL runs all the same, two take writes.`,
+		func(c *client.Client, ctx context.Context, wait time.Duration) (client.Paused, error) {
+			return c.Resume(ctx, wait, down)
+		})
+	cmd.Flags().BoolVar(&down, "primary-is-down", false, "the primary's PostgreSQL certainly runs nowhere")
+	return cmd
 }
 
 type pauser func(*client.Client, context.Context, time.Duration) (client.Paused, error)

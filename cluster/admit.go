@@ -75,7 +75,7 @@ func (s standing) judgeJoin(r JoinRequest) (displaced *fsm.Member, err error) {
 	case s.heard(taken.ID):
 		return nil, fmt.Errorf("%w: a node named %s lives at %s: choose another name, or stop that one and remove it: quorate members remove %s", ErrUnfit, m.Name, taken.Addr, m.Name)
 	case !r.Replace:
-		return nil, fmt.Errorf("%w: there is a member named %s at %s, which is not heard. If its cluster.data_dir is gone for good, say so: quorate join --replace ...", ErrUnfit, m.Name, taken.Addr)
+		return nil, fmt.Errorf("%w: there is a member named %s at %s, which is not heard. If its cluster.data_dir is gone for good, say so by quorate join with --replace", ErrUnfit, m.Name, taken.Addr)
 	}
 	return &taken, s.judgeRemoval(Removal{Name: m.Name, LastCopy: true})
 }
@@ -112,7 +112,7 @@ func (s standing) judgeRemoval(r Removal) error {
 	case m.ID == s.state.Primary && s.heard(m.ID):
 		return fmt.Errorf("%w: %s is the primary of epoch %d; first: quorate switchover", ErrUnfit, m.Name, s.state.Epoch)
 	case m.ID == s.state.Primary:
-		return fmt.Errorf("%w: %s was the primary of epoch %d and nobody has taken over; see: quorate explain", ErrUnfit, m.Name, s.state.Epoch)
+		return fmt.Errorf("%w: %s was the primary of epoch %d and nobody has taken over; quorate explain says why", ErrUnfit, m.Name, s.state.Epoch)
 	}
 	if s.state.Electorate.Has(m.ID) {
 		if err := s.judgeElectorate(m); err != nil {

@@ -42,7 +42,7 @@ func resumeUnseen(f *facts) bool {
 func thenStuckOnResume(f *facts) Decision {
 	return Decision{Verdict: Stuck, Do: Nothing{}, Because: []string{
 		fmt.Sprintf("the resume is revision %d; %s last showed revision %d", f.State.PauseRev, f.name(f.State.Primary), f.Seen[f.State.Primary].Report.Rev),
-		"it goes on when that node is back and shows the resume, or has released",
+		"it goes on when that node is back and shows the resume, or has released; if its PostgreSQL certainly runs nowhere: quorate resume --primary-is-down",
 	}}
 }
 

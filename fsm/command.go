@@ -150,5 +150,8 @@ type EndWish struct {
 // Pause stops every automatic decision; Resume ends it. Both bump Rev and may be proposed without IfRev.
 type Pause struct{}
 
-// Resume ends a pause.
-type Resume struct{}
+// Resume ends a pause. Down is an operator's word that the primary's Postgres runs nowhere: then it need not have shown that it
+// knows of the resume before another node is appointed (lease.md rule 10). It may also come after the resume.
+type Resume struct {
+	Down bool `json:"down,omitempty"`
+}

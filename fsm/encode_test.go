@@ -45,7 +45,7 @@ func goldenCommands() map[string]Command {
 		"record-failover": RecordFailover{Failover: Failover{Epoch: 8, From: "id-1", To: "id-2", Rule: "best-standby", Cause: "silent", Wish: "w1",
 			Async: true, Phases: []Phase{{Name: "silent", MS: 1010}}, Wall: 1_700_000_000_123}},
 		"pause":  Pause{},
-		"resume": Resume{},
+		"resume": Resume{Down: true},
 	}
 }
 

@@ -26,10 +26,14 @@ func (Resume) Kind() string { return "resume" }
 
 func (Resume) nature() nature { return unbound() }
 
-func (Resume) apply(next *State) (string, error) {
-	if !next.Paused {
+func (c Resume) apply(next *State) (string, error) {
+	if !next.Paused && (!c.Down || next.PauseRev == 0) {
 		return "", fmt.Errorf("%w: the cluster is not paused", ErrExists)
 	}
 	next.Paused, next.PauseRev = false, next.Rev+1
+	if c.Down {
+		next.PauseRev = 0
+		return fmt.Sprintf("resumed; an operator says that PostgreSQL of %s does not run", next.Name(next.Primary)), nil
+	}
 	return "resumed", nil
 }

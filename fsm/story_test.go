@@ -157,7 +157,7 @@ func (l line) command() Command {
 	case "pause":
 		return Pause{}
 	case "resume":
-		return Resume{}
+		return Resume{Down: l.d.HasArg("down")}
 	}
 	l.d.Fatalf(l.t, "unknown command %s", l.d.Cmd)
 	return nil

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"math"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -93,7 +94,7 @@ func (a *agent) observe(ctx context.Context) {
 // say hands the report to the beats and keeps it for the API.
 func (a *agent) say() {
 	state := a.cluster.State()
-	live := a.fence.live(state.Epoch, guard.Now())
+	live := a.mayServe(state)
 	if state.Epoch != a.leaseOf || !live {
 		a.leaseOf, a.leaseFrom = state.Epoch, guard.Now()
 	}
@@ -115,9 +116,23 @@ func (a *agent) say() {
 	a.tell()
 }
 
+// pause keeps the guard's orders in line with a pause of the cluster.
+func (a *agent) pause(state fsm.State) {
+	marker := filepath.Join(a.cfg.Cluster.DataDir, "guard", guard.PausedMarker)
+	if err := a.fence.Pause(state, a.records.ReleasedEpoch(), marker); err != nil {
+		a.log.Error("the guard can't be told of the pause, or of its end; the lease decides", "error", err)
+	}
+}
+
+// mayServe says that Postgres here may accept writes in the present epoch: by the lease, or by a pause if it does so already.
+func (a *agent) mayServe(state fsm.State) bool {
+	return a.fence.live(state.Epoch, guard.Now()) || a.fence.unleased(state, a.records.ReleasedEpoch())
+}
+
 // act takes the one next step. It returns true when it did something, so that the result is looked at right away.
 func (a *agent) act(ctx context.Context) bool {
 	state := a.cluster.State()
+	a.pause(state)
 	a.tellMembers(ctx, state)
 	a.configure(ctx, state)
 	restart, reinit := a.restartStep(state)
@@ -138,7 +153,7 @@ func (a *agent) act(ctx context.Context) bool {
 		fresh = math.MaxInt64 // see copies
 	}
 	w := want(situation{
-		self: a.cluster.Self(), state: state, leaseLive: a.fence.live(state.Epoch, guard.Now()), sealed: a.sealed(),
+		self: a.cluster.Self(), state: state, leaseLive: a.mayServe(state), sealed: a.sealed(),
 		released: a.records.ReleasedEpoch(), reads: reads, giveUp: a.gaveUp == state.Epoch && state.Epoch > 0, handOver: handOver, restart: restart, reinit: reinit, ending: a.ending.Load(), removed: a.cluster.Removed(), yields: a.yields(state), sync: goal,
 		copies: copies(state, a.cluster.Self(), a.cluster.Sightings(), fresh),
 	})
@@ -230,7 +245,7 @@ func (a *agent) settled(ctx context.Context, state fsm.State, promise *fsm.SyncR
 // servesUnrecorded: the epoch went up under a serving Postgres, which from now on must be released if it goes down.
 func (a *agent) servesUnrecorded(state fsm.State) bool {
 	return state.Epoch > 0 && state.Primary == a.cluster.Self() && a.have.Run == pg.RunPrimary &&
-		a.records.Served() < state.Epoch && a.fence.live(state.Epoch, guard.Now())
+		a.records.Served() < state.Epoch && a.mayServe(state)
 }
 
 // givesUp says that this node was appointed, holds the lease, and makes no progress towards serving: a standby that it

@@ -54,8 +54,9 @@ func (v view) Local() api.Local {
 		l.LeaseLeft = deadline - now
 	}
 	record := v.n.guard.Record()
-	l.Serving = l.LeaseLeft > 0 && rep.Serving == state.Epoch && record.State == guard.StateRunning && !have.Gated &&
-		record.Verdict == guard.VerdictServe && !v.n.closing.Load()
+	leased := l.LeaseLeft > 0 && record.Verdict == guard.VerdictServe
+	l.Serving = (leased || v.n.fence.unleased(state, v.n.records.ReleasedEpoch())) && rep.Serving == state.Epoch &&
+		record.State == guard.StateRunning && !have.Gated && !v.n.closing.Load()
 	l.Gated = have.Gated
 	l.Streaming = have.Run == pg.RunStandby && have.Receiver == "streaming"
 	l.ReplayPaused = have.ReplayPaused

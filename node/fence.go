@@ -59,7 +59,7 @@ func (f *fence) Higher(epoch fsm.Epoch) {
 	if f.epoch < epoch {
 		f.deadline = 0
 	}
-	if v := f.guard.Record(); v.Verdict == guard.VerdictServe && fsm.Epoch(v.Epoch) < epoch {
+	if v := f.guard.Record(); (v.Verdict == guard.VerdictServe || v.Verdict == guard.VerdictUnleased) && fsm.Epoch(v.Epoch) < epoch {
 		f.guard.Set(guard.VerdictStop, v.Epoch, 0)
 	}
 }

@@ -32,17 +32,17 @@ func (c *Client) Reinit(ctx context.Context, node string, force bool) (Reinited,
 
 // Pause stops all automatic decisions until Resume, and waits up to wait (30 s at most) until all nodes know.
 func (c *Client) Pause(ctx context.Context, wait time.Duration) (Paused, error) {
-	return c.setPause(ctx, "/v1/pause", wait)
+	return c.setPause(ctx, "/v1/pause", wait, false)
 }
 
-// Resume ends a pause, and waits as Pause does.
-func (c *Client) Resume(ctx context.Context, wait time.Duration) (Paused, error) {
-	return c.setPause(ctx, "/v1/resume", wait)
+// Resume ends a pause, and waits as Pause does. down: the primary's PostgreSQL runs nowhere, as the caller knows.
+func (c *Client) Resume(ctx context.Context, wait time.Duration, down bool) (Paused, error) {
+	return c.setPause(ctx, "/v1/resume", wait, down)
 }
 
-func (c *Client) setPause(ctx context.Context, path string, wait time.Duration) (Paused, error) {
+func (c *Client) setPause(ctx context.Context, path string, wait time.Duration, down bool) (Paused, error) {
 	ctx, stop := context.WithTimeout(ctx, wait+answerWithin)
 	defer stop()
 	var out Paused
-	return out, c.do(ctx, http.MethodPost, path, api.PauseRequest{Wait: wait.String()}, &out)
+	return out, c.do(ctx, http.MethodPost, path, api.PauseRequest{Wait: wait.String(), PrimaryDown: down}, &out)
 }

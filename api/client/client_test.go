@@ -136,7 +136,7 @@ func TestClient(t *testing.T) {
 		if p, err := c.Pause(ctx, time.Millisecond); err != nil || len(p.Pending) > 0 {
 			t.Errorf("%s: pause %+v %v", name, p, err)
 		}
-		if _, err := c.Resume(ctx, 0); err != nil {
+		if _, err := c.Resume(ctx, 0, false); err != nil {
 			t.Errorf("%s: resume %v", name, err)
 		}
 		var p client.Problem
