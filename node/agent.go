@@ -52,6 +52,7 @@ type agent struct {
 	trouble   trouble
 	conf      configuring
 	restart   restarting
+	hurrying  hurrying
 }
 
 func (a *agent) run(ctx context.Context) {
@@ -236,6 +237,7 @@ func (a *agent) settled(ctx context.Context, state fsm.State, promise *fsm.SyncR
 	if last := state.Lineage[len(state.Lineage)-1]; !last.Promoted {
 		return a.attempt("report promotion", "the cluster knows only the predicted timeline", func() error { return a.reportPromotion(ctx, last) })
 	}
+	a.hurryCheckpoint(ctx)
 	if promise != nil {
 		return a.attempt("promise", "elections are to count on it", func() error { return a.promise(ctx, state, *promise) })
 	}
