@@ -45,6 +45,12 @@ func (s *Server) setPause(pause bool) http.HandlerFunc {
 				return
 			}
 		}
+		if !pause && req.PrimaryDown {
+			if why := s.facts().mayLive(); why != "" {
+				problem(w, http.StatusConflict, CodeRefused, why)
+				return
+			}
+		}
 		if err := s.pause(r.Context(), pause, !pause && req.PrimaryDown); err != nil {
 			failed(w, err)
 			return
@@ -53,9 +59,33 @@ func (s *Server) setPause(pause bool) http.HandlerFunc {
 	}
 }
 
+// mayLive says why nobody should take the primary for dead, empty if nothing speaks against it: this node hears a majority and
+// does not hear the primary.
+func (f facts) mayLive() string {
+	p := f.state.Name(f.state.Primary)
+	if s, ok := f.seen[f.state.Primary]; f.state.Primary == f.self || ok && f.heard(s) {
+		return fmt.Sprintf("%s was heard just now, so its PostgreSQL may run. Resume without --primary-is-down: it will show that it knows", p)
+	}
+	heard := 0
+	for _, id := range f.state.Electorate.Voters {
+		if s, ok := f.seen[id]; id == f.self || ok && f.heard(s) {
+			heard++
+		}
+	}
+	if need := f.state.Electorate.Majority(); heard < need {
+		return fmt.Sprintf("this node hears %d of %d voters, a majority is %d: ask a node that hears more, %s may be heard there", heard,
+			len(f.state.Electorate.Voters), need, p)
+	}
+	return ""
+}
+
 // pause puts the cluster into that state and returns when this node shows it, or lags for long. down is an operator's word.
 func (s *Server) pause(ctx context.Context, pause, down bool) error {
-	c := fsm.Command(fsm.Resume{Down: down})
+	resume := fsm.Resume{}
+	if st := s.node.State(); down {
+		resume.Down, resume.Epoch = st.Primary, st.Epoch
+	}
+	c := fsm.Command(resume)
 	if pause {
 		c = fsm.Pause{}
 	}

@@ -37,6 +37,7 @@ func Rules() []Rule {
 		{"restart-in-place", "No standby qualifies; the released primary holds everything and can start again.", restartable, thenReappoint},
 		{"nobody-qualifies", "Nobody here is known to hold every acknowledged commit: stay read-only until a node returns.", replacing, thenStuck},
 		{"primary-sick", "The primary's own prober finds its Postgres hung or its disk unusable, and a standby can take over: it shall kill Postgres and release.", primarySick, thenStopSick},
+		{"resume-shown", "The primary has shown that it knows of the resume: record it, so that nobody has to ask again when it is lost.", resumeShown, thenRecordResume},
 		{"hand-off-deaf", "The Raft leader does not hear the primary, and another voter does: move it, so that a release reaches the one who decides.", leaderDeaf, thenHandOffDeaf},
 		{"sync-async", "The durability asked for is async: that is agreed before the primary stops to wait for copies.", next(fsm.SyncAsync), thenSetSync},
 		{"sync-degrade", "Too few standbys have kept up for failover_after: commits go on with fewer copies, and elections need more positions.", next(fsm.SyncDegrade), thenSetSync},

@@ -100,7 +100,9 @@ func action(do Do) string {
 		case fsm.EndWish:
 			return "give the switchover up"
 		}
-		return x.Command.Kind()
+		return "record " + x.Command.Kind()
+	case Reconfigure:
+		return "change Raft's configuration"
 	}
 	return fmt.Sprintf("%T", do)
 }

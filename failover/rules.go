@@ -46,6 +46,17 @@ func thenStuckOnResume(f *facts) Decision {
 	}}
 }
 
+// resumeShown: no node goes back (lease.md rule 2), so one report is enough.
+func resumeShown(f *facts) bool {
+	r := f.Seen[f.State.Primary].Report
+	return f.State.PauseRev > 0 && f.primaryFresh && r.Epoch == f.State.Epoch && r.Rev >= f.State.PauseRev
+}
+
+func thenRecordResume(f *facts) Decision {
+	return f.propose(fsm.ResumeShown{Rev: f.State.PauseRev}, fmt.Sprintf("%s shows revision %d; the resume is %d",
+		f.name(f.State.Primary), f.Seen[f.State.Primary].Report.Rev, f.State.PauseRev))
+}
+
 // backoffLeft is how much longer automatic failover holds still: nothing after the first, then 1, 2, 4 ... 30 s counted from
 // the newest (DETAILS 10). A release is no exception, a re-appointment is not counted.
 func backoffLeft(ages []time.Duration) time.Duration {

@@ -61,7 +61,7 @@ func (s State) admit(e Envelope) error {
 func known(c Command) bool {
 	switch c.(type) {
 	case Init, Appoint, Promoted, SetSync, SetElectorate, SetMember, RemoveMember, AskSwitchover, BeginSwitchover, EndWish,
-		EditConfig, RecordDiscard, DismissDiscard, RecordFailover, Pause, Resume:
+		EditConfig, RecordDiscard, DismissDiscard, RecordFailover, Pause, Resume, ResumeShown:
 		return true
 	}
 	return false

@@ -45,6 +45,9 @@ func (c Appoint) apply(next *State) (string, error) {
 		entry = Lineage{Timeline: c.Timeline, Parent: parent, SwitchLSN: c.SwitchLSN, Async: len(next.Sync.Members) == 0}
 		text = fmt.Sprintf("%s appointed in place of %s, timeline %d from %s", next.Name(c.Node), next.Name(next.Primary), c.Timeline, c.SwitchLSN)
 	}
+	if c.Node != next.Primary {
+		next.PauseRev = 0 // whoever applies this has applied the resume: it needs not be shown by this primary
+	}
 	next.Epoch++
 	next.Primary, next.Wish = c.Node, nil
 	entry.Epoch, entry.Node = next.Epoch, c.Node

@@ -150,8 +150,16 @@ type EndWish struct {
 // Pause stops every automatic decision; Resume ends it. Both bump Rev and may be proposed without IfRev.
 type Pause struct{}
 
-// Resume ends a pause. Down is an operator's word that the primary's Postgres runs nowhere: then it need not have shown that it
-// knows of the resume before another node is appointed (lease.md rule 10). It may also come after the resume.
+// Resume ends a pause. Down is an operator's word that the Postgres of that node, the primary of Epoch, runs nowhere: then it
+// need not have shown that it knows of the resume before another one is appointed (lease.md rule 10). It may also come after the
+// resume.
 type Resume struct {
-	Down bool `json:"down,omitempty"`
+	Down  NodeID `json:"down,omitempty"`
+	Epoch Epoch  `json:"epoch,omitempty"`
+}
+
+// ResumeShown records that the primary has shown the resume of revision Rev: since no node goes back, it need not be shown again
+// (Version only).
+type ResumeShown struct {
+	Rev uint64 `json:"rev"`
 }

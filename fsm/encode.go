@@ -99,6 +99,8 @@ func decodeChange(frame commandFrame) (Command, error) {
 		return decodeAs[Pause](frame.Change)
 	case Resume{}.Kind():
 		return decodeAs[Resume](frame.Change)
+	case ResumeShown{}.Kind():
+		return decodeAs[ResumeShown](frame.Change)
 	}
 	return nil, &UnknownCommandError{Kind: frame.Kind, Optional: frame.Optional}
 }

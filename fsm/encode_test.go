@@ -44,8 +44,9 @@ func goldenCommands() map[string]Command {
 		"dismiss-discard": DismissDiscard{ID: "d1"},
 		"record-failover": RecordFailover{Failover: Failover{Epoch: 8, From: "id-1", To: "id-2", Rule: "best-standby", Cause: "silent", Wish: "w1",
 			Async: true, Phases: []Phase{{Name: "silent", MS: 1010}}, Wall: 1_700_000_000_123}},
-		"pause":  Pause{},
-		"resume": Resume{Down: true},
+		"pause":        Pause{},
+		"resume":       Resume{Down: "id-1", Epoch: 7},
+		"resume-shown": ResumeShown{Rev: 12},
 	}
 }
 

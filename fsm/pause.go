@@ -27,13 +27,33 @@ func (Resume) Kind() string { return "resume" }
 func (Resume) nature() nature { return unbound() }
 
 func (c Resume) apply(next *State) (string, error) {
-	if !next.Paused && (!c.Down || next.PauseRev == 0) {
+	if c.Down != "" && (c.Down != next.Primary || c.Epoch != next.Epoch) {
+		return "", fmt.Errorf("%w: %s was said to be down as the primary of epoch %d; now %s is, of epoch %d", ErrStaleEpoch,
+			next.Name(c.Down), c.Epoch, next.Name(next.Primary), next.Epoch)
+	}
+	if !next.Paused && (c.Down == "" || next.PauseRev == 0) {
 		return "", fmt.Errorf("%w: the cluster is not paused", ErrExists)
 	}
 	next.Paused, next.PauseRev = false, next.Rev+1
-	if c.Down {
+	if c.Down != "" {
 		next.PauseRev = 0
 		return fmt.Sprintf("resumed; an operator says that PostgreSQL of %s does not run", next.Name(next.Primary)), nil
 	}
 	return "resumed", nil
+}
+
+// Kind is "resume-shown".
+func (ResumeShown) Kind() string { return "resume-shown" }
+
+func (ResumeShown) nature() nature { return footnote() }
+
+func (c ResumeShown) apply(next *State) (string, error) {
+	if next.Paused {
+		return "", fmt.Errorf("%w: nobody can have shown a resume", ErrPaused)
+	}
+	if next.PauseRev == 0 || next.PauseRev != c.Rev {
+		return "", fmt.Errorf("%w: the last pause or resume is of revision %d, not %d", ErrStaleRev, next.PauseRev, c.Rev)
+	}
+	next.PauseRev = 0
+	return fmt.Sprintf("%s has shown that it knows of the resume", next.Name(next.Primary)), nil
 }

@@ -157,7 +157,9 @@ func (l line) command() Command {
 	case "pause":
 		return Pause{}
 	case "resume":
-		return Resume{Down: l.d.HasArg("down")}
+		return Resume{Down: NodeID(l.text("down", "")), Epoch: Epoch(l.number("epoch", 0))}
+	case "shown":
+		return ResumeShown{Rev: uint64(l.number("of", 0))}
 	}
 	l.d.Fatalf(l.t, "unknown command %s", l.d.Cmd)
 	return nil

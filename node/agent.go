@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"math"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -53,6 +52,8 @@ type agent struct {
 	conf      configuring
 	restart   restarting
 	hurrying  hurrying
+	pausing   pausing
+	actedOn   uint64 // the newest revision that the guard's orders are in line with
 }
 
 func (a *agent) run(ctx context.Context) {
@@ -95,6 +96,7 @@ func (a *agent) observe(ctx context.Context) {
 // say hands the report to the beats and keeps it for the API.
 func (a *agent) say() {
 	state := a.cluster.State()
+	acted := a.pause(state)
 	live := a.mayServe(state)
 	if state.Epoch != a.leaseOf || !live {
 		a.leaseOf, a.leaseFrom = state.Epoch, guard.Now()
@@ -107,6 +109,11 @@ func (a *agent) say() {
 		self: a.cluster.Self(), state: state, leaseLive: live, held: held, trouble: a.trouble.String(),
 		released: a.records.Released(), promise: a.records.Promised(state.Rev), ending: a.ending.Load(), flushed: a.flushed,
 	})
+	if acted {
+		a.actedOn = r.Rev
+	} else {
+		r.Rev = a.actedOn
+	}
 	r.Config = a.configured()
 	if a.cluster.Removed() {
 		r.Problem = "this node was removed from the cluster; to use it again, empty cluster.data_dir and join it"
@@ -117,14 +124,6 @@ func (a *agent) say() {
 	a.tell()
 }
 
-// pause keeps the guard's orders in line with a pause of the cluster.
-func (a *agent) pause(state fsm.State) {
-	marker := filepath.Join(a.cfg.Cluster.DataDir, "guard", guard.PausedMarker)
-	if err := a.fence.Pause(state, a.records.ReleasedEpoch(), marker); err != nil {
-		a.log.Error("the guard can't be told of the pause, or of its end; the lease decides", "error", err)
-	}
-}
-
 // mayServe says that Postgres here may accept writes in the present epoch: by the lease, or by a pause if it does so already.
 func (a *agent) mayServe(state fsm.State) bool {
 	return a.fence.live(state.Epoch, guard.Now()) || a.fence.unleased(state, a.records.ReleasedEpoch())
@@ -133,7 +132,6 @@ func (a *agent) mayServe(state fsm.State) bool {
 // act takes the one next step. It returns true when it did something, so that the result is looked at right away.
 func (a *agent) act(ctx context.Context) bool {
 	state := a.cluster.State()
-	a.pause(state)
 	a.tellMembers(ctx, state)
 	a.configure(ctx, state)
 	restart, reinit := a.restartStep(state)

@@ -12,8 +12,11 @@ import (
 	"github.com/quorate/quorate/pgctl/guard"
 )
 
-// orders is a guard that does what it is told at once.
-type orders struct{ v guard.View }
+// orders is a guard that does what it is told at once, or hears nothing.
+type orders struct {
+	v    guard.View
+	deaf bool
+}
 
 func (o *orders) Record() guard.View {
 	v := o.v
@@ -22,6 +25,9 @@ func (o *orders) Record() guard.View {
 }
 
 func (o *orders) Set(v guard.Verdict, epoch uint64, deadline time.Duration) bool {
+	if o.deaf {
+		return false
+	}
 	o.v.Verdict, o.v.Epoch, o.v.Deadline = v, epoch, deadline
 	return true
 }
@@ -43,38 +49,73 @@ func TestPauseAndTheGuard(t *testing.T) {
 		barred   fsm.Epoch
 		want     guard.Verdict
 		deadline time.Duration
-		marked   bool
 	}{
-		{"a primary that serves", guard.View{State: guard.StateRunning, Verdict: guard.VerdictServe, Epoch: 3}, pausedState(3, "1", true), 0, 0, guard.VerdictUnleased, 0, true},
-		{"it stays so", guard.View{State: guard.StateRunning, Verdict: guard.VerdictUnleased, Epoch: 3}, pausedState(3, "1", true), 0, 0, guard.VerdictUnleased, 0, true},
-		{"one that is frozen goes on", guard.View{State: guard.StateFrozen, Verdict: guard.VerdictServe, Epoch: 3}, pausedState(3, "1", true), 0, 0, guard.VerdictUnleased, 0, true},
-		{"a resume brings the lease back", guard.View{State: guard.StateRunning, Verdict: guard.VerdictUnleased, Epoch: 3}, pausedState(3, "1", false), 0, 0, guard.VerdictServe, lease, false},
-		{"not paused", guard.View{State: guard.StateRunning, Verdict: guard.VerdictServe, Epoch: 3, Deadline: 7}, pausedState(3, "1", false), 0, 0, guard.VerdictServe, 7, false},
-		{"one that released", guard.View{State: guard.StateRunning, Verdict: guard.VerdictUnleased, Epoch: 3}, pausedState(3, "1", true), 3, 4, guard.VerdictServe, 0, false},
-		{"another node is primary", guard.View{State: guard.StateRunning, Verdict: guard.VerdictUnleased, Epoch: 3}, pausedState(4, "2", true), 0, 0, guard.VerdictServe, lease, false},
-		{"a standby", guard.View{State: guard.StateRunning, Verdict: guard.VerdictStandby, Epoch: 3}, pausedState(3, "2", true), 0, 0, guard.VerdictStandby, 0, false},
-		{"one that is being killed", guard.View{State: guard.StateKilling, Verdict: guard.VerdictStop, Epoch: 3}, pausedState(3, "1", true), 0, 0, guard.VerdictStop, 0, false},
-		{"opened for an epoch before another node's", guard.View{State: guard.StateRunning, Verdict: guard.VerdictServe, Epoch: 1, Deadline: 7}, pausedState(3, "1", true), 0, 0, guard.VerdictServe, 7, false},
+		{"a primary that serves", guard.View{State: guard.StateRunning, Verdict: guard.VerdictServe, Epoch: 3}, pausedState(3, "1", true), 0, 0, guard.VerdictUnleased, 0},
+		{"it stays so", guard.View{State: guard.StateRunning, Verdict: guard.VerdictUnleased, Epoch: 3}, pausedState(3, "1", true), 0, 0, guard.VerdictUnleased, 0},
+		{"one that is frozen goes on", guard.View{State: guard.StateFrozen, Verdict: guard.VerdictServe, Epoch: 3}, pausedState(3, "1", true), 0, 0, guard.VerdictUnleased, 0},
+		{"a resume brings the lease back", guard.View{State: guard.StateRunning, Verdict: guard.VerdictUnleased, Epoch: 3}, pausedState(3, "1", false), 0, 0, guard.VerdictServe, lease},
+		{"not paused", guard.View{State: guard.StateRunning, Verdict: guard.VerdictServe, Epoch: 3, Deadline: 7}, pausedState(3, "1", false), 0, 0, guard.VerdictServe, 7},
+		{"one that released", guard.View{State: guard.StateRunning, Verdict: guard.VerdictUnleased, Epoch: 3}, pausedState(3, "1", true), 3, 4, guard.VerdictServe, 0},
+		{"another node is primary", guard.View{State: guard.StateRunning, Verdict: guard.VerdictUnleased, Epoch: 3}, pausedState(4, "2", true), 0, 0, guard.VerdictServe, lease},
+		{"a standby", guard.View{State: guard.StateRunning, Verdict: guard.VerdictStandby, Epoch: 3}, pausedState(3, "2", true), 0, 0, guard.VerdictStandby, 0},
+		{"one that is being killed", guard.View{State: guard.StateKilling, Verdict: guard.VerdictStop, Epoch: 3}, pausedState(3, "1", true), 0, 0, guard.VerdictStop, 0},
+		{"opened for an epoch before another node's", guard.View{State: guard.StateRunning, Verdict: guard.VerdictServe, Epoch: 1, Deadline: 7}, pausedState(3, "1", true), 0, 0, guard.VerdictServe, 7},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := &orders{v: c.now}
-			marker := filepath.Join(t.TempDir(), guard.PausedMarker)
 			f := &fence{guard: g, self: "1", epoch: 3, deadline: lease, barred: c.barred, state: func() fsm.State { return c.state }}
 			for range 2 { // nothing changes the second time
-				if err := f.Pause(c.state, c.released, marker); err != nil {
-					t.Fatal(err)
+				may := f.mayPause(c.state, c.released)
+				if may != (c.want == guard.VerdictUnleased) {
+					t.Fatalf("may pause: %t", may)
+				}
+				if may {
+					f.Pause(c.state)
+				} else if !f.Unpause(c.state) {
+					t.Fatal("the guard takes every order here")
 				}
 			}
 			if g.v.Verdict != c.want || g.v.Deadline != c.deadline {
 				t.Errorf("verdict %v, deadline %s", g.v.Verdict, g.v.Deadline)
 			}
-			if _, err := os.Stat(marker); errors.Is(err, fs.ErrNotExist) == c.marked {
-				t.Errorf("marked: %v, want %v", err, c.marked)
-			}
 			if got := f.unleased(c.state, c.released); got != (c.want == guard.VerdictUnleased) {
 				t.Errorf("unleased %t", got)
 			}
 		})
+	}
+}
+
+// TestAResumeIsNotShownBeforeItHolds: a guard that does not take the deadline back keeps the revision from being shown.
+func TestAResumeIsNotShownBeforeItHolds(t *testing.T) {
+	g := &orders{v: guard.View{State: guard.StateRunning, Verdict: guard.VerdictUnleased, Epoch: 3}, deaf: true}
+	f := &fence{guard: g, self: "1", epoch: 3}
+	if f.Unpause(threeNodes(3, "1")) {
+		t.Error("it says that the deadline is back")
+	}
+	g.deaf = false
+	if !f.Unpause(threeNodes(3, "1")) || g.v.Verdict != guard.VerdictServe {
+		t.Errorf("verdict %v", g.v.Verdict)
+	}
+}
+
+// TestPausedMarker is touched when something changes, and what an agent before this left is removed.
+func TestPausedMarker(t *testing.T) {
+	p := pausing{path: filepath.Join(t.TempDir(), guard.PausedMarker)}
+	there := func() bool { _, err := os.Stat(p.path); return !errors.Is(err, fs.ErrNotExist) }
+	if err := os.WriteFile(p.path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []bool{false, true, true, false} {
+		if err := p.set(want); err != nil || there() != want {
+			t.Fatalf("want %t: it is there: %t, %v", want, there(), err)
+		}
+	}
+	p.path = filepath.Join(p.path, "nowhere", "it")
+	if err := p.set(false); err != nil {
+		t.Errorf("nothing had to be done: %v", err)
+	}
+	if err := p.set(true); err == nil || p.there {
+		t.Errorf("it is taken for made: %v", err)
 	}
 }
 
