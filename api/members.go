@@ -103,6 +103,9 @@ func (s *Server) joinCluster(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) belongs() string {
+	if s.node.State().ClusterID == "" {
+		return "the node file names cluster.peers, which begin a cluster by themselves: take them out, restart the daemon, then join"
+	}
 	return fmt.Sprintf("this node belongs to cluster %s (%s) already", s.opts.Scope, s.node.State().ClusterID)
 }
 

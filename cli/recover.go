@@ -25,7 +25,7 @@ func (a *app) recoverVerb() *cobra.Command {
 
 The cluster gets a new id, and this node is its only member. Commits that were acknowledged by copies on other nodes only are
 lost. The other nodes must never run again as they were: a majority of them would go on as the old cluster, with a primary of
-its own. Empty their cluster.data_dir, move their PostgreSQL data away and join them.
+its own. Empty their cluster.data_dir, move their PostgreSQL data away, take cluster.peers out of their node files, and join them.
 
 It asks for the name of the cluster, or takes it from --confirm.`,
 		Args: cobra.NoArgs,
@@ -75,7 +75,8 @@ func (a *app) recover(cmd *cobra.Command, cfg config.Config, confirm string) err
 	return a.print(fmt.Sprintf(`
 %s is the only member now. What was there before is kept in %s.
 Start it: quorate run -c %s
-Then, on each other node, empty cluster.data_dir, move postgresql.data_dir away and join it: quorate token
+Then, on each other node, empty cluster.data_dir, move postgresql.data_dir away, take cluster.peers out of the node file, and
+join it: quorate token
 `, cfg.Name, kept, a.nodeFile))
 }
 

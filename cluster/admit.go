@@ -16,6 +16,9 @@ type JoinRequest struct {
 	ClusterID string     `json:"cluster_id"` // the one it wants to be in
 	Member    fsm.Member `json:"member"`
 	Data      DataFacts  `json:"data"`
+	// Proof shows that the node has the cluster's secret. A certificate of an own PKI shows no such thing, and what a member
+	// is told opens the database.
+	Proof string `json:"proof,omitempty"`
 	// Replace says that the member which has the name now is gone for good.
 	Replace bool `json:"replace,omitempty"`
 }
@@ -26,6 +29,9 @@ type Removal struct {
 	// LastCopy says that its copy of the data is to go although no other standby has one.
 	LastCopy bool `json:"last_copy,omitempty"`
 }
+
+// errPausedMembers: the steps that a change of members takes are the leader's, which does nothing while paused.
+var errPausedMembers = fmt.Errorf("%w: the cluster is paused, and nobody comes or goes meanwhile; first: quorate resume", ErrUnfit)
 
 // standing is who is a member and who of them is heard.
 type standing struct {
@@ -48,6 +54,9 @@ func (s standing) judgeJoin(r JoinRequest) (displaced *fsm.Member, err error) {
 	m := r.Member
 	if r.ClusterID != s.state.ClusterID {
 		return nil, fmt.Errorf("%w: the token is of cluster %s, this is cluster %s", ErrUnfit, r.ClusterID, s.state.ClusterID)
+	}
+	if s.state.Paused {
+		return nil, errPausedMembers
 	}
 	if known, ok := s.state.Members[m.ID]; ok {
 		if known.Name != m.Name || known.Role != m.Role {
@@ -107,6 +116,8 @@ func (s standing) judgeData(r JoinRequest) error {
 func (s standing) judgeRemoval(r Removal) error {
 	m, ok := s.named(r.Name)
 	switch {
+	case s.state.Paused:
+		return errPausedMembers
 	case !ok:
 		return fmt.Errorf("%w: %q is no member; members are %s", ErrUnfit, r.Name, strings.Join(s.names(), ", "))
 	case m.ID == s.state.Primary && s.heard(m.ID):

@@ -22,8 +22,6 @@ const (
 	// sayWaitingEvery is how often an unchanged reason to wait is logged again, sayChangeEvery a changing one.
 	sayWaitingEvery = 15 * time.Second
 	sayChangeEvery  = 2 * time.Second
-	// maxVoters is Raft's sensible limit; more nodes join as non-voters later.
-	maxVoters = 7
 )
 
 // helloAnswer is what a node says of itself to whoever asks.
@@ -31,15 +29,18 @@ type helloAnswer struct {
 	NodeID   fsm.NodeID `json:"node_id"`
 	Member   fsm.Member `json:"member"`
 	Peers    []string   `json:"peers"`
-	Data     DataFacts  `json:"data"`
+	Data     DataFacts  `json:"data"` // of a node that belongs to no cluster
+	Cluster  string     `json:"cluster,omitempty"`
 	Founding *founding  `json:"founding,omitempty"` // of the cluster it belongs to, without the seed
 }
 
 func (c *Cluster) hello() helloAnswer {
 	id := c.identity.get()
 	answer := helloAnswer{NodeID: id.NodeID, Member: c.template(), Peers: c.peers()}
-	if id.Founding == nil {
+	if answer.Cluster = c.identity.clusterID(); answer.Cluster == "" {
 		answer.Data = c.deps.DataFacts()
+	}
+	if id.Founding == nil {
 		return answer
 	}
 	founding := *id.Founding
@@ -73,8 +74,8 @@ func (c *Cluster) bootstrap(ctx context.Context) error {
 	if !slices.Contains(peers, c.cfg.Member.Addr) {
 		return fmt.Errorf("cluster.peers %v does not contain this node's own address %s", peers, c.cfg.Member.Addr)
 	}
-	if len(peers) > maxVoters {
-		return fmt.Errorf("cluster.peers names %d nodes; at most %d can be voters", len(peers), maxVoters)
+	if len(peers) > fsm.MaxVoters {
+		return fmt.Errorf("cluster.peers names %d nodes; at most %d can be voters", len(peers), fsm.MaxVoters)
 	}
 	first := peers[0] == c.cfg.Member.Addr
 	var said waitingFor
@@ -185,8 +186,9 @@ func judgePeers(self string, peers []string, answers map[string]helloAnswer) []s
 		}
 		byID[a.NodeID], byName[a.Member.Name] = addr, addr
 		switch {
-		case a.Founding != nil && addr != self:
-			against = append(against, fmt.Sprintf("%s (%s) belongs to cluster %s already: this node has to be joined to it", addr, a.Member.Name, a.Founding.Init.ClusterID))
+		case a.Cluster != "" && addr != self:
+			against = append(against, fmt.Sprintf("%s (%s) belongs to cluster %s already: take cluster.peers out of this node's file, restart the daemon and join it there (quorate token, quorate join)",
+				addr, a.Member.Name, a.Cluster))
 		case a.Member.Addr != addr:
 			against = append(against, fmt.Sprintf("the node at %s calls itself %s: cluster.peers and its connect address must agree", addr, a.Member.Addr))
 		case !slices.Equal(a.Peers, peers):

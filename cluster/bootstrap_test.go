@@ -43,7 +43,7 @@ func TestJudgePeers(t *testing.T) {
 		"all agree":            {agreeing(), ""},
 		"another list":         {change(func(a *helloAnswer) { a.Peers = peers[:2] }), "other cluster.peers"},
 		"another order":        {change(func(a *helloAnswer) { a.Peers = []string{peers[1], peers[0], peers[2]} }), "other cluster.peers"},
-		"a cluster":            {change(func(a *helloAnswer) { a.Founding = &founding{Init: fsm.Init{ClusterID: "old"}} }), "belongs to cluster old"},
+		"a cluster":            {change(func(a *helloAnswer) { a.Cluster = "old" }), "belongs to cluster old"},
 		"another address":      {change(func(a *helloAnswer) { a.Member.Addr = "x:1" }), "calls itself x:1"},
 		"one node, two names":  {change(func(a *helloAnswer) { a.NodeID = "id1" }), "are one node"},
 		"two nodes, one name":  {change(func(a *helloAnswer) { a.Member.Name = "n1" }), "both named"},

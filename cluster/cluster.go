@@ -88,8 +88,10 @@ type Cluster struct {
 	transfer    transferWatch
 	detaching   detaching
 	removed     atomic.Bool
-	retiring    sync.WaitGroup     // connections that end because a secret was dropped
-	close       context.CancelFunc // of what goes on beside calls
+	membership  sync.Mutex                         // one change of who is a member at a time, on the leader
+	secrets     atomic.Pointer[[]transport.Secret] // the ones in use
+	retiring    sync.WaitGroup                     // connections that end because a secret was dropped
+	close       context.CancelFunc                 // of what goes on beside calls
 }
 
 // Open reads this node's files, opens the cluster port and answers Hello. The cluster begins, or goes on, with Run. An
@@ -97,6 +99,7 @@ type Cluster struct {
 func Open(cfg Config, deps Deps) (*Cluster, error) {
 	c := &Cluster{cfg: cfg, deps: deps, log: deps.Logger}
 	c.report.Store(&failover.Report{Run: failover.RunNone})
+	c.secrets.Store(&cfg.Secrets)
 	c.detaching.closing, c.close = context.WithCancel(context.Background())
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create cluster.data_dir: %w", err)
@@ -107,6 +110,10 @@ func Open(cfg Config, deps Deps) (*Cluster, error) {
 	}
 	if c.published, err = openPublisher(cfg.Dir, c.identity.get().Formed); err != nil {
 		return nil, err
+	}
+	if _, s := c.published.current(); s.ClusterID != "" && s.ClusterID != c.identity.clusterID() {
+		return nil, fmt.Errorf("%w: %s is of cluster %s and %s of cluster %s: a recovery was cut short; run quorate recover again", ErrOtherCluster,
+			stateFile, s.ClusterID, identityFile, c.identity.clusterID())
 	}
 	c.machine = &machine{applied: c.applied, halt: deps.Exit}
 	c.loop = lead.New(lead.Config{
@@ -286,6 +293,8 @@ func (c *Cluster) newBeats() (*beat.Service, error) {
 func (c *Cluster) applied(index uint64, s fsm.State) {
 	shownIndex, shown := c.published.current()
 	switch {
+	case s.ClusterID != "" && s.ClusterID != c.identity.clusterID():
+		c.deps.Exit(fmt.Sprintf("the log is of cluster %s and %s of cluster %s: a recovery was cut short; run quorate recover again", s.ClusterID, identityFile, c.identity.clusterID()))
 	case index > shownIndex:
 		c.published.offer(index, s)
 		c.loop.Observe(s)

@@ -67,6 +67,9 @@ func Join(ctx context.Context, cfg Config, deps JoinDeps, clusterID string, addr
 		return err
 	}
 	req := JoinRequest{ClusterID: clusterID, Member: c.template(), Data: deps.DataFacts(), Replace: replace}
+	if len(cfg.Secrets) > 0 {
+		req.Proof = proofOf(cfg.Secrets[0], clusterID, req.Member.ID)
+	}
 	answer, err := c.askToJoin(ctx, req, addrs)
 	if err = errors.Join(err, c.rpc.Close(), c.mux.Close()); err != nil {
 		return err
@@ -158,6 +161,11 @@ func (c *Cluster) letIn(ctx context.Context, req JoinRequest) (joined, error) {
 	if err := c.Barrier(ctx); err != nil {
 		return joined{}, fmt.Errorf("%w: %w", ErrNoLeader, err)
 	}
+	if err := c.checkProof(req); err != nil {
+		return joined{}, err
+	}
+	c.membership.Lock() // what one judgement found must still be so when it is written down
+	defer c.membership.Unlock()
 	st := c.standing()
 	displaced, err := st.judgeJoin(req)
 	if err != nil {
@@ -203,6 +211,8 @@ func (c *Cluster) removeHere(ctx context.Context, req Removal) error {
 	if err := c.Barrier(ctx); err != nil {
 		return fmt.Errorf("%w: %w", ErrNoLeader, err)
 	}
+	c.membership.Lock()
+	defer c.membership.Unlock()
 	st := c.standing()
 	if err := st.judgeRemoval(req); err != nil {
 		return err

@@ -98,6 +98,7 @@ func (c *Cluster) SetSecrets(secrets []transport.Secret) error {
 	if err := c.gossip.SetKeys(gossipKeys(secrets)); err != nil {
 		return err
 	}
+	c.secrets.Store(&secrets)
 	c.retiring.Go(func() { c.mux.Retire(c.detaching.closing) })
 	return nil
 }

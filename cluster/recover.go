@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+	"golang.org/x/sys/unix"
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/durable"
@@ -24,12 +25,12 @@ type Remains struct {
 
 // Inspect reads what the node in dir knows, while its daemon does not run. It changes nothing.
 func Inspect(dir string) (Remains, error) {
+	if belongs, err := Belongs(dir); err != nil || !belongs {
+		return Remains{}, errors.Join(fmt.Errorf("%w: there is nothing to recover in %s", ErrNotMember, dir), err)
+	}
 	store, err := openIdentity(dir)
 	if err != nil {
 		return Remains{}, err
-	}
-	if store.clusterID() == "" {
-		return Remains{}, fmt.Errorf("%w: there is nothing to recover in %s", ErrNotMember, dir)
 	}
 	p, err := openPublisher(dir, store.get().Formed)
 	if err != nil {
@@ -123,7 +124,7 @@ func keepBefore(dir string) (kept string, err error) {
 	if err := os.CopyFS(filepath.Join(kept, raftDir), os.DirFS(filepath.Join(dir, raftDir))); err != nil {
 		return "", fmt.Errorf("keep the log that was there: %w", err)
 	}
-	return kept, nil
+	return kept, syncAll(kept) // before the first byte of the original changes
 }
 
 // recovered makes durable that this node is what is left of its cluster.
@@ -136,5 +137,17 @@ func (s *identityStore) recovered(j joined) error {
 		return fmt.Errorf("keep identity: %w", err)
 	}
 	s.current = next
+	return nil
+}
+
+// syncAll makes everything on the file system of dir durable.
+func syncAll(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("keep what was there: %w", err)
+	}
+	if err := errors.Join(unix.Syncfs(int(d.Fd())), d.Close()); err != nil {
+		return fmt.Errorf("keep what was there: %w", err)
+	}
 	return nil
 }

@@ -31,27 +31,23 @@ func (c *Cluster) Servers() map[fsm.NodeID]failover.Standing {
 	return out
 }
 
-// Reconfigure changes one server of Raft's configuration, if nobody changed it since this node read it. Only the leader can.
+// Reconfigure changes one server of Raft's configuration. Only the leader can, and its loop makes one change at a time.
 func (c *Cluster) Reconfigure(ctx context.Context, change failover.Reconfigure) error {
 	r := c.raft.Load()
 	if r == nil {
 		return errNotRunning
 	}
-	conf := r.GetConfiguration()
-	if err := conf.Error(); err != nil {
-		return fmt.Errorf("read raft's configuration: %w", err)
-	}
 	id, addr, present := raft.ServerID(change.Node), raftAddress(change.Node), c.Servers()[change.Node]
 	var f raft.IndexFuture
 	switch {
 	case change.To == failover.Voter:
-		f = r.AddVoter(id, addr, conf.Index(), enqueueLimit)
+		f = r.AddVoter(id, addr, 0, enqueueLimit)
 	case change.To == failover.NonVoter && present == failover.Voter:
-		f = r.DemoteVoter(id, conf.Index(), enqueueLimit)
+		f = r.DemoteVoter(id, 0, enqueueLimit)
 	case change.To == failover.NonVoter:
-		f = r.AddNonvoter(id, addr, conf.Index(), enqueueLimit)
+		f = r.AddNonvoter(id, addr, 0, enqueueLimit)
 	default:
-		f = r.RemoveServer(id, conf.Index(), enqueueLimit)
+		f = r.RemoveServer(id, 0, enqueueLimit)
 	}
 	if err := wait(ctx, f); err != nil {
 		return fmt.Errorf("make %s a %s of raft's configuration: %w", change.Node, change.To, err)

@@ -58,6 +58,8 @@ func (f *facts) unfit(id fsm.NodeID) string {
 	s, heard := f.Seen[id]
 	_, known := f.positions[id]
 	switch {
+	case f.State.Members[id].Leaving:
+		return "it is being removed"
 	case f.State.Electable(id) != nil:
 		return "it has nofailover set"
 	case !heard || !f.fresh(s):

@@ -11,9 +11,6 @@ import (
 // node at most: a node comes into Raft without a vote, gets Raft's vote once it has caught up and then its place in the
 // electorate, and goes the same way backwards. Each row is one step, and a new leader goes on wherever the last one stopped.
 
-// maxVoters is as many as the electorate may have.
-const maxVoters = 7
-
 // Standing is a node's place in Raft's configuration.
 type Standing string
 
@@ -235,7 +232,7 @@ func (f *facts) candidates() []fsm.NodeID {
 // and no more may die.
 func (f *facts) promotable() (fsm.NodeID, bool) {
 	ids, voters := f.candidates(), len(f.State.Electorate.Voters)
-	if len(ids) == 0 || voters >= maxVoters || voters%2 == 1 && (len(ids) < 2 || voters+2 > maxVoters) {
+	if len(ids) == 0 || voters >= fsm.MaxVoters || voters%2 == 1 && (len(ids) < 2 || voters+2 > fsm.MaxVoters) {
 		return "", false
 	}
 	return ids[0], true

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// maxVoters bounds the electorate: every beat goes to every voter, and more voters tolerate no more losses that matter.
-const maxVoters = 7
+// MaxVoters bounds the electorate: every beat goes to every voter, and more voters tolerate no more losses that matter.
+const MaxVoters = 7
 
 // Has reports whether the node is a voter.
 func (e Electorate) Has(id NodeID) bool { return slices.Contains(e.Voters, id) }
@@ -18,8 +18,8 @@ func (e Electorate) check() error {
 	if len(e.Voters) == 0 {
 		return fmt.Errorf("%w: there would be no voter", ErrElectorate)
 	}
-	if len(e.Voters) > maxVoters {
-		return fmt.Errorf("%w: %d voters, at most %d are allowed; set no_vote on the others", ErrElectorate, len(e.Voters), maxVoters)
+	if len(e.Voters) > MaxVoters {
+		return fmt.Errorf("%w: %d voters, at most %d are allowed; set no_vote on the others", ErrElectorate, len(e.Voters), MaxVoters)
 	}
 	return nil
 }

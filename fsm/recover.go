@@ -12,6 +12,8 @@ func (s State) Recovered(self NodeID, clusterID string, wall int64) (State, erro
 		return s, fmt.Errorf("%w: %s", ErrNotMember, self)
 	case m.Role != RoleData:
 		return s, fmt.Errorf("%w: %s is a %s and has no Postgres: recover a node that has data", ErrNotElectable, m.Name, m.Role)
+	case s.Epoch == 0:
+		return s, fmt.Errorf("%w: no node was ever primary, so there is nothing to go on with; empty cluster.data_dir and begin anew", ErrStaleEpoch)
 	case clusterID == "" || clusterID == s.ClusterID:
 		return s, fmt.Errorf("%w: the recovered cluster needs an id of its own", ErrInvalid)
 	}
@@ -21,7 +23,7 @@ func (s State) Recovered(self NodeID, clusterID string, wall int64) (State, erro
 	next.Members = map[NodeID]Member{self: m}
 	next.Electorate = Electorate{Voters: []NodeID{self}, Version: s.Electorate.Version + 1}
 	next.Sync = SyncRule{Members: []NodeID{self}, Copies: 1}
-	if s.Epoch == 0 || s.Config.Settings.Durability == DurabilityAsync {
+	if s.Config.Settings.Durability == DurabilityAsync {
 		next.Sync = SyncRule{Members: []NodeID{}}
 	}
 	next.Wish, next.Paused, next.PauseRev = nil, false, 0

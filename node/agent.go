@@ -312,7 +312,7 @@ func (a *agent) release(ctx context.Context, state fsm.State) error {
 // tried again after a while.
 func (a *agent) tellMembers(ctx context.Context, state fsm.State) {
 	members := replicas(state, a.cluster.Self())
-	if slices.Equal(members, a.members) || len(members) == 0 || guard.Now() < a.membersAt {
+	if slices.Equal(members, a.members) || guard.Now() < a.membersAt {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusBox)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/quorate/quorate/api"
@@ -15,6 +16,7 @@ import (
 	"github.com/quorate/quorate/config"
 	"github.com/quorate/quorate/failover"
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/durable"
 	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/transport"
 )
@@ -97,9 +99,12 @@ const drainBox = 5 * time.Second
 type waiting struct {
 	*Node
 	told chan struct{}
+	one  sync.Mutex // order at a time
 }
 
 var errBelongsNowhere = errors.New("this node belongs to no cluster yet: quorate init makes one, quorate join HOST --token T joins one")
+
+var errToldAlready = fmt.Errorf("%w: another order was obeyed a moment ago; see quorate status", api.ErrRefused)
 
 func (w *waiting) Self() fsm.NodeID                            { return "" }
 func (w *waiting) State() fsm.State                            { return fsm.State{} }
@@ -123,6 +128,11 @@ func (w *waiting) Submit(context.Context, fsm.Command, string) error {
 // init makes this node the first of a new cluster. Without a secret it makes one. What its data directory holds is judged when
 // the cluster begins.
 func (w *waiting) init(_ context.Context, r api.InitRequest) error {
+	w.one.Lock()
+	defer w.one.Unlock()
+	if len(w.told) > 0 {
+		return errToldAlready
+	}
 	if r.AdoptFrom != "" && r.AdoptFrom != w.cfg.Name {
 		return fmt.Errorf("%w: this node is %s and names no peers, so the data can't come from %q", api.ErrRefused, w.cfg.Name, r.AdoptFrom)
 	}
@@ -150,6 +160,11 @@ func (w *waiting) tell() {
 
 // join asks the members to let this node in. When it returns nil the node is a member.
 func (w *waiting) join(ctx context.Context, r api.JoinRequest) error {
+	w.one.Lock()
+	defer w.one.Unlock()
+	if len(w.told) > 0 {
+		return errToldAlready
+	}
 	t, err := cluster.ParseToken(r.Token)
 	if err != nil {
 		return fmt.Errorf("%w: %w", api.ErrRefused, err)
@@ -212,17 +227,13 @@ func (w *waiting) joinHosts(r api.JoinRequest, t cluster.Token) []string {
 	return append(hosts, t.Addrs...)
 }
 
-// keepSecret writes the secret where the next start finds it, for the owner of the process only.
+// keepSecret writes the secret where the next start finds it, for the owner of the process only, whole or not at all.
 func (n *Node) keepSecret(s transport.Secret) error {
-	f, err := os.OpenFile(n.secretFile(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
+	path := n.secretFile()
+	if err := durable.WriteFile(path, []byte(s.Hex()+"\n")); err != nil {
 		return fmt.Errorf("keep the cluster's secret: %w", err)
 	}
-	_, err = f.WriteString(s.Hex() + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("keep the cluster's secret: %w", err)
-	}
-	n.cfg.Cluster.SecretFile = n.secretFile() // which is followed from now on
+	n.cfg.Cluster.SecretFile = path // which is followed from now on
 	return nil
 }
 

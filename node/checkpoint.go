@@ -25,7 +25,7 @@ type hurrying struct {
 
 	mu   sync.Mutex
 	busy bool
-	done pg.Timeline   // the newest of which there is a checkpoint
+	done pg.Timeline   // the newest of which there is known to be a checkpoint
 	next time.Duration // not before this is one asked for
 }
 
@@ -53,7 +53,7 @@ func (a *agent) hurryCheckpoint(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, hurryBox)
 		defer cancel()
 		began := time.Now()
-		err := a.postgres.Checkpoint(ctx)
+		err := a.postgres.CheckpointOf(ctx, timeline)
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.busy, h.next = false, guard.Now()+checkpointAgain

@@ -207,6 +207,26 @@ func (i *Instance) Checkpoint(ctx context.Context) error {
 	return nil
 }
 
+// CheckpointOf has one written on timeline, unless there is one.
+func (i *Instance) CheckpointOf(ctx context.Context, timeline pg.Timeline) error {
+	s, err := i.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	text, err := s.value(ctx, "SELECT timeline_id FROM pg_control_checkpoint()")
+	if err != nil {
+		return fmt.Errorf("ask for the last checkpoint: %w", err)
+	}
+	if text == fmt.Sprint(uint32(timeline)) {
+		return nil
+	}
+	if _, err := s.rows(ctx, "CHECKPOINT"); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	return nil
+}
+
 // SetSlots makes the slots of the named members and drops those that quorate made for others, unless one is in use. With
 // keep they keep log from now on, as those of a primary shall; without, they are spare: they cost nothing until a
 // walreceiver uses them, and are there when this node is promoted.

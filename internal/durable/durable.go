@@ -55,6 +55,11 @@ func Save[T any](path string, version uint32, v T) error {
 	if err != nil {
 		return fmt.Errorf("save %s: %w", path, err)
 	}
+	return WriteFile(path, content)
+}
+
+// WriteFile is Save for content of another form than a record's, such as one that people write too.
+func WriteFile(path string, content []byte) error {
 	temp := path + tempSuffix
 	if err := writeTemp(temp, content); err != nil {
 		return fmt.Errorf("save %s: %w", path, err)
