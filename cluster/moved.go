@@ -108,7 +108,8 @@ func (c *Cluster) move(ctx context.Context, id fsm.NodeID, to movedRequest) erro
 		ID: random.String(), IfRev: s.Rev, By: m.Name, Wall: time.Now().UnixMilli(), Change: fsm.SetMember{Member: to.of(m)},
 	})
 	if err == nil {
-		c.log.Info("a member has changed", "node", m.Name, "address_before", m.Addr, "address", to.Addr, "postgres", to.Postgres, "nofailover", to.NoFailover, "priority", to.Priority, "no_vote", to.NoVote)
+		c.log.Info("a member has changed", "node", m.Name, "address_before", m.Addr, "address", to.Addr, "postgres", to.Postgres,
+			"nofailover", to.NoFailover, "priority", to.Priority, "no_vote", to.NoVote)
 	}
 	return err
 }

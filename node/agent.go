@@ -153,7 +153,9 @@ func (a *agent) act(ctx context.Context) bool {
 	}
 	w := want(situation{
 		self: a.cluster.Self(), state: state, leaseLive: a.mayServe(state), sealed: a.sealed(),
-		released: a.records.ReleasedEpoch(), reads: reads, giveUp: a.gaveUp == state.Epoch && state.Epoch > 0, handOver: handOver, restart: restart, reinit: reinit, ending: a.ending.Load(), removed: a.cluster.Removed(), yields: a.yields(state), sync: goal,
+		released: a.records.ReleasedEpoch(), reads: reads, giveUp: a.gaveUp == state.Epoch && state.Epoch > 0,
+		handOver: handOver, restart: restart, reinit: reinit, ending: a.ending.Load(), removed: a.cluster.Removed(),
+		yields: a.yields(state), sync: goal,
 		copies: copies(state, a.cluster.Self(), a.cluster.Sightings(), fresh),
 	})
 	step := pgctl.Next(w, a.have)
