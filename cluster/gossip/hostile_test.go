@@ -200,8 +200,8 @@ func encoded(t *testing.T, kind byte, values ...any) []byte {
 	return out.Bytes()
 }
 
-// What memberlist would die of, or has no bound for, comes from who has the key, or from anybody where there is none: it is refused, said, and
-// nobody falls silent.
+// What memberlist would die of, or has no bound for, comes from who has the key, or from anybody where there is none: it is
+// refused, said, and nobody falls silent.
 func TestWhatWouldEndTheProcess(t *testing.T) {
 	short := alive{Node: "b", Addr: []byte{127, 0, 0, 1}, Port: 1, Incarnation: 1 << 20, Vsn: []byte{1}}
 	one := encoded(t, msgAlive, short)
