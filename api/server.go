@@ -58,8 +58,10 @@ func (s *Server) limited(h http.Handler) *http.Server {
 	}
 }
 
-// Serve answers on l, a TCP listener, until Close, by HTTPS if Options.TLS says so. It returns nil then, else why it ended.
+// Serve answers on l, a TCP listener, until Close, by HTTPS if Options.TLS says so, so many connections at a time. It returns
+// nil then, else why it ended.
 func (s *Server) Serve(l net.Listener) error {
+	l = bound(l)
 	if s.opts.TLS != nil {
 		l = tls.NewListener(l, s.opts.TLS)
 	}

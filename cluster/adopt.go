@@ -383,7 +383,7 @@ func (d DataFacts) fits(self fsm.NodeID, a *fsm.Adoption) error {
 	case d.Problem != "":
 		return errors.New(d.Problem)
 	case !d.Empty && !known:
-		return errors.New("the data directory here is not empty")
+		return fmt.Errorf("the data directory %s is not empty, and the cluster begins without it: move it away", d.Dir)
 	case chosen && (d.Empty || d.SystemID != a.SystemID):
 		return fmt.Errorf("the cluster is to begin with system %s, here is %s", a.SystemID, d)
 	}

@@ -82,6 +82,7 @@ func nobody(_ transport.Proto, _, _ string) error { return ErrNotMember }
 
 // askToJoin asks one after the other and again until somebody lets this node in or refuses it.
 func (c *Cluster) askToJoin(ctx context.Context, req JoinRequest, addrs []string) (answer joined, err error) {
+	var before []string // what was said in the last whole round
 	for said := ""; ; {
 		var why []string
 		for _, addr := range addrs {
@@ -98,9 +99,12 @@ func (c *Cluster) askToJoin(ctx context.Context, req JoinRequest, addrs []string
 			said = text
 			c.log.Info("waiting to be let in", "because", why)
 		}
+		if ctx.Err() == nil || before == nil {
+			before = why
+		}
 		select {
 		case <-ctx.Done():
-			return answer, fmt.Errorf("nobody let this node in: %s", strings.Join(why, "; "))
+			return answer, fmt.Errorf("nobody let this node in: %s", strings.Join(before, "; "))
 		case <-time.After(joinAgain):
 		}
 	}

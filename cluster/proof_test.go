@@ -27,7 +27,7 @@ func TestWhoJoinsHasTheSecret(t *testing.T) {
 		{"a cluster without a secret, on loopback", nil, "", true},
 	} {
 		c.secrets.Store(&x.secrets)
-		err := c.checkProof(JoinRequest{Member: fsm.Member{ID: "n"}, Proof: x.proof})
+		err := c.checkProof(JoinRequest{ClusterID: "c1", Member: fsm.Member{ID: "n"}, Proof: x.proof})
 		if (err == nil) != x.ok || err != nil && !errors.Is(err, ErrUnfit) {
 			t.Errorf("%s: %v", x.name, err)
 		}

@@ -19,7 +19,7 @@ func (c AskSwitchover) apply(next *State) (string, error) {
 	case next.Primary == "":
 		return "", fmt.Errorf("%w: there is no primary to switch over from", ErrStaleEpoch)
 	case next.Wish != nil:
-		return "", fmt.Errorf("%w: %s %s to %s is pending; end it first", ErrExists, next.Wish.Kind, next.Wish.ID, next.target(next.Wish.To))
+		return "", fmt.Errorf("%w: %s %s to %s is pending: wait for its end, or take it back (DELETE /switchover)", ErrExists, next.Wish.Kind, next.Wish.ID, next.target(next.Wish.To))
 	}
 	if c.To != "" {
 		if err := next.checkTarget(c.To); err != nil {

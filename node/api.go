@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/quorate/quorate/api"
@@ -169,7 +170,7 @@ func (n *Node) removeMember(ctx context.Context, r api.RemoveRequest) error {
 func (n *Node) listenAPI(s *api.Server) (func(), error) {
 	tcp, err := net.Listen("tcp", n.cfg.RestAPI.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("listen on restapi.listen: %w", err)
+		return nil, fmt.Errorf("open the API: %w", portTaken("restapi.listen", n.cfg.RestAPI.Listen, err))
 	}
 	unix, err := api.ListenUnix(filepath.Join(n.cfg.Cluster.DataDir, api.SocketName))
 	if err != nil {
@@ -187,6 +188,16 @@ func (n *Node) listenAPI(s *api.Server) (func(), error) {
 			n.log.Warn("closing the API", "error", err)
 		}
 	}, nil
+}
+
+// portTaken says of a port that another process has which key it is of and what to do.
+func portTaken(key, addr string, err error) error {
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return err
+	}
+	_, port, _ := net.SplitHostPort(addr)
+	return fmt.Errorf("%s %s is in use by another process (ss -ltnp 'sport = :%s' shows which): end that one, or set another port: %w",
+		key, addr, port, err)
 }
 
 // access is who may change something over TCP, and by which TLS; nil for plain HTTP.

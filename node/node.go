@@ -186,7 +186,7 @@ func (n *Node) postgresConfig() (pgctl.Config, error) {
 	}
 	bin, err := n.binDir()
 	if err != nil {
-		return pgctl.Config{}, err
+		return pgctl.Config{}, fmt.Errorf("%w: %w", ErrNodeFile, err)
 	}
 	first := n.parameters(0, n.cfg.Bootstrap.DCS) // until the replicated ones are known
 	state := filepath.Join(n.cfg.Cluster.DataDir, "postgres")
@@ -223,7 +223,7 @@ func (n *Node) openCluster(secrets []transport.Secret) error {
 		DataFacts: n.dataFacts, MayHold: n.mayHold, Detach: n.detach, StopSick: n.stopSick, OnLease: n.onLease, OnHigher: n.onHigher, Exit: n.exit,
 	})
 	if err != nil {
-		return fmt.Errorf("open the cluster: %w", err)
+		return fmt.Errorf("open the cluster: %w", portTaken("cluster.listen", c.Listen, err))
 	}
 	if n.fence != nil {
 		n.fence.self = n.cluster.Self()

@@ -82,10 +82,13 @@ func BinaryVersion(binDir string) (pg.MajorVersion, error) {
 		}
 	}
 	major, err := pg.ParseVersionOutput(string(out))
-	if err == nil && !major.Supported() {
-		err = fmt.Errorf("%w: bin_dir %s has PostgreSQL %d, %d to %d are supported", ErrConfig, binDir, major, pg.MinMajor, pg.MaxMajor)
+	if err != nil {
+		return 0, fmt.Errorf("%w: bin_dir %s: %w; set postgresql.bin_dir to that of PostgreSQL %d to %d", ErrConfig, binDir, err, pg.MinMajor, pg.MaxMajor)
 	}
-	return major, err
+	if !major.Supported() {
+		return 0, fmt.Errorf("%w: bin_dir %s has PostgreSQL %d, %d to %d are supported: install one of these and set postgresql.bin_dir", ErrConfig, binDir, major, pg.MinMajor, pg.MaxMajor)
+	}
+	return major, nil
 }
 
 func (i *Instance) signalFile() string { return filepath.Join(i.cfg.DataDir, "standby.signal") }

@@ -59,7 +59,7 @@ type Gossip struct {
 	log     hclog.Logger
 	lines   *lines
 	book    *book
-	keys    *memberlist.Keyring
+	sealer  sealer
 	changed chan struct{} // of capacity 1
 }
 
@@ -67,39 +67,15 @@ type Gossip struct {
 // without any nothing is encrypted.
 func New(cfg Config, keys [][]byte) (*Gossip, error) {
 	g := &Gossip{cfg: cfg, log: cfg.Logger, lines: newLines(cfg.Logger), book: openBook(cfg.File, cfg.Logger), changed: make(chan struct{}, 1)}
-	if len(keys) == 0 {
-		return g, nil
-	}
-	var err error
-	if g.keys, err = memberlist.NewKeyring(keys, keys[0]); err != nil {
-		return nil, fmt.Errorf("make the gossip keyring: %w", err)
-	}
-	return g, nil
+	return g, g.sealer.set(keys)
 }
 
 // SetKeys replaces the keys; the first encrypts from now on. Who encrypted before can't begin or cease to.
 func (g *Gossip) SetKeys(keys [][]byte) error {
-	if g.keys == nil || len(keys) == 0 {
+	if !g.sealer.encrypts() || len(keys) == 0 {
 		return fmt.Errorf("%d gossip keys: encryption can't be switched on or off while running", len(keys))
 	}
-	for _, k := range keys {
-		if err := g.keys.AddKey(k); err != nil {
-			return fmt.Errorf("add gossip key: %w", err)
-		}
-	}
-	for _, k := range slices.Backward(keys) { // to the front, one after the other
-		if err := g.keys.UseKey(k); err != nil {
-			return fmt.Errorf("use gossip key: %w", err)
-		}
-	}
-	// From the end: to remove another than the last one, the keyring writes into the list that others are reading.
-	have := g.keys.GetKeys()
-	for _, k := range slices.Backward(have[len(keys):]) {
-		if err := g.keys.RemoveKey(k); err != nil {
-			return fmt.Errorf("remove gossip key: %w", err)
-		}
-	}
-	return nil
+	return g.sealer.set(keys)
 }
 
 // Announced is what a member last said of itself, maybe to an earlier run of this node.
@@ -121,7 +97,7 @@ func (g *Gossip) run(ctx context.Context, label string) error {
 	if err != nil {
 		return err
 	}
-	w := newWire(g, packets, g.cfg.Accept())
+	w := newWire(g, label, packets, g.cfg.Accept())
 	list, err := memberlist.Create(g.config(label, w))
 	if err != nil {
 		w.close()
@@ -139,7 +115,7 @@ func (g *Gossip) run(ctx context.Context, label string) error {
 func (g *Gossip) config(label string, w *wire) *memberlist.Config {
 	c := memberlist.DefaultLANConfig()
 	c.Name, c.Label, c.Transport = g.cfg.Self.ID, label, w
-	c.Keyring = g.keys
+	c.UDPBufferSize -= sealOverhead
 	c.TCPTimeout = streamLimit
 	c.EnableCompression = false
 	c.Delegate, c.Events, c.Alive = delegate{g}, delegate{g}, delegate{g}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-msgpack/v2/codec"
+
 	"github.com/quorate/quorate/transport"
 )
 
@@ -108,7 +110,8 @@ func TestEndlessStreams(t *testing.T) {
 		}
 		defer conn.Close()
 		sent := 0
-		for piece := label(10, 1, 0x40, 0, 0); err == nil; piece = bytes.Repeat([]byte{7}, 64<<10) {
+		piece := label([]byte("\x06\x81\xa5Nodes\x01\x81\xa4Meta\xc6\xff\xff\xff\xff")...)
+		for ; err == nil; piece = bytes.Repeat([]byte{7}, 64<<10) {
 			_, err = conn.Write(piece)
 			sent += len(piece)
 		}
@@ -183,4 +186,87 @@ func TestAnotherSecretIsSaid(t *testing.T) {
 		}
 		a.stop()
 	})
+}
+
+// encoded is a message with its kind before it, as memberlist encodes.
+func encoded(t *testing.T, kind byte, values ...any) []byte {
+	t.Helper()
+	out := bytes.NewBuffer([]byte{kind})
+	for _, v := range values {
+		if err := codec.NewEncoder(out, &codec.MsgpackHandle{}).Encode(v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out.Bytes()
+}
+
+// What memberlist would die of, or has no bound for, comes from who has the key, or from anybody where there is none: it is
+// refused, said, and nobody falls silent.
+func TestWhatWouldEndTheProcess(t *testing.T) {
+	short := alive{Node: "b", Addr: []byte{127, 0, 0, 1}, Port: 1, Incarnation: 1 << 20, Vsn: []byte{1}}
+	one := encoded(t, msgAlive, short)
+	packets := map[string][]byte{
+		"one version": one,
+		"without the names of the fields": encoded(t, msgAlive,
+			[]any{short.Incarnation, short.Node, short.Addr, short.Port, short.Meta, short.Vsn}),
+		"compressed":                  encoded(t, 9, struct{ Algo, Buf []byte }{}),
+		"several, one of them short":  append([]byte{msgCompound, 1, 0, byte(len(one))}, one...),
+		"of several only the number":  {msgCompound, 200},
+		"nothing at all":              {},
+		"a message of our own making": encoded(t, 8, "x"),
+	}
+	member := nodeState{Name: "b", Addr: short.Addr, Port: 1, Vsn: []byte{1, 5}}
+	streams := map[string][]byte{
+		"two versions":        encoded(t, msgPushPull, stateHead{Nodes: 1, Join: true}, member),
+		"fewer than no nodes": encoded(t, msgPushPull, stateHead{Nodes: -1}),
+		"a million nodes":     encoded(t, msgPushPull, stateHead{Nodes: 1 << 20}),
+		"2^62 bytes more":     encoded(t, msgPushPull, stateHead{UserStateLen: 1 << 62}),
+		"compressed":          encoded(t, 9, struct{ Algo, Buf []byte }{}),
+		"encrypted":           {10, 0, 0, 0, 0},
+	}
+	for _, secrets := range [][]transport.Secret{{transport.GenerateSecret()}, nil} {
+		inVillage(t, func(v *village) {
+			v.secrets = secrets
+			a, mad := v.start("a", "a"), v.start("c", "c")
+			v.hears(a, "c", "c")
+			from, err := v.net.Host("evil").ListenPacket("evil:1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer from.Close()
+			for what, content := range packets {
+				packet, err := mad.gossip.sealer.seal(label(content...))
+				if err == nil {
+					err = from.WritePacket(packet, "a:7400")
+				}
+				if err != nil {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			for what, content := range streams {
+				conn, err := mad.mux.Dial(v.t.Context(), transport.ProtoGossip, "a:7400")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := conn.Write(label(content...)); err != nil {
+					t.Fatal(err)
+				}
+				if got, err := io.ReadAll(conn); err != nil || bytes.Contains(got, []byte("Nodes")) {
+					t.Errorf("%s: answered by %q, %v", what, got, err)
+				}
+				_ = conn.Close()
+			}
+			time.Sleep(time.Second)
+			b := v.start("b", "b")
+			v.hears(a, "b", "b")
+			for _, from := range []string{"out of order: from=evil", "out of order: from=c"} {
+				if said := strings.Count(a.log.String(), from); said != 1 {
+					t.Errorf("%q is said %d times, want once\n%s", from, said, a.log)
+				}
+			}
+			for _, n := range []*villager{a, b, mad} {
+				n.stop()
+			}
+		})
+	}
 }

@@ -30,10 +30,8 @@ func newLines(logger hclog.Logger) *lines { return &lines{log: logger, said: map
 // trouble is what memberlist says, and what it means.
 var trouble = []struct{ line, means string }{
 	{"unacceptable label", "gossip refused: it is of another cluster"},
-	{"Decrypt packet failed", "gossip refused: it was encrypted with another cluster.secret, or by no quorate"},
-	{"No installed keys could decrypt", "gossip refused: it was encrypted with another cluster.secret, or by no quorate"},
-	{"encryption is configured but remote state is not encrypted", "gossip refused: the peer has no cluster.secret"},
-	{"remote state is encrypted and encryption is not configured", "gossip refused: the peer has a cluster.secret, this node has none"},
+	{errOtherKey.Error(), "gossip refused: it was encrypted with another cluster.secret, or by no quorate"},
+	{errMalformed.Error(), "gossip refused: it is malformed: its sender is of another release, or out of order"},
 	{"over TCP but UDP probes failed", "UDP does not get through to the cluster port of a node, TCP does: open it in the firewall"},
 }
 

@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ var errStreamTooLong = fmt.Errorf("a gossip stream is longer than %d bytes", max
 // wire is memberlist's transport: packets and streams of the cluster port, addressed by the ids of members.
 type wire struct {
 	g        *Gossip
+	label    string
 	packets  Packets
 	listener net.Listener
 	packetCh chan *memberlist.Packet
@@ -44,9 +46,9 @@ type wire struct {
 
 var _ memberlist.NodeAwareTransport = (*wire)(nil)
 
-func newWire(g *Gossip, packets Packets, listener net.Listener) *wire {
+func newWire(g *Gossip, label string, packets Packets, listener net.Listener) *wire {
 	w := &wire{
-		g: g, packets: packets, listener: listener, packetCh: make(chan *memberlist.Packet), streamCh: make(chan net.Conn),
+		g: g, label: label, packets: packets, listener: listener, packetCh: make(chan *memberlist.Packet), streamCh: make(chan net.Conn),
 		slots: make(chan struct{}, maxStreams),
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
@@ -71,13 +73,34 @@ func (w *wire) readPackets() {
 		if n == 0 || n > maxPacket {
 			continue
 		}
-		packet := &memberlist.Packet{Buf: append([]byte(nil), buf[:n]...), From: from, Timestamp: time.Now()}
+		content, err := w.unseal(buf[:n])
+		if err != nil {
+			_, _ = fmt.Fprintf(w.g.lines, "packet refused: %v from=%s", err, from)
+			continue
+		}
+		packet := &memberlist.Packet{Buf: content, From: from, Timestamp: time.Now()}
 		select {
 		case w.packetCh <- packet:
 		case <-w.ctx.Done():
 			return
 		}
 	}
+}
+
+// unseal gives a packet that memberlist may have: one under another label, which it refuses by itself, or a good one of ours.
+func (w *wire) unseal(packet []byte) ([]byte, error) {
+	_, label, err := memberlist.RemoveLabelHeaderFromPacket(packet)
+	if err != nil {
+		return nil, err
+	}
+	if label != w.label {
+		return append([]byte(nil), packet...), nil
+	}
+	plain, err := w.g.sealer.open(append([]byte(nil), packet...))
+	if err == nil {
+		err = vetPacket(plain)
+	}
+	return plain, err
 }
 
 func (w *wire) acceptStreams() {
@@ -126,6 +149,9 @@ func (w *wire) DialTimeout(addr string, timeout time.Duration) (net.Conn, error)
 // WriteToAddress sends a packet to where the node is to be reached now.
 func (w *wire) WriteToAddress(b []byte, to memberlist.Address) (time.Time, error) {
 	addr, err := w.locate(to.Name)
+	if err == nil {
+		b, err = w.g.sealer.seal(b)
+	}
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -172,15 +198,34 @@ func (w *wire) close() {
 	w.running.Wait()
 }
 
-// stream ends after a number of bytes.
+// stream ends after a number of bytes, and gives none of a message before all of it was looked at.
 type stream struct {
 	net.Conn
 	left   int64
 	freed  func()
 	closed sync.Once
+
+	vetted bool
+	ahead  bytes.Buffer // what was read to look at it
+	bad    error
 }
 
+// Read is for one goroutine at a time.
 func (s *stream) Read(b []byte) (int, error) {
+	if !s.vetted {
+		s.vetted = true
+		s.bad = vetStream(io.TeeReader(readerFunc(s.read), &s.ahead))
+	}
+	switch {
+	case s.bad != nil:
+		return 0, s.bad
+	case s.ahead.Len() > 0:
+		return s.ahead.Read(b)
+	}
+	return s.read(b)
+}
+
+func (s *stream) read(b []byte) (int, error) {
 	if s.left <= 0 {
 		return 0, errStreamTooLong
 	}
@@ -188,6 +233,10 @@ func (s *stream) Read(b []byte) (int, error) {
 	s.left -= int64(n)
 	return n, err
 }
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 
 // Close may be called again.
 func (s *stream) Close() error {

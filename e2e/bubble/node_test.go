@@ -29,7 +29,8 @@ type node struct {
 	// secrets is what its file says of them; set before the node runs.
 	secrets []transport.Secret
 	// rate is how many seconds the node's clock counts in a second; set before the node runs. 0 counts as 1.
-	rate float64
+	rate  float64
+	major int // of its PostgreSQL; 0: not told
 	// data is what is in its data directory before there is a cluster; nil: nothing. Set before the node runs.
 	data *cluster.DataFacts
 
@@ -81,13 +82,13 @@ func (n *node) truly(at time.Duration) time.Duration {
 func (n *node) config() cluster.Config {
 	return cluster.Config{
 		Dir: n.dir, Scope: "bubble", Listen: n.host + ":7400", Peers: n.peers, Secrets: n.secrets,
-		Member:   fsm.Member{Name: n.name, Role: fsm.RoleData, Addr: n.host + ":7400", Postgres: n.host + ":5432"},
+		Member:   fsm.Member{Name: n.name, Role: fsm.RoleData, Addr: n.host + ":7400", Postgres: n.host + ":5432", Major: n.major},
 		Settings: fsm.Settings{FailoverAfterMS: failoverAfter.Milliseconds(), Durability: fsm.DurabilityQuorum},
 	}
 }
 
 func (n *node) logger() hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{Name: n.name, Level: hclog.Info, Output: &n.w.logs})
+	return hclog.New(&hclog.LoggerOptions{Name: n.name, Level: hclog.Info, Output: &n.w.logs, JSONFormat: n.w.json})
 }
 
 func (n *node) facts() cluster.DataFacts {

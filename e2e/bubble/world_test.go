@@ -29,6 +29,7 @@ type world struct {
 	start time.Time
 	nodes []*node
 	logs  syncBuffer
+	json  bool // the form of the logs
 	// detachTakes is how long a fake Postgres needs to be cut off; set before the fault.
 	detachTakes time.Duration
 
