@@ -10,7 +10,8 @@ import (
 )
 
 // TestMoves: hosts come back at other addresses, with those in their own node files only. The others find them, and the
-// record of the member follows.
+// record of the member follows. Until the primary has that record it ends the walsenders from the new address, and says so for
+// a minute: so what is waited for is not a cluster about which there is nothing to say.
 func TestMoves(t *testing.T) {
 	needHosts(t)
 	b := newBroken(t)
@@ -19,7 +20,8 @@ func TestMoves(t *testing.T) {
 		n := b.except(b.lab.Node(before.Primary))[0]
 		b.endDaemon(n, syscall.SIGINT)
 		b.moves(n, ".111")
-		after := b.healthy()
+		b.awaitServing(before)
+		after := b.newest()
 		if after.Epoch != before.Epoch || after.Primary != before.Primary {
 			b.Errorf("%s of epoch %d became %s of epoch %d", before.Primary, before.Epoch, after.Primary, after.Epoch)
 		}
@@ -31,15 +33,16 @@ func TestMoves(t *testing.T) {
 		b.writers.kept(b.T, b.lab.Node(after.Primary), nothing)
 	})
 	b.in("the primary", func(b *broken) {
-		before := b.healthy()
+		before := b.newest()
 		n := b.lab.Node(before.Primary)
 		lost := time.Now()
 		if err := b.lab.KillNodes(b.Context(), n); err != nil {
 			b.Fatal(err)
 		}
 		b.movedOn(before)
+		after := b.newest()
 		b.moves(n, ".112")
-		after := b.healthy()
+		b.awaitServing(after)
 		b.writers.check(b.T, n.Name, lost, b.lab.Node(after.Primary))
 	})
 }
