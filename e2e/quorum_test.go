@@ -31,7 +31,7 @@ func (b *broken) loseQuorum() {
 	before := b.healthy()
 	survivor := b.lab.Node(before.Primary)
 	others := b.except(survivor)
-	lone := startLone(b.T, b.lab, survivor)
+	lone := startLone(b.T, b.lab, survivor, "local")
 	was := b.trio(survivor)
 	lost := time.Now()
 	if err := b.lab.KillHosts(others...); err != nil {
@@ -129,11 +129,15 @@ func (b *broken) ackedAfter(since time.Time) bool {
 	return len(all) > 0 && all[len(all)-1].began.After(since)
 }
 
-// lone writes on one node without waiting for copies, so that it notices how long that one takes writes at all.
+// lone writes on one node, in one session, until a write fails: so it notices how long that one takes writes at all.
 type lone struct {
-	mu sync.Mutex
-	at time.Time
+	mu  sync.Mutex
+	at  time.Time
+	err error
 }
+
+// loneBox is how long one of its writes may take. It is long, because a busy machine is no failure.
+const loneBox = 5 * time.Second
 
 func (l *lone) last() time.Time {
 	l.mu.Lock()
@@ -141,14 +145,22 @@ func (l *lone) last() time.Time {
 	return l.at
 }
 
-func startLone(t *testing.T, on *lab.Lab, n *lab.Node) *lone {
+// failed is why it ended, nil while it writes.
+func (l *lone) failed() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// startLone starts one with that synchronous_commit: local waits for no copies.
+func startLone(t *testing.T, on *lab.Lab, n *lab.Node, commit string) *lone {
 	t.Helper()
 	c, err := dial(on, n)
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := &lone{}
-	if _, err := run1(c, "CREATE TABLE lone (at timestamptz); SET synchronous_commit = local"); err != nil {
+	if _, err := run1(c, "CREATE TABLE IF NOT EXISTS lone (at timestamptz); SET synchronous_commit = "+commit); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -158,12 +170,15 @@ func startLone(t *testing.T, on *lab.Lab, n *lab.Node) *lone {
 		tick := time.NewTicker(10 * time.Millisecond)
 		defer tick.Stop()
 		for ctx.Err() == nil {
-			if _, err := run1(c, "INSERT INTO lone VALUES (clock_timestamp())"); err != nil {
+			_, err := runWithin(c, loneBox, "INSERT INTO lone VALUES (clock_timestamp())")
+			l.mu.Lock()
+			if l.err = err; err == nil {
+				l.at = time.Now()
+			}
+			l.mu.Unlock()
+			if err != nil {
 				return
 			}
-			l.mu.Lock()
-			l.at = time.Now()
-			l.mu.Unlock()
 			<-tick.C
 		}
 	})

@@ -60,8 +60,10 @@ func dial(l *lab.Lab, n *lab.Node) (*pgconn.PgConn, error) {
 }
 
 // run1 executes sql within the box and returns the rows' first columns.
-func run1(c *pgconn.PgConn, sql string) ([]string, error) {
-	if err := c.Conn().SetDeadline(time.Now().Add(writeBox)); err != nil {
+func run1(c *pgconn.PgConn, sql string) ([]string, error) { return runWithin(c, writeBox, sql) }
+
+func runWithin(c *pgconn.PgConn, box time.Duration, sql string) ([]string, error) {
+	if err := c.Conn().SetDeadline(time.Now().Add(box)); err != nil {
 		return nil, err
 	}
 	results, err := c.Exec(context.Background(), sql).ReadAll()

@@ -52,6 +52,7 @@ type Lab struct {
 	Failover   string  `json:"failover_after"`    // as in the node files
 	Signals    bool    `json:"signals,omitempty"` // fencing.signals on all nodes
 	Disks      bool    `json:"disks,omitempty"`   // Postgres of each node has a file system of its own
+	Waiting    bool    `json:"waiting,omitempty"` // the node files name no peers and no secret: see Options
 	Password   string  `json:"password"`          // of the roles postgres, lab_load and lab_prober
 	Net        string  `json:"net"`               // first three numbers of the addresses
 	Nodes      []*Node `json:"nodes"`
@@ -79,6 +80,7 @@ type Node struct {
 	Witness  bool   `json:"witness,omitempty"` // it votes and has no Postgres
 	Disk     bool   `json:"disk,omitempty"`    // its Postgres has a file system of its own
 	Exe      string `json:"exe,omitempty"`     // the program it was upgraded to; "": the lab's
+	Outside  bool   `json:"outside,omitempty"` // it belongs to no cluster, not yet or not any more: nobody waits for it
 }
 
 // Config is the node file, Log what the daemon prints, Socket where it answers, Data its own directory, PGData Postgres's
@@ -101,6 +103,11 @@ func (n *Node) postgresDir() string {
 // data are the nodes with a Postgres.
 func (l *Lab) data() []*Node {
 	return slices.DeleteFunc(slices.Clone(l.Nodes), func(n *Node) bool { return n.Witness })
+}
+
+// members are the nodes that a whole cluster has.
+func (l *Lab) members() []*Node {
+	return slices.DeleteFunc(slices.Clone(l.Nodes), func(n *Node) bool { return n.Outside })
 }
 
 // postgresLog is where the node's Postgres writes.

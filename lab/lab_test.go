@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quorate/quorate/config"
 	"github.com/quorate/quorate/lab/load"
 	"github.com/quorate/quorate/lab/netns"
 )
@@ -146,6 +147,34 @@ func TestSweepTakesOnlyWhatHasNoOwner(t *testing.T) {
 	}
 	if found, err := Find(kept.ID, io.Discard); err != nil || found.Password != kept.Password {
 		t.Fatalf("found %v, %v", found, err)
+	}
+}
+
+// TestNodesThatWait: their files tell them nothing of a cluster, and until somebody does nobody waits for them.
+func TestNodesThatWait(t *testing.T) {
+	l, err := create(Options{Nodes: 2, Waiting: true, Out: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(l.dir) })
+	if err := l.writeFiles(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range l.Nodes {
+		c, err := config.Load(n.Config(), nil)
+		if err != nil || len(c.Cluster.Peers) > 0 || c.Cluster.Secret != "" || c.Cluster.SecretFile != "" {
+			t.Errorf("%s: cluster %+v, %v", n.Name, c.Cluster, err)
+		}
+	}
+	if _, err := os.Stat(l.secretFile()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the secret: %v", err)
+	}
+	if _, why := l.whole(t.Context()); why != "no node belongs to a cluster" {
+		t.Errorf("missing: %q", why)
+	}
+	l.Nodes[1].Outside = false
+	if _, why := l.whole(t.Context()); !strings.HasPrefix(why, "n2 does not answer") {
+		t.Errorf("missing: %q", why)
 	}
 }
 

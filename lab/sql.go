@@ -39,9 +39,9 @@ func (l *Lab) connect(ctx context.Context, n *Node) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// makeTables makes what the lab's clients need. The passwords are kept as md5, so that what a search for the
+// MakeTables makes what the lab's clients need, in a cluster that is whole. The passwords are kept as md5, so that what a search for the
 // primary takes is Postgres's time and not that of hashing passwords.
-func (l *Lab) makeTables(ctx context.Context) error {
+func (l *Lab) MakeTables(ctx context.Context) error {
 	s, why := l.whole(ctx)
 	if why != "" {
 		return fmt.Errorf("make the lab's tables: %s", why)

@@ -165,24 +165,36 @@ func (l *Lab) look(ctx context.Context, within time.Duration) (map[string]State,
 	return states, errs
 }
 
-// whole returns the state all nodes agree on, or what is missing.
+// whole returns the state all members agree on, or what is missing.
 func (l *Lab) whole(ctx context.Context) (State, string) {
 	states, errs := l.Look(ctx)
+	var data, witnesses []string
+	members := l.members()
+	for _, n := range members {
+		if n.Witness {
+			witnesses = append(witnesses, n.Name)
+		} else {
+			data = append(data, n.Name)
+		}
+	}
 	var first State
-	for _, n := range l.Nodes {
+	for _, n := range members {
 		if err := errs[n.Name]; err != nil {
 			return State{}, fmt.Sprintf("%s does not answer: %v", n.Name, err)
 		}
 		s := states[n.Name]
-		if why := s.missing(namesOf(l.data()), l.witnesses(), l.Durability); why != "" {
+		if why := s.missing(data, witnesses, l.Durability); why != "" {
 			return s, fmt.Sprintf("asked %s: %s", n.Name, why)
 		}
-		if n == l.Nodes[0] {
+		if n == members[0] {
 			first = s
 		}
 		if s.Epoch != first.Epoch || s.Primary != first.Primary {
-			return s, fmt.Sprintf("%s and %s do not agree", l.Nodes[0].Name, n.Name)
+			return s, fmt.Sprintf("%s and %s do not agree", members[0].Name, n.Name)
 		}
+	}
+	if len(members) == 0 {
+		return first, "no node belongs to a cluster"
 	}
 	return first, ""
 }

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quorate/quorate/api/client"
 	"github.com/quorate/quorate/config"
 	"github.com/quorate/quorate/lab/netns"
 )
@@ -41,6 +42,9 @@ type Options struct {
 	Signals    bool          // fence by signals though control groups could be used
 	Exe        string        // the quorate program; "": this one
 	Out        io.Writer
+	// Waiting makes node files without peers and without a secret, so that every node waits to be told to init or to join. Up
+	// returns when they do. Whoever tells them says who is no longer Outside, and calls MakeTables for what takes load.
+	Waiting bool
 	// Prepare is called when all files are there and no daemon runs yet, to give nodes data; nil: they have none.
 	Prepare func(*Lab) error
 }
@@ -92,14 +96,32 @@ func (l *Lab) bringUp(ctx context.Context, prepare func(*Lab) error) error {
 			return err
 		}
 	}
+	if l.Waiting {
+		return l.awaitWaiting(ctx)
+	}
 	l.say("  %d daemons run; the first of them initialises Postgres and the others clone it", len(l.Nodes))
 	if _, err := l.AwaitHealthy(ctx); err != nil {
 		return err
 	}
-	if err := l.makeTables(ctx); err != nil {
+	if err := l.MakeTables(ctx); err != nil {
 		return err
 	}
 	l.say("  healthy after %.1f s", time.Since(began).Seconds())
+	return nil
+}
+
+// awaitWaiting waits until every daemon answers, which belongs to no cluster and so waits for orders.
+func (l *Lab) awaitWaiting(ctx context.Context) error {
+	for _, n := range l.Nodes {
+		err := until(ctx, "the daemon of "+n.Name+" waits to be told", func() (bool, error) {
+			_, err := client.Unix(n.Socket()).Status(ctx)
+			return err == nil, err
+		})
+		if err != nil {
+			return fmt.Errorf("%w\n%s", err, l.Report())
+		}
+	}
+	l.say("  %d daemons run and wait for quorate init or quorate join", len(l.Nodes))
 	return nil
 }
 
@@ -176,7 +198,7 @@ func create(o Options) (*Lab, error) {
 		return nil, fmt.Errorf("--disks: mounting a file system needs root: %w", able)
 	}
 	l := &Lab{
-		Boot: boot, Namespaces: able == nil, Exe: o.Exe, Durability: o.Durability, Signals: o.Signals, Disks: o.Disks,
+		Boot: boot, Namespaces: able == nil, Exe: o.Exe, Durability: o.Durability, Signals: o.Signals, Disks: o.Disks, Waiting: o.Waiting,
 		Failover: o.Failover.String(), Password: strings.ToLower(rand.Text()), out: o.Out,
 	}
 	// Until it is whole every lab is this process's: nobody wants to keep half a one.
@@ -223,10 +245,9 @@ func (l *Lab) place(data, witnesses int) error {
 		if i > data {
 			name = "w" + strconv.Itoa(i-data)
 		}
-		n := &Node{Name: name, Dir: filepath.Join(l.dir, name), Witness: i > data, Disk: l.Disks && i <= data}
+		n := &Node{Name: name, Dir: filepath.Join(l.dir, name), Witness: i > data, Disk: l.Disks && i <= data, Outside: l.Waiting}
 		if l.Namespaces {
-			n.Addr = fmt.Sprintf("%s.%d", l.Net, 10+i)
-			n.Cluster, n.API, n.Postgres = n.Addr+":"+clusterPort, n.Addr+":"+apiPort, n.Addr+":"+postgresPort
+			n.live(fmt.Sprintf("%s.%d", l.Net, 10+i))
 		} else {
 			n.Addr = "127.0.0.1"
 			free, err := freePorts(3)
@@ -238,6 +259,11 @@ func (l *Lab) place(data, witnesses int) error {
 		l.Nodes = append(l.Nodes, n)
 	}
 	return nil
+}
+
+// live gives the node an address of its own, where it has the fixed ports.
+func (n *Node) live(addr string) {
+	n.Addr, n.Cluster, n.API, n.Postgres = addr, addr+":"+clusterPort, addr+":"+apiPort, addr+":"+postgresPort
 }
 
 // freePorts returns addresses on loopback that nobody listens on right now.
@@ -277,10 +303,12 @@ func (l *Lab) makeNetwork(ctx context.Context) error {
 
 // writeFiles writes the secret and one node file per node, and makes the nodes' directories.
 func (l *Lab) writeFiles(ctx context.Context) error {
-	secret := make([]byte, 32)
-	_, _ = rand.Read(secret)
-	if err := os.WriteFile(l.secretFile(), []byte(hex.EncodeToString(secret)+"\n"), 0o600); err != nil {
-		return fmt.Errorf("write the secret: %w", err)
+	if !l.Waiting {
+		secret := make([]byte, 32)
+		_, _ = rand.Read(secret)
+		if err := os.WriteFile(l.secretFile(), []byte(hex.EncodeToString(secret)+"\n"), 0o600); err != nil {
+			return fmt.Errorf("write the secret: %w", err)
+		}
 	}
 	for _, n := range l.Nodes {
 		if err := os.Mkdir(n.Dir, 0o755); err != nil {
@@ -294,13 +322,20 @@ func (l *Lab) writeFiles(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := os.WriteFile(n.Config(), []byte(l.nodeFile(n)), 0o600); err != nil {
-			return fmt.Errorf("write the node file of %s: %w", n.Name, err)
+		if err := l.writeNodeFile(n); err != nil {
+			return err
 		}
-		// A mistake here would show as a daemon that ends at once, far from its cause.
-		if _, err := config.Load(n.Config(), nil); err != nil {
-			return fmt.Errorf("the lab's own node file: %w", err)
-		}
+	}
+	return nil
+}
+
+func (l *Lab) writeNodeFile(n *Node) error {
+	if err := os.WriteFile(n.Config(), []byte(l.nodeFile(n)), 0o600); err != nil {
+		return fmt.Errorf("write the node file of %s: %w", n.Name, err)
+	}
+	// A mistake here would show as a daemon that ends at once, far from its cause.
+	if _, err := config.Load(n.Config(), nil); err != nil {
+		return fmt.Errorf("the lab's own node file: %w", err)
 	}
 	return nil
 }
@@ -336,8 +371,10 @@ func (l *Lab) nodeFile(n *Node) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Written by `quorate lab up`; `quorate run -c %s` runs this node.\n", n.Config())
 	fmt.Fprintf(&b, "scope: lab-%s\nname: %s\n", l.ID, n.Name)
-	fmt.Fprintf(&b, "cluster:\n  listen: %s\n  data_dir: %s\n  peers: [%s]\n  secret_file: %s\n",
-		n.Cluster, n.Data(), strings.Join(peers, ", "), l.secretFile())
+	fmt.Fprintf(&b, "cluster:\n  listen: %s\n  data_dir: %s\n", n.Cluster, n.Data())
+	if !l.Waiting {
+		fmt.Fprintf(&b, "  peers: [%s]\n  secret_file: %s\n", strings.Join(peers, ", "), l.secretFile())
+	}
 	if n.Witness {
 		fmt.Fprintf(&b, "  role: witness\n")
 	}

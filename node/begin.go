@@ -240,13 +240,20 @@ func (n *Node) keepSecret(s transport.Secret) error {
 // refusedBy gives a refusal by the cluster the API's name for it.
 func refusedBy(err error) error {
 	switch {
-	case errors.Is(err, cluster.ErrUnfit), errors.Is(err, fsm.ErrInvalid), errors.Is(err, fsm.ErrExists):
+	case errors.Is(err, cluster.ErrUnfit):
+		return refusal{err}
+	case errors.Is(err, fsm.ErrInvalid), errors.Is(err, fsm.ErrExists):
 		return fmt.Errorf("%w: %w", api.ErrRefused, err)
 	case errors.Is(err, cluster.ErrNoLeader), errors.Is(err, cluster.ErrNotMember):
 		return fmt.Errorf("%w: %w", api.ErrNoQuorum, err)
 	}
 	return err
 }
+
+// refusal is the cluster's, whose text says already that it is one.
+type refusal struct{ error }
+
+func (r refusal) Unwrap() []error { return []error{r.error, api.ErrRefused} }
 
 // facts is what a node that joins says of its postgresql.data_dir, read without a guard: nothing of it is started or changed.
 func (w *waiting) facts() cluster.DataFacts {

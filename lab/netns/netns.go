@@ -75,6 +75,14 @@ func MakeHost(ctx context.Context, hub string, h Host) error {
 	return nil
 }
 
+// Readdress gives the host in the namespace another address instead of its own.
+func Readdress(ctx context.Context, name, old, addr string) error {
+	if err := ip(ctx, name, "addr del "+old+"/24 dev eth0", "addr add "+addr+"/24 dev eth0"); err != nil {
+		return fmt.Errorf("give %s the address %s: %w", name, addr, err)
+	}
+	return nil
+}
+
 // Unplug takes the carrier from the hosts with these ports. It runs no program, so that the hosts vanish in the same
 // instant, and when the caller says.
 func Unplug(hub string, ports ...string) error { return setUp(hub, false, ports) }

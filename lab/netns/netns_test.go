@@ -111,6 +111,12 @@ func TestCutAndPlug(t *testing.T) {
 	do(netns.Plug(hub, b.Port))
 	do(netns.Plug(hub, b.Port))
 	check("plugged", true)
+	moved := b
+	moved.Addr = "10.254.7.13"
+	do(netns.Readdress(ctx, b.Name, b.Addr, moved.Addr))
+	check("at its old address", false)
+	b = moved
+	check("at its new address", true)
 }
 
 func TestStartComesBack(t *testing.T) {
