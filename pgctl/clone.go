@@ -225,8 +225,13 @@ func (i *Instance) cloneSteps(c *cloning) []cloneStep {
 		}},
 		{"keep the old directory", phaseCopied, func(_ context.Context, p *plan) error { return i.keepOld(p) }},
 		{"make known what was set aside", phaseCopied, func(_ context.Context, p *plan) error {
-			if _, err := os.Lstat(p.Old); err != nil || !p.Quarantine {
+			if !p.Quarantine {
+				return nil
+			}
+			if _, err := os.Lstat(p.Old); errors.Is(err, fs.ErrNotExist) {
 				return nil // there was nothing to set aside
+			} else if err != nil {
+				return err
 			}
 			return i.keepAside(p.Source.Epoch, p.Old, p.Because)
 		}},

@@ -218,7 +218,8 @@ func (i *Instance) runRewind(ctx context.Context, r *rewinding, p rewindPlan) {
 
 // failed decides whether another try makes sense. Only what speaks against the rewind itself counts to the tries: a clone
 // copies everything, for good, and would fail in a full disk too. A failure of another kind, of the disk or of the
-// primary, is tried again for as long as it lasts, and a server that does not start for minutes; the note says why.
+// primary, is tried again for as long as it lasts; a server that doesn't start to recover, recoverTries times. The note
+// says why.
 func (p rewindPlan) failed(err error) rewindPlan {
 	p.Note = err.Error()
 	p.Fails++

@@ -166,8 +166,13 @@ func (l *Loop) file(ctx context.Context, calls *sync.WaitGroup, v failover.View)
 	if l.filing || l.transferring || l.cfg.Boot() < l.fileAt {
 		return
 	}
+	// The report that was filed last may have come in since v was made.
+	state := l.consensus.State()
+	if state.Epoch != v.State.Epoch {
+		return
+	}
 	_, again := acknowledging(v)
-	report, due := dueReport(v.State, again || v.EpochAge >= reportAfter, l.ledger.told)
+	report, due := dueReport(state, again || v.EpochAge >= reportAfter, l.ledger.told)
 	if !due {
 		return
 	}

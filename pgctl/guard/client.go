@@ -75,7 +75,7 @@ func (c *Client) Status() (Status, error) {
 // only: to kill is VerdictStop.
 func (c *Client) Signal(name string) error {
 	c.mu.Lock()
-	if !c.closed {
+	if !c.closed && c.rec != nil { // a guard with another version of the record has none here
 		c.catchUp()
 	}
 	run := c.run.Load()
