@@ -4,6 +4,7 @@
 set -euo pipefail
 shopt -s inherit_errexit
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8
+unset TMPDIR # it is a place of the machine that runs the test
 # The daemon is restarted below, and must be back within the lease however busy this machine is.
 export QUORATE_BOOTSTRAP_DCS_FAILOVER_AFTER=10s
 
