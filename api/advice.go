@@ -29,8 +29,12 @@ func (f facts) advice(a Assignment, r fsm.Failover) []string {
 
 func lookAt(d Discard) string {
 	if d.Way == "quarantine" {
-		return fmt.Sprintf("A data directory of %s was damaged and set aside as %s. Find out what damaged it (its file QUARANTINE says what was found), then: quorate discards dismiss %s",
-			d.Node, d.Path, d.ID)
+		held := ""
+		if d.Lossy {
+			held = " Under durability async it may hold acknowledged commits that are nowhere else: have them taken back."
+		}
+		return fmt.Sprintf("A data directory of %s was set aside as %s, not to be run again: its file QUARANTINE says why.%s Find out how it came to that, then: quorate discards dismiss %s",
+			d.Node, d.Path, held, d.ID)
 	}
 	commits := counted(d.Commits)
 	if d.Lossy {

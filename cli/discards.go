@@ -72,7 +72,12 @@ func discardLines(all []client.Discard) string {
 	b.WriteString("\nDiscarded:\n")
 	for _, d := range all {
 		if d.Way == "quarantine" {
-			fmt.Fprintf(&b, "  %s set a damaged data directory aside, kept in %s; find out what damaged it, then: quorate discards dismiss %s\n", d.Node, d.Path, d.ID)
+			held := ""
+			if d.Lossy {
+				held = "; it may hold acknowledged commits that are nowhere else (durability async)"
+			}
+			fmt.Fprintf(&b, "  %s set a data directory aside, kept in %s%s; its file QUARANTINE says why; find out how it came to that, then: quorate discards dismiss %s\n",
+				d.Node, d.Path, held, d.ID)
 			continue
 		}
 		commits := counted(d.Commits) + " commits"

@@ -119,7 +119,11 @@ func discards(all []client.Discard) string {
 	}
 	var out []string
 	for _, d := range all {
-		out = append(out, commits(d)+" on "+d.Node)
+		what := commits(d)
+		if d.Way == "quarantine" {
+			what = "a directory"
+		}
+		out = append(out, what+" on "+d.Node)
 	}
 	return strings.Join(out, ", ")
 }
@@ -147,7 +151,11 @@ func renderAssignment(e client.Assignment) string {
 		if i == 0 {
 			head = "Discarded:"
 		}
-		t = append(t, []string{head, discardText(d)}, []string{"", fmt.Sprintf("kept on %s in %s (manifest SHA-256 %s)", d.Node, d.Path, d.SHA256)})
+		kept := fmt.Sprintf("kept on %s in %s (manifest SHA-256 %s)", d.Node, d.Path, d.SHA256)
+		if d.Way == "quarantine" {
+			kept = fmt.Sprintf("kept on %s in %s (manifest postgres/evidence/%s in its cluster.data_dir, SHA-256 %s)", d.Node, d.Path, d.ID, d.SHA256)
+		}
+		t = append(t, []string{head, discardText(d)}, []string{"", kept})
 	}
 	t = append(t, []string{"Rule:", ruleText(e)})
 	if e.Kind != client.KindFirst {
@@ -184,6 +192,12 @@ func discardText(d client.Discard) string {
 		kind = "some may have been acknowledged"
 	}
 	text := fmt.Sprintf("%s of %s, %s: %s to %s of timeline %d, by %s", commits(d), d.Node, kind, d.From, d.To, d.Timeline, d.Way)
+	if d.Way == "quarantine" {
+		text = fmt.Sprintf("a data directory of %s, set aside; what log it had beyond the cluster's is not known", d.Node)
+		if d.Lossy {
+			text += ", and some of it may have been acknowledged"
+		}
+	}
 	if d.Dismissed {
 		text += "; somebody has looked at it"
 	}

@@ -19,10 +19,10 @@ type Discard struct {
 	From      pg.LSN      `json:"from"`     // where the histories part
 	To        pg.LSN      `json:"to"`       // end of the discarded log
 	Commits   int         `json:"commits"`  // transactions committed in it, -1 if they could not be counted
-	Way       string      `json:"way"`      // "rewind" or "clone"; "quarantine": a damaged directory, of which the log is not known
-	Path      string      `json:"path"`     // directory on the node that has the evidence
-	SHA256    string      `json:"sha256"`   // of the manifest in it, hexadecimal
-	Lossy     bool        `json:"lossy"`    // made under durability async: some of it may have been acknowledged
+	Way       string      `json:"way"`      // "rewind" or "clone"; "quarantine": a directory not to be run again, of which the log is not known
+	Path      string      `json:"path"`     // directory on the node that has the evidence; of a quarantine the one that was set aside
+	SHA256    string      `json:"sha256"`   // of the evidence's manifest, hexadecimal
+	Lossy     bool        `json:"lossy"`    // made under durability async: some of it may have been acknowledged and be nowhere else
 	Dismissed bool        `json:"dismissed,omitempty"`
 }
 
@@ -65,7 +65,7 @@ func (c RecordDiscard) apply(next *State) (string, error) {
 	}
 	next.Discards = append(next.Discards, d)
 	if d.Way == "quarantine" {
-		return fmt.Sprintf("%s set a damaged data directory aside, kept in %s", next.Name(d.Node), d.Path), nil
+		return fmt.Sprintf("%s set a data directory aside, not to be run again, kept in %s", next.Name(d.Node), d.Path), nil
 	}
 	return fmt.Sprintf("%s discarded %s to %s of timeline %d (%d commits), kept in %s", next.Name(d.Node), d.From, d.To, d.Timeline, d.Commits, d.Path), nil
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quorate/quorate/api/client"
 	"github.com/quorate/quorate/lab/history"
 	"github.com/quorate/quorate/lab/load"
 )
@@ -40,6 +41,7 @@ type soak struct {
 	o     SoakOptions
 	began time.Time
 	made  map[string]int // faults
+	kept  []Kept         // evidence of all rounds
 	tally tally
 }
 
@@ -187,6 +189,9 @@ func (s *soak) play(ctx context.Context, r round) (err error) {
 		return err
 	}
 	p.HealedMS, p.After, p.New = float64(time.Since(healing).Milliseconds()), state.Epoch, state.Primary
+	if err := s.gather(ctx, state); err != nil {
+		return err
+	}
 	again, cancel := context.WithTimeout(ctx, healLimit)
 	defer cancel()
 	if err := c.flowing(again, 1); err != nil {
@@ -314,6 +319,9 @@ func (s *soak) compare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.gather(ctx, state); err != nil {
+		return err
+	}
 	for _, file := range files {
 		writes, err := load.Read(file)
 		if err != nil {
@@ -324,7 +332,7 @@ func (s *soak) compare(ctx context.Context) error {
 			return err
 		}
 		lost := lostOf(writes, present)
-		listed, err := found(lost, state.Kept)
+		listed, err := found(lost, s.kept)
 		if err != nil {
 			return err
 		}
@@ -332,6 +340,21 @@ func (s *soak) compare(ctx context.Context) error {
 		if len(lost) > 0 {
 			s.say("  of %s %d acknowledged writes are missing, the first is %d of %s", filepath.Base(file), len(lost), lost[0].ID, lost[0].Node)
 		}
+	}
+	return nil
+}
+
+// gather remembers the evidence that the cluster knows of and dismisses it there, which makes room: what nobody has looked at
+// is recorded up to a limit.
+func (s *soak) gather(ctx context.Context, state State) error {
+	for _, k := range state.Kept {
+		if slices.ContainsFunc(s.kept, func(known Kept) bool { return known.ID == k.ID }) {
+			continue
+		}
+		if err := client.Unix(s.l.Node(state.Primary).Socket()).DismissDiscard(ctx, k.ID); err != nil {
+			return fmt.Errorf("dismiss the discard %s: %w", k.ID, err)
+		}
+		s.kept = append(s.kept, k)
 	}
 	return nil
 }

@@ -41,8 +41,12 @@ func openKeeper(ctx context.Context, opts guard.Options, version string, log hcl
 	limit := guard.Now() + predecessorBox
 	for said := false; ; said = true {
 		err := k.ensure()
-		if !errors.Is(err, guard.ErrAgentRunning) || guard.Now() >= limit {
+		switch {
+		case !errors.Is(err, guard.ErrAgentRunning):
 			return k, err
+		case guard.Now() >= limit:
+			return k, fmt.Errorf("%w, and did not let go of it within %s: stop it, or, if it was killed and hangs in state D (ps), "+
+				"start this one again when its disk works", err, predecessorBox)
 		}
 		if !said {
 			log.Warn("another agent has not let go of this directory; waiting for its end", "dir", opts.Dir, "limit", predecessorBox.String())

@@ -131,14 +131,16 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	if err != nil || !ok {
 		return err
 	}
-	if n.records, err = openRecords(cfg.Cluster.DataDir); err != nil {
-		return err
-	}
 	if err := n.openPostgres(ctx); err != nil {
 		return err
 	}
 	if n.guard != nil {
 		defer n.guard.Close()
+	}
+	// Not before the guard's directory is this agent's: one that lives still may write its last promise or release, and an
+	// agent that goes on without it would break it (lease.md rules 8 and 18).
+	if n.records, err = openRecords(cfg.Cluster.DataDir); err != nil {
+		return err
 	}
 	if err := n.openCluster(secrets); err != nil {
 		return err

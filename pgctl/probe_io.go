@@ -128,8 +128,7 @@ func (p *Prober) connect(ctx context.Context) {
 	p.run = view.Run
 	due := expected && s.idle()
 	if due {
-		_, waited := schedulerOf(view.PID)
-		s, p.tried, p.queued = s.begin(guard.Now()), guard.Now(), queued{view.PID: waited}
+		s, p.tried, p.queued = s.begin(guard.Now()), guard.Now(), queued{view.PID: schedulerOf(view.PID).waited}
 		p.attempt++
 	}
 	p.streaks[ProbeConnect] = s
@@ -138,14 +137,14 @@ func (p *Prober) connect(ctx context.Context) {
 	if due {
 		go p.tryConnect(ctx, attempt)
 	} else if expected && guard.Now()-tried < starvedLimit*probesPerFailoverAfter*p.every {
-		p.excuse(view.PID, attempt, before)
+		p.excuse(view.PID, attempt, tried, before)
 	}
 }
 
 // excuse looks why the attempt under way has not come back, and does not hold it against Postgres if there is only no CPU
 // for it.
-func (p *Prober) excuse(postmaster int, attempt uint64, before queued) {
-	now, starved := p.i.starved(postmaster, before, p.every)
+func (p *Prober) excuse(postmaster int, attempt uint64, asked time.Duration, before queued) {
+	now, starved := p.i.starved(postmaster, asked, before, p.every)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.attempt != attempt {

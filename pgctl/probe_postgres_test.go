@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/quorate/quorate/internal/pg"
+	"github.com/quorate/quorate/pgctl/guard"
 )
 
 // probe runs a prober with a short failover_after beside n until the test ends.
@@ -84,6 +85,53 @@ func TestProbeStoppedPostmaster(t *testing.T) {
 	p.awaitWell(t)
 	n.drive(c.want(n), "a primary again", isRun(pg.RunPrimary))
 	p.staysWell(t)
+}
+
+// TestBusySessionIsNoExcuse: a session of the agent that works says nothing about a postmaster that hangs; one that the
+// postmaster has forked since it was asked for does.
+func TestBusySessionIsNoExcuse(t *testing.T) {
+	_, n := alone(t)
+	pid := n.client.Record().PID
+	n.busySession(t)
+	starved := func(asked time.Duration) func() bool {
+		return func() bool {
+			_, yes := n.starved(pid, asked, queued{pid: schedulerOf(pid).waited}, time.Hour) // so that only the state counts
+			return yes
+		}
+	}
+	eventually(t, "the session runs", starved(0))
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Kill(pid, unix.SIGCONT) })
+	eventually(t, "the postmaster is stopped", func() bool { return schedulerOf(pid).state == 'T' })
+	asked := guard.Now() + bornTick
+	for range 100 {
+		if starved(asked)() {
+			t.Fatal("a session that was there before excuses the postmaster")
+		}
+	}
+	eventually(t, "the session runs still", starved(0))
+}
+
+// busySession begins a session of the agent that computes until the test ends.
+func (n *node) busySession(t *testing.T) {
+	t.Helper()
+	s, err := n.connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = s.value(ctx, "DO $$ BEGIN LOOP NULL; END LOOP; END $$") // it is cut short
+	}()
+	t.Cleanup(func() {
+		stop()
+		<-ended
+		s.close()
+	})
 }
 
 // TestProbeSlotsExhausted: nobody else can connect, not even the agent; its sessions that exist go on, and it is not sick.

@@ -14,11 +14,15 @@ const starvedLimit = 5
 // queued is how long each process has waited for a CPU since it began to exist.
 type queued map[int]time.Duration
 
-// starved says whether what a new session waits for waits itself for nothing but a CPU: the postmaster, or a process of it
-// that is just becoming one of our sessions. On a machine with too much to do a session takes seconds, and nothing is
-// wrong with Postgres; one that is stopped, or waits for a lock or a disk, is not on any run queue. before is of the last
-// call, that long ago.
-func (i *Instance) starved(postmaster int, before queued, ago time.Duration) (queued, bool) {
+// bornTick is the unit of the time at which a process began, as /proc/PID/stat has it on every Linux (USER_HZ).
+const bornTick = 10 * time.Millisecond
+
+// starved says whether what a new session waits for waits itself for nothing but a CPU: the postmaster, or a process that it
+// forked since the session was asked for and that is becoming one of ours. On a machine with too much to do a session takes
+// seconds, and nothing is wrong with Postgres; one that is stopped, or waits for a lock or a disk, is not on any run queue.
+// Our older sessions say nothing about a postmaster that hangs, however busy they are. before is of the last call, that long
+// ago.
+func (i *Instance) starved(postmaster int, asked time.Duration, before queued, ago time.Duration) (queued, bool) {
 	now, yes := queued{}, false
 	own, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", postmaster))
 	if err != nil {
@@ -33,9 +37,12 @@ func (i *Instance) starved(postmaster int, before queued, ago time.Duration) (qu
 		if err != nil || pid != postmaster && !i.becomesOurs(string(title), string(own)) {
 			continue
 		}
-		state, waited := schedulerOf(pid)
-		now[pid] = waited
-		yes = yes || waits(state, waited-before[pid], ago)
+		s := schedulerOf(pid)
+		if pid != postmaster && s.born < asked-bornTick {
+			continue
+		}
+		now[pid] = s.waited
+		yes = yes || waits(s.state, s.waited-before[pid], ago)
 	}
 	return now, yes
 }
@@ -53,22 +60,36 @@ func (i *Instance) becomesOurs(title, postmaster string) bool {
 	return strings.HasPrefix(duty, AgentRole+" ") && !strings.HasSuffix(duty, "idle")
 }
 
-// schedulerOf reads the state of a process and how long it has waited for a CPU; zeros when it is gone.
-func schedulerOf(pid int) (state byte, waited time.Duration) {
+// scheduled is what the kernel tells of a process.
+type scheduled struct {
+	state  byte
+	born   time.Duration // as guard.Now was, rounded down to bornTick
+	waited time.Duration // for a CPU, since then
+}
+
+// schedulerOf reads it; it is the zero value when the process is gone.
+func schedulerOf(pid int) scheduled {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	end := strings.LastIndexByte(string(stat), ')')
-	if err != nil || end < 0 || len(stat) < end+3 {
-		return 0, 0
+	if err != nil || end < 0 {
+		return scheduled{}
 	}
-	state = stat[end+2]
-	sched, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", pid)) // time on CPU, time waiting for one (both ns), slices
-	fields := strings.Fields(string(sched))
-	if err != nil || len(fields) < 2 {
-		return state, 0 // a kernel without it: the state alone tells
+	fields := strings.Fields(string(stat[end+1:])) // from the third field on
+	if len(fields) < 20 {
+		return scheduled{}
 	}
-	ns, err := strconv.ParseInt(fields[1], 10, 64)
+	ticks, err := strconv.ParseInt(fields[19], 10, 64)
 	if err != nil {
-		return state, 0
+		return scheduled{}
 	}
-	return state, time.Duration(ns)
+	s := scheduled{state: fields[0][0], born: time.Duration(ticks) * bornTick}
+	sched, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", pid)) // time on CPU, time waiting for one (both ns), slices
+	fields = strings.Fields(string(sched))
+	if err != nil || len(fields) < 2 {
+		return s // a kernel without it: the state alone tells
+	}
+	if ns, err := strconv.ParseInt(fields[1], 10, 64); err == nil {
+		s.waited = time.Duration(ns)
+	}
+	return s
 }

@@ -22,7 +22,7 @@ type rewindPlan struct {
 	Source  Upstream    `json:"source"`
 	Target  pg.Timeline `json:"target"` // of the source
 	Discard discard     `json:"discard"`
-	Tries   int         `json:"tries"` // that failed for a reason that speaks against a rewind and may have passed
+	Tries   int         `json:"tries"` // in this phase that failed for a reason that speaks against a rewind and may have passed
 	Fails   int         `json:"fails"` // in a row in this phase, for whatever reason
 	Note    string      `json:"note"`  // of the last failure
 }
@@ -45,8 +45,8 @@ const (
 const (
 	// rewindTries is how often a rewind is tried before a clone takes its place.
 	rewindTries = 3
-	// recoverTries is how often Postgres is started for a rewind before a clone takes its place: some four minutes, enough to
-	// be told of a setting that keeps it down, which would keep a clone down too.
+	// recoverTries is how often Postgres is started for a rewind before a clone takes its place: four minutes or more, enough
+	// to be told of a setting that keeps it down, which would keep a clone down too.
 	recoverTries = 10
 	// rewindPause is the longest pause between two tries; the first is cloneBackoff.
 	rewindPause = 30 * time.Second
@@ -58,7 +58,8 @@ var ErrNoRewind = errors.New("the directory can't be rewound")
 // errSourceAway says that the primary could not be asked: that is no reason to give up a rewind, and a clone would fail too.
 var errSourceAway = errors.New("the primary can't be asked")
 
-// against is a failure of pg_rewind itself, or of finding what it needs of the log: the next try may well end like it.
+// against is a failure of pg_rewind itself, of finding what it needs of the log, or of the server that recovers: the next
+// try may well end like it.
 type against struct{ error }
 
 func (a against) Unwrap() error { return a.error }
@@ -217,19 +218,23 @@ func (i *Instance) runRewind(ctx context.Context, r *rewinding, p rewindPlan) {
 }
 
 // failed decides whether another try makes sense. Only what speaks against the rewind itself counts to the tries: a clone
-// copies everything, for good, and would fail in a full disk too. A failure of another kind, of the disk or of the
+// copies everything, for good, and would fail in a full disk too. A failure of another kind, as of a full disk or of the
 // primary, is tried again for as long as it lasts; a server that doesn't start to recover, recoverTries times. The note
-// says why.
+// says why. An error of reading or writing is of the first kind: the sectors of a clone are other ones.
 func (p rewindPlan) failed(err error) rewindPlan {
 	p.Note = err.Error()
 	p.Fails++
-	if p.Phase == rewindWriting || p.Phase == rewindFinishing || ofTheDisk(err) {
+	if p.Phase == rewindWriting || p.Phase == rewindFinishing || noRoom(err) {
 		return p
+	}
+	limit := rewindTries
+	if p.Phase == rewindRecovering {
+		limit = recoverTries
 	}
 	if errors.As(err, &against{}) {
 		p.Tries++
 	}
-	if errors.Is(err, ErrNoRewind) || p.Tries >= rewindTries || p.Phase == rewindRecovering && p.Fails >= recoverTries {
+	if errors.Is(err, ErrNoRewind) || p.Tries >= limit {
 		p.Phase = rewindFailed
 	}
 	return p
@@ -240,9 +245,9 @@ func (p rewindPlan) pause() time.Duration {
 	return min(cloneBackoff<<min(max(p.Fails-1, 0), 10), rewindPause)
 }
 
-// ofTheDisk says that an error, which may be what a program wrote, comes from a disk that is full or does not work.
-func ofTheDisk(err error) bool {
-	for _, e := range []syscall.Errno{unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.EROFS} {
+// noRoom says that an error, which may be what a program wrote, comes from a disk that is full or may not be written.
+func noRoom(err error) bool {
+	for _, e := range []syscall.Errno{unix.ENOSPC, unix.EDQUOT, unix.EROFS} {
 		if errors.Is(err, e) || strings.Contains(strings.ToLower(err.Error()), e.Error()) {
 			return true
 		}
@@ -286,7 +291,7 @@ func (i *Instance) rewindSteps() []rewindStep {
 	enter := func(next rewindPhase) func(context.Context, *rewindPlan) error {
 		return func(_ context.Context, p *rewindPlan) error {
 			entered := *p
-			entered.Phase, entered.Fails, entered.Note = next, 0, ""
+			entered.Phase, entered.Tries, entered.Fails, entered.Note = next, 0, 0, ""
 			if err := i.setRewind(entered); err != nil {
 				return err // and it is not entered: a rewind that only may write is not torn
 			}
@@ -297,12 +302,12 @@ func (i *Instance) rewindSteps() []rewindStep {
 	return []rewindStep{
 		{"keep evidence", rewindSaving, func(ctx context.Context, p *rewindPlan) error { return i.keepEvidence(ctx, p.Discard, p.Because) }},
 		{"record that the evidence is kept", rewindSaving, enter(rewindRecovering)},
-		{"recover", rewindRecovering, i.recoverForRewind},
+		{"recover", rewindRecovering, judged(i.recoverForRewind)},
 		{"record that it is shut down in order", rewindRecovering, enter(rewindChecking)},
 		{"have the primary write its timeline down", rewindChecking, i.prepareSource},
 		{"find the last common checkpoint", rewindChecking, judged(func(ctx context.Context, p *rewindPlan) error { return i.findCommonCheckpoint(ctx, p.Discard) })},
 		{"take standby.signal away", rewindChecking, func(context.Context, *rewindPlan) error { return i.takeSignal() }},
-		{"try without changing anything", rewindChecking, judged(i.tryRewind)},
+		{"try without changing anything", rewindChecking, i.tryRewind},
 		{"record that it writes", rewindChecking, enter(rewindWriting)},
 		{"run pg_rewind", rewindWriting, func(ctx context.Context, p *rewindPlan) error {
 			_, err := i.pgRewind(ctx, p.Source)

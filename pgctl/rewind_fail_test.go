@@ -6,11 +6,15 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
+
+	"github.com/quorate/quorate/internal/pgtest"
 )
 
 // TestRewindFails: only what speaks against the rewind itself leads to a clone; what may pass is tried again for as long as
@@ -26,11 +30,11 @@ func TestRewindFails(t *testing.T) {
 		tries int
 	}{
 		{"no room for the evidence", rewindSaving, full, rewindSaving, 0},
-		{"Postgres does not start", rewindRecovering, errors.New("postgres ended while it recovered"), rewindRecovering, 0},
+		{"Postgres does not start", rewindRecovering, against{errors.New("postgres ended while it recovered")}, rewindRecovering, 3},
 		{"the primary is away", rewindChecking, fmt.Errorf("%w: n2", errSourceAway), rewindChecking, 0},
 		{"the record can't be written", rewindChecking, unix.EROFS, rewindChecking, 0},
 		{"the common checkpoint is not found, for now", rewindChecking, against{io.ErrUnexpectedEOF}, rewindFailed, 3},
-		{"the log can't be read off the disk", rewindChecking, against{fmt.Errorf("read: %w", unix.EIO)}, rewindChecking, 0},
+		{"the log can't be read off the disk", rewindChecking, against{fmt.Errorf("read: %w", unix.EIO)}, rewindFailed, 3},
 		{"the log does not reach back", rewindChecking, against{fmt.Errorf("%w: its log is too short", ErrNoRewind)}, rewindFailed, 1},
 		{"pg_rewind can't do it", rewindChecking, against{fmt.Errorf("%w: %w", ErrNoRewind, said("could not find common ancestor"))}, rewindFailed, 1},
 		{"pg_rewind has no room", rewindChecking, against{fmt.Errorf("%w: %w", ErrNoRewind, said("could not write file: No space left on device"))}, rewindChecking, 0},
@@ -49,17 +53,49 @@ func TestRewindFails(t *testing.T) {
 		}
 	}
 	p := rewindPlan{Phase: rewindRecovering}
-	for range recoverTries - 1 {
-		p = p.failed(errors.New("postgres ended while it recovered"))
+	for range 2 * recoverTries { // which don't count
+		p = p.failed(full)
 	}
-	if after := p.failed(errors.New("again")); p.Phase != rewindRecovering || after.Phase != rewindFailed {
-		t.Errorf("phase %q after %d starts that failed, %q after one more", p.Phase, p.Fails, after.Phase)
+	for range recoverTries - 1 {
+		p = p.failed(against{errors.New("postgres ended while it recovered")})
+	}
+	if after := p.failed(against{errors.New("again")}); p.Phase != rewindRecovering || after.Phase != rewindFailed {
+		t.Errorf("phase %q after %d starts that failed, %q after one more", p.Phase, p.Tries, after.Phase)
 	}
 	p = rewindPlan{}
 	for _, want := range []time.Duration{2, 4, 8, 16, 30, 30} {
 		if p = p.failed(full); p.pause() != want*time.Second {
 			t.Errorf("after %d failures it waits for %s", p.Fails, p.pause())
 		}
+	}
+}
+
+// TestDryRunWithoutThePrimary: a pg_rewind that fails while the primary goes away, or that can't be run, says nothing about
+// the directory.
+func TestDryRunWithoutThePrimary(t *testing.T) {
+	port, err := pgtest.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := &Instance{cfg: Config{Name: "n1", StateDir: t.TempDir(), BinDir: t.TempDir()}, major: 16, log: hclog.NewNullLogger()}
+	if err := os.MkdirAll(i.cfg.pgFile(""), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p := &rewindPlan{Phase: rewindChecking, Source: Upstream{Name: "n2", Host: "127.0.0.1", Port: port}}
+	try := func() error {
+		ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
+		defer stop()
+		return i.tryRewind(ctx, p)
+	}
+	if err := try(); !errors.Is(err, os.ErrNotExist) || p.failed(err).Phase != rewindChecking {
+		t.Errorf("without a program: %v", err)
+	}
+	script := "#!/bin/sh\necho 'pg_rewind: error: connection to server failed' >&2\nexit 1\n"
+	if err := os.WriteFile(filepath.Join(i.cfg.BinDir, "pg_rewind"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := try(); !errors.Is(err, errSourceAway) || !strings.Contains(err.Error(), "connection to server failed") || p.failed(err).Phase != rewindChecking {
+		t.Errorf("without the primary: %v", err)
 	}
 }
 

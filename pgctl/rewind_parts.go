@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"strconv"
 	"strings"
 	"time"
@@ -261,16 +262,20 @@ func (i *Instance) findCommonCheckpoint(ctx context.Context, d discard) error {
 	return fmt.Errorf("%w: its log does not reach back to a checkpoint before %s, only to %s", ErrNoRewind, d.From, limit)
 }
 
-// tryRewind runs pg_rewind without letting it change anything: what can fail at all mostly fails here.
+// tryRewind runs pg_rewind without letting it change anything: what can fail at all mostly fails here. A failure is no word
+// on the directory where pg_rewind did not run, or the primary can't be asked afterwards either.
 func (i *Instance) tryRewind(ctx context.Context, p *rewindPlan) error {
 	said, err := i.pgRewind(ctx, p.Source, "--dry-run")
 	switch {
-	case err != nil && ctx.Err() != nil:
+	case err != nil && (ctx.Err() != nil || !errors.As(err, new(*exec.ExitError))):
 		return err
 	case err != nil:
-		return fmt.Errorf("%w: %w", ErrNoRewind, err)
+		if _, away := i.sourceTimeline(ctx, p.Source); away != nil {
+			return fmt.Errorf("%w: %s: %w: %w", errSourceAway, p.Source.Name, away, err)
+		}
+		return against{fmt.Errorf("%w: %w", ErrNoRewind, err)}
 	case strings.Contains(said, "no rewind required"):
-		return fmt.Errorf("%w: pg_rewind sees no difference between the logs", ErrNoRewind)
+		return against{fmt.Errorf("%w: pg_rewind sees no difference between the logs", ErrNoRewind)}
 	}
 	return nil
 }
