@@ -2,11 +2,11 @@ package e2e_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,18 +24,22 @@ func TestAdopt(t *testing.T) {
 			name = "running"
 		}
 		t.Run(name, func(t *testing.T) {
-			var postmaster string
+			var postmaster int
 			l := up(t, lab.Options{Prepare: func(l *lab.Lab) error {
 				data := l.Nodes[0].PGData()
 				server, err := theirData(t, l, data)
 				if err != nil || !running {
 					return err
 				}
-				if out, err := server.Command("pg_ctl", "start", "-w", "-D", data, "-l", server.Log).CombinedOutput(); err != nil {
+				if out, err := server.Command("pg_ctl", "start", "-w", "-D", data, "-l", filepath.Join(data, "theirs.log")).CombinedOutput(); err != nil {
 					return fmt.Errorf("start the server: %w: %s", err, out)
 				}
 				content, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
-				postmaster, _, _ = strings.Cut(string(content), "\n")
+				if err != nil {
+					return err
+				}
+				first, _, _ := strings.Cut(string(content), "\n")
+				postmaster, err = strconv.Atoi(first)
 				return err
 			}})
 			b := &broken{T: t, lab: l}
@@ -48,10 +52,8 @@ func TestAdopt(t *testing.T) {
 					t.Errorf("%s has %q, %v", n.Name, got, err)
 				}
 			}
-			if postmaster != "" {
-				if _, err := os.Stat("/proc/" + postmaster); !errors.Is(err, os.ErrNotExist) {
-					t.Errorf("the server that ran before is there still, pid %s: %v", postmaster, err)
-				}
+			if running && lives(postmaster) {
+				t.Errorf("the server that ran before is there still, pid %d", postmaster)
 			}
 			if trial, _ := try(t, l, lab.Plan{Kind: lab.HostKill, Prober: true}); trial.New == trial.Old {
 				t.Errorf("%s is still primary", trial.Old)
@@ -146,8 +148,8 @@ func runAlone(t *testing.T, data string) *syncBuffer {
 		ports = append(ports, p)
 	}
 	file := filepath.Join(dir, "n1.yml")
-	text := fmt.Sprintf("scope: alone\nname: n1\ncluster:\n  listen: 127.0.0.1:%d\n  data_dir: %s\nrestapi:\n  listen: 127.0.0.1:%d\npostgresql:\n  listen: 127.0.0.1:%d\n  data_dir: %s\nfencing:\n  signals: true\n",
-		ports[0], filepath.Join(dir, "q"), ports[1], ports[2], data)
+	text := fmt.Sprintf("scope: alone\nname: n1\ncluster:\n  listen: 127.0.0.1:%d\n  peers: [127.0.0.1:%d]\n  data_dir: %s\nrestapi:\n  listen: 127.0.0.1:%d\npostgresql:\n  listen: 127.0.0.1:%d\n  data_dir: %s\nfencing:\n  signals: true\n",
+		ports[0], ports[0], filepath.Join(dir, "q"), ports[1], ports[2], data)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

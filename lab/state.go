@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -97,7 +98,7 @@ func (s State) missing(nodes, witnesses []string, durability string) string {
 			return fmt.Sprintf("%s is at epoch %d, the cluster at %d", n, r.Epoch, s.Epoch)
 		case n == s.Primary || slices.Contains(witnesses, n):
 		case r.Run != "running":
-			return strings.TrimSpace(fmt.Sprintf("Postgres on %s is %s %s %s", n, r.Run, r.Progress, r.Problem))
+			return strings.TrimSpace(fmt.Sprintf("Postgres on %s is %s %s", n, cmp.Or(r.Progress, r.Run), r.Problem))
 		case !r.InRecovery || r.Timeline != p.Timeline:
 			return fmt.Sprintf("%s is no standby on timeline %d", n, p.Timeline)
 		case !slices.Contains(p.Streaming, n):

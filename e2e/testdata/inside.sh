@@ -127,7 +127,8 @@ printf '#!/bin/sh\necho stopping\n' >/tmp/shutdown/systemctl # what systemctl sa
 chmod +x /tmp/shutdown/systemctl
 PATH=/tmp/shutdown:$PATH /bin/sh -c "$stop" || fail "ExecStop: status $?"
 wait "$daemon" || fail "the daemon ended with status $?"
-[ ! -e /var/lib/postgresql/15/main/postmaster.pid ] || fail "Postgres was not shut down"
+state=$(/usr/lib/postgresql/15/bin/pg_controldata /var/lib/postgresql/15/main)
+grep -q '^Database cluster state: *shut down$' <<<"$state" || fail "Postgres was not shut down:" "$state"
 await "nothing runs any more" all_ended
 
 step "the same machine as a witness"
