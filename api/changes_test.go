@@ -41,9 +41,10 @@ func (o obeying) Submit(ctx context.Context, c fsm.Command, by string) error {
 // promote makes a node the serving primary of the next epoch.
 func (f *fake) promote(id fsm.NodeID) {
 	f.move(func(s *fsm.State) { s.Epoch, s.Primary, s.Wish = s.Epoch+1, id, nil })
-	f.hear(id, func(s *failover.Sighting) {
-		s.Age, s.Report.Serving, s.Report.InRecovery = 0, f.State().Epoch, false
-	})
+	epoch := f.State().Epoch
+	f.hear(id, func(s *failover.Sighting) { s.Age, s.Report.Serving, s.Report.InRecovery = 0, epoch, false })
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.local.Serving = id == f.self
 }
 

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -33,10 +34,21 @@ type fake struct {
 	ids     int
 }
 
-func (f *fake) Self() fsm.NodeID                            { return f.self }
-func (f *fake) Leader() fsm.NodeID                          { return f.leader }
-func (f *fake) Sightings() map[fsm.NodeID]failover.Sighting { return f.seen }
-func (f *fake) Local() Local                                { return f.local }
+func (f *fake) Self() fsm.NodeID   { return f.self }
+func (f *fake) Leader() fsm.NodeID { return f.leader }
+
+// Sightings are never changed: hear replaces them.
+func (f *fake) Sightings() map[fsm.NodeID]failover.Sighting {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.seen
+}
+
+func (f *fake) Local() Local {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.local
+}
 
 func (f *fake) State() fsm.State {
 	f.mu.Lock()
@@ -56,7 +68,7 @@ func (f *fake) ExplainHere() (Explanation, error) {
 	if f.absent != nil {
 		return Explanation{}, f.absent
 	}
-	v := failover.View{State: f.State(), Self: f.self, Leading: f.leader != "", Seen: f.seen, BeatEvery: beat, LeadingFor: time.Minute, EpochAge: time.Minute}
+	v := failover.View{State: f.State(), Self: f.self, Leading: f.leader != "", Seen: f.Sightings(), BeatEvery: beat, LeadingFor: time.Minute, EpochAge: time.Minute}
 	if f.ledger != nil {
 		f.ledger(&v)
 	}
@@ -148,8 +160,11 @@ func three(t *testing.T, self fsm.NodeID) *fake {
 
 // hear changes what a node says of itself, here and everywhere.
 func (f *fake) hear(id fsm.NodeID, change func(*failover.Sighting)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	s := f.seen[id]
 	change(&s)
+	f.seen = maps.Clone(f.seen)
 	f.seen[id] = s
 	if id == f.self {
 		f.local.Report = s.Report
