@@ -296,6 +296,10 @@ func TestBesideAdoptedData(t *testing.T) {
 		t.Errorf("data that nobody decided about: %+v", step)
 	}
 	keep.Keep, aside.Aside = true, true
+	// As the node's loop of settings does it, by Ordering.
+	if err := n2.SetHotStandby(n2.Status(t.Context()).Dir.Control.HotStandby()); err != nil {
+		t.Fatal(err)
+	}
 	n2.drive(keep, "the copy follows", streaming)
 	if took := n2.took(); strings.Contains(took, "clone") || strings.Contains(took, "rewind") {
 		t.Errorf("the copy came back by %s", took)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,7 +33,7 @@ func (w *world) join(n *node, clusterID string, replace bool, addrs ...string) e
 		Logger: n.logger(), Network: w.net.Host(n.host), DataFacts: n.facts,
 	}, clusterID, addrs, replace)
 	if err == nil {
-		w.nodes = append(w.nodes, n)
+		w.become(append(slices.Clone(w.nodes), n))
 		n.run()
 	}
 	return err

@@ -295,7 +295,7 @@ func (n *node) handOver(to fsm.NodeID) {
 // streaming lists the standbys that hold a connection to this primary.
 func (n *node) streaming(s fsm.State) []failover.StreamingMember {
 	var out []failover.StreamingMember
-	for _, o := range n.w.nodes {
+	for _, o := range n.w.all() {
 		if o == n || !o.followsQuietly(s, n) {
 			continue
 		}

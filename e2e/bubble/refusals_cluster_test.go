@@ -53,10 +53,10 @@ func (w *world) settled() (primary, standby, leader *node) {
 
 func ofFoundings(t *testing.T) []refusal {
 	var rows []refusal
-	waits := func(input, text string, prepare func(w *world)) {
+	waits := func(node, input, text string, prepare func(w *world)) {
 		t.Helper()
 		inWorld(t, 3, prepare, func(w *world) {
-			said := w.heard("n1", "waiting for the cluster to begin", text)
+			said := w.heard(node, "waiting for the cluster to begin", text)
 			for _, n := range w.nodes {
 				if n.running().ClusterID() != "" || n.serving() != 0 {
 					t.Errorf("%s: %s is in a cluster", input, n.name)
@@ -66,11 +66,11 @@ func ofFoundings(t *testing.T) []refusal {
 		})
 	}
 	rows = append(rows, secondBootstrap(t))
-	waits("two nodes of one name", "both named", func(w *world) { w.nodes[1].name = "n1" })
-	waits("another list of peers on one of them", "other cluster.peers", func(w *world) {
+	waits("n3", "two nodes of one name", "both named", func(w *world) { w.nodes[1].name = "n1" })
+	waits("n1", "another list of peers on one of them", "other cluster.peers", func(w *world) {
 		w.nodes[1].peers = w.nodes[1].peers[:2]
 	})
-	waits("another cluster.secret on one of them", "another cluster.secret", func(w *world) {
+	waits("n1", "another cluster.secret on one of them", "another cluster.secret", func(w *world) {
 		for i, n := range w.nodes {
 			n.secrets = []transport.Secret{transport.GenerateSecret()}
 			if i != 1 {
@@ -78,21 +78,21 @@ func ofFoundings(t *testing.T) []refusal {
 			}
 		}
 	})
-	waits("no cluster.secret on one of them", "cluster.secret", func(w *world) {
+	waits("n1", "no cluster.secret on one of them", "cluster.secret", func(w *world) {
 		w.nodes[0].secrets = []transport.Secret{transport.GenerateSecret()}
 		w.nodes[1].secrets = w.nodes[0].secrets
 	})
 	data := func(system pg.SystemID, state pg.ControlState) *cluster.DataFacts {
 		return &cluster.DataFacts{Dir: "/data", Major: 15, SystemID: system, State: state, Timeline: 2, End: 0x3000000}
 	}
-	waits("a database on the second node alone", "adopt-from", func(w *world) { w.nodes[1].data = data(77, pg.ControlShutDown) })
-	waits("databases of two system identifiers", "is of system", func(w *world) {
+	waits("n1", "a database on the second node alone", "adopt-from", func(w *world) { w.nodes[1].data = data(77, pg.ControlShutDown) })
+	waits("n1", "databases of two system identifiers", "is of system", func(w *world) {
 		w.nodes[0].data, w.nodes[1].data = data(42, pg.ControlShutDown), data(77, pg.ControlShutDown)
 	})
-	waits("a directory that is not empty and can't be used", "holiday", func(w *world) {
+	waits("n1", "a directory that is not empty and can't be used", "holiday", func(w *world) {
 		w.nodes[2].data = &cluster.DataFacts{Dir: "/data", Problem: "/data is not empty and has no PG_VERSION (holiday.jpg)"}
 	})
-	waits("two major versions", "PostgreSQL 16", func(w *world) {
+	waits("n1", "two major versions", "PostgreSQL 16", func(w *world) {
 		for i, n := range w.nodes {
 			n.data = &cluster.DataFacts{Empty: true, Major: 15 + pg.MajorVersion(i/2)}
 		}
@@ -108,7 +108,7 @@ func secondBootstrap(t *testing.T) (r refusal) {
 		first.halt()
 		wiped := w.stranger("n1")
 		wiped.peers = first.peers
-		w.nodes[0] = wiped
+		w.become(append([]*node{wiped}, w.nodes[1:]...))
 		wiped.run()
 		said := w.heard("n1", "waiting for the cluster to begin", "belongs to cluster")
 		time.Sleep(20 * time.Second)

@@ -163,7 +163,8 @@ func (w *world) said(node, message, text string) string {
 			}
 			reason = strings.Join(all, "\n")
 		}
-		if strings.Contains(reason, text) {
+		// A node that has not begun to listen yet is no refusal.
+		if strings.Contains(reason, text) && !strings.Contains(reason, "connection refused") {
 			return reason
 		}
 	}

@@ -163,8 +163,22 @@ func (w *world) cutLeases(name string) {
 	}
 }
 
+// become replaces the nodes while some run.
+func (w *world) become(nodes []*node) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.nodes = nodes
+}
+
+// all is what goroutines of nodes see of the nodes.
+func (w *world) all() []*node {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.nodes
+}
+
 func (w *world) byID(id fsm.NodeID) *node {
-	for _, n := range w.nodes {
+	for _, n := range w.all() {
 		if c := n.running(); c != nil && c.Self() == id {
 			return n
 		}
