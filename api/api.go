@@ -42,7 +42,8 @@ type Local struct {
 	Age    time.Duration // since Postgres was looked at
 	// LeaseLeft is what is left of the lease of the present epoch, the margin taken off; 0: there is none.
 	LeaseLeft time.Duration
-	// Serving: the lease is live and Postgres is out of recovery, not frozen, and the epoch not released.
+	// Serving: the lease is live, or a pause has Postgres go on without one, which is out of recovery, not frozen, and the
+	// epoch not released.
 	Serving         bool
 	Gated           bool // Postgres runs and keeps clients out
 	Streaming       bool // standby: its walreceiver streams
