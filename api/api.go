@@ -58,6 +58,8 @@ type Local struct {
 	// FenceLate is the longest time by which the guard's fence came after the end of a lease in this run of Postgres.
 	FenceLate time.Duration
 	Guard     string // version of the guard, which may be older than the daemon's
+	// Removed is what is to be said if this node is no member any more.
+	Removed string
 	// Certificate is what is to be said of this node's certificate, if anything.
 	Certificate string
 	Reject      string // whether a frozen Postgres refuses new connections: "yes", or "no: " and why

@@ -42,6 +42,16 @@ func troubled(t *testing.T) map[string]*fake {
 	}
 	all["cut off"] = cut
 
+	for name, says := range map[string]string{"removed": "removed; join it again", "removed and sick": "the disk is full"} {
+		removed := three(t, "n2") // It is a member still by what it knows, and nobody talks to it.
+		removed.leader, removed.local.Removed, removed.local.Certificate = "", "removed; join it again", "the certificate ends"
+		for _, id := range []fsm.NodeID{"n1", "n3"} {
+			removed.hear(id, func(s *failover.Sighting) { s.Age = 3200 * time.Millisecond })
+		}
+		removed.hear("n2", func(s *failover.Sighting) { s.Report.Problem = says })
+		all[name] = removed
+	}
+
 	gone := three(t, "n2")
 	gone.hear("n1", func(s *failover.Sighting) { s.Age = 2 * time.Second })
 	all["primary gone"] = gone

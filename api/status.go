@@ -112,6 +112,11 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	if l.Certificate != "" { // of this node only; it makes nothing degraded today
 		out.Problems = append(out.Problems, s.opts.Name+": "+l.Certificate)
 	}
+	if l.Removed != "" { // All else follows from it.
+		why := s.opts.Name + ": " + l.Removed
+		out.Problems = append([]string{why}, slices.DeleteFunc(out.Problems, func(p string) bool { return p == why })...)
+		out.Degraded = true
+	}
 	answer(w, http.StatusOK, out)
 }
 

@@ -117,7 +117,7 @@ func (a *agent) say() {
 	}
 	r.Config = a.configured()
 	if a.cluster.Removed() {
-		r.Problem = "this node was removed from the cluster; to use it again, empty cluster.data_dir and join it"
+		r.Problem = removedWords
 	}
 	pending := a.pendingRestart()
 	a.pending.Store(&pending)
