@@ -42,7 +42,8 @@ type Local struct {
 	Age    time.Duration // since Postgres was looked at
 	// LeaseLeft is what is left of the lease of the present epoch, the margin taken off; 0: there is none.
 	LeaseLeft time.Duration
-	// Serving: the lease is live and Postgres is out of recovery, not frozen, and the epoch not released.
+	// Serving: the lease is live, or a pause has Postgres go on without one, which is out of recovery, not frozen, and the
+	// epoch not released.
 	Serving         bool
 	Gated           bool // Postgres runs and keeps clients out
 	Streaming       bool // standby: its walreceiver streams
@@ -57,6 +58,8 @@ type Local struct {
 	// FenceLate is the longest time by which the guard's fence came after the end of a lease in this run of Postgres.
 	FenceLate time.Duration
 	Guard     string // version of the guard, which may be older than the daemon's
+	// Removed is what is to be said if this node is no member any more.
+	Removed string
 	// Certificate is what is to be said of this node's certificate, if anything.
 	Certificate string
 	Reject      string // whether a frozen Postgres refuses new connections: "yes", or "no: " and why

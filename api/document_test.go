@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,6 +42,16 @@ func troubled(t *testing.T) map[string]*fake {
 	}
 	all["cut off"] = cut
 
+	for name, says := range map[string]string{"removed": "removed; join it again", "removed and sick": "the disk is full"} {
+		removed := three(t, "n2") // It is a member still by what it knows, and nobody talks to it.
+		removed.leader, removed.local.Removed, removed.local.Certificate = "", "removed; join it again", "the certificate ends"
+		for _, id := range []fsm.NodeID{"n1", "n3"} {
+			removed.hear(id, func(s *failover.Sighting) { s.Age = 3200 * time.Millisecond })
+		}
+		removed.hear("n2", func(s *failover.Sighting) { s.Report.Problem = says })
+		all[name] = removed
+	}
+
 	gone := three(t, "n2")
 	gone.hear("n1", func(s *failover.Sighting) { s.Age = 2 * time.Second })
 	all["primary gone"] = gone
@@ -48,6 +59,14 @@ func troubled(t *testing.T) map[string]*fake {
 	paused := three(t, "n2")
 	paused.state.Paused = true
 	all["paused"] = paused
+
+	alone := three(t, "n1") // The primary hears nobody and serves on without a lease.
+	alone.state.Paused, alone.leader = true, ""
+	alone.hear("n1", func(s *failover.Sighting) { s.Report.Unleased, s.Report.Streaming = true, nil })
+	for _, id := range []fsm.NodeID{"n2", "n3"} {
+		alone.hear(id, func(s *failover.Sighting) { s.Age = 3200 * time.Millisecond })
+	}
+	all["primary cut off in a pause"] = alone
 
 	waiting := three(t, "n2") // A setting waits for a restart.
 	waiting.hear("n2", func(s *failover.Sighting) { s.Report.Config.Pending = []string{"max_connections"} })
@@ -109,6 +128,26 @@ func TestDocuments(t *testing.T) {
 		text := clock.ReplaceAllString(b.String(), `"dcs_last_seen": now`)
 		return fmt.Sprintf("%d %s\n%s", w.Code, w.Header().Get("Content-Type"), text)
 	})
+}
+
+// TestUnleased: who serves without a lease says what its commits wait for.
+func TestUnleased(t *testing.T) {
+	for _, c := range []struct {
+		copies  int
+		members []string
+		want    string
+	}{
+		{2, []string{"n1", "n2", "n3"}, "is acknowledged only when it is also on 1 of n2, n3."},
+		{3, []string{"n1", "n2", "n3", "n4", "n5"}, "is acknowledged only when it is also on 2 of n2, n3, n4, n5."},
+		{2, []string{"n1", "n2"}, "is acknowledged only when it is also on n2."},
+		{1, []string{"n1", "n2"}, "may be acknowledged by n1 alone."},
+		{1, []string{"n1"}, "may be acknowledged by n1 alone."},
+		{0, nil, "may be acknowledged by n1 alone."}, // async
+	} {
+		if got := unleased("n1", Data{Copies: c.copies, Members: c.members}); !strings.HasSuffix(got, " A commit there "+c.want) {
+			t.Errorf("%d copies of %v: %s", c.copies, c.members, got)
+		}
+	}
 }
 
 // TestVersionSpoken: monitoring reads three numbers there and wants at least 3.0.4.

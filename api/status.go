@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/quorate/quorate/failover"
@@ -75,7 +76,8 @@ type NodeStatus struct {
 	Heard    bool        `json:"heard"`
 	AgeMS    int64       `json:"age_ms"` // of what follows; -1: never heard
 	State    string      `json:"state"`
-	Serving  bool        `json:"serving"` // accepts writes, so its lease is live
+	Serving  bool        `json:"serving"`            // accepts writes: its lease is live, or it is
+	Unleased bool        `json:"unleased,omitempty"` // serving without one, because of a pause
 	Healthy  bool        `json:"healthy"`
 	Timeline pg.Timeline `json:"timeline"`
 	LSN      pg.LSN      `json:"lsn"`
@@ -109,6 +111,11 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	}
 	if l.Certificate != "" { // of this node only; it makes nothing degraded today
 		out.Problems = append(out.Problems, s.opts.Name+": "+l.Certificate)
+	}
+	if l.Removed != "" { // All else follows from it.
+		why := s.opts.Name + ": " + l.Removed
+		out.Problems = append([]string{why}, slices.DeleteFunc(out.Problems, func(p string) bool { return p == why })...)
+		out.Degraded = true
 	}
 	answer(w, http.StatusOK, out)
 }
@@ -197,6 +204,7 @@ func (n *NodeStatus) hear(s failover.Sighting, v failover.View, end pg.LSN) {
 	n.Heard, n.AgeMS = s.Age <= beatsFresh*v.BeatEvery, s.Age.Milliseconds()
 	n.State, n.Healthy, n.Timeline, n.LSN = string(r.Run), r.Healthy, r.Timeline, r.Flush
 	n.Serving = r.Serving == v.State.Epoch && v.State.Epoch > 0 && n.Role == "primary"
+	n.Unleased = n.Serving && r.Unleased
 	n.Problem, n.Progress = r.Problem, r.Progress
 	n.Config = r.Config
 	if n.Role == "witness" {
@@ -226,6 +234,9 @@ func problems(out Status, st fsm.State) []string {
 		list = append(list, "Automatic failover is paused.")
 	}
 	for _, n := range out.Nodes {
+		if n.Heard && n.Unleased {
+			list = append(list, unleased(n.Name, out.Data))
+		}
 		switch {
 		case n.AgeMS < 0:
 			list = append(list, fmt.Sprintf("%s: not heard since %s looks.", n.Name, out.From))
@@ -244,6 +255,21 @@ func problems(out Status, st fsm.State) []string {
 		list = append(list, out.Because...)
 	}
 	return list
+}
+
+// unleased says what a primary does that has no lease in a pause. What Postgres there waits for may be more than the rule has
+// it, and is never less (lease.md rule 16).
+func unleased(name string, d Data) string {
+	others := slices.DeleteFunc(slices.Clone(d.Members), func(m string) bool { return m == name })
+	need := d.Copies - (len(d.Members) - len(others))
+	acks := fmt.Sprintf("may be acknowledged by %s alone", name)
+	switch {
+	case need >= len(others) && need > 0:
+		acks = "is acknowledged only when it is also on " + strings.Join(others, ", ")
+	case need > 0:
+		acks = fmt.Sprintf("is acknowledged only when it is also on %d of %s", need, strings.Join(others, ", "))
+	}
+	return fmt.Sprintf("%s: holds no lease, and goes on serving without one because of the pause. A commit there %s.", name, acks)
 }
 
 func ago(ms int64) string {

@@ -101,11 +101,13 @@ func yes(v bool) string {
 	return "-"
 }
 
-// health is the lease for the primary: whoever serves holds it.
+// health is the lease for the primary: whoever serves holds it, unless the cluster is paused.
 func health(n client.NodeStatus) string {
 	switch {
 	case !n.Heard:
 		return "silent"
+	case n.Unleased:
+		return "no lease, paused"
 	case n.Serving:
 		return "ok, lease held"
 	case n.Role == "primary":

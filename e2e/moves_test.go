@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -10,8 +11,8 @@ import (
 )
 
 // TestMoves: hosts come back at other addresses, with those in their own node files only. The others find them, and the
-// record of the member follows. Until the primary has that record it ends the walsenders from the new address, and says so for
-// a minute: so what is waited for is not a cluster about which there is nothing to say.
+// record of the member follows. Until the primary has that record it ends the walsenders from the new address, and says nothing
+// of it.
 func TestMoves(t *testing.T) {
 	needHosts(t)
 	b := newBroken(t)
@@ -22,6 +23,7 @@ func TestMoves(t *testing.T) {
 		b.moves(n, ".111")
 		b.awaitServing(before)
 		after := b.newest()
+		b.noImpostor(after)
 		if after.Epoch != before.Epoch || after.Primary != before.Primary {
 			b.Errorf("%s of epoch %d became %s of epoch %d", before.Primary, before.Epoch, after.Primary, after.Epoch)
 		}
@@ -43,6 +45,7 @@ func TestMoves(t *testing.T) {
 		after := b.newest()
 		b.moves(n, ".112")
 		b.awaitServing(after)
+		b.noImpostor(b.newest())
 		b.writers.check(b.T, n.Name, lost, b.lab.Node(after.Primary))
 	})
 }
@@ -69,6 +72,14 @@ func (b *broken) moves(n *lab.Node, host string) {
 	})
 	b.Logf("%s came back at %s instead of %s; all have it there after %s",
 		n.Name, n.Addr, was, time.Since(began).Round(time.Millisecond))
+}
+
+// noImpostor: the primary says of no walsender that it was somebody else's. What it says, it says for a minute.
+func (b *broken) noImpostor(now lab.State) {
+	b.Helper()
+	if p := now.Nodes[now.Primary].Problem; strings.Contains(p, "walsender") {
+		b.Errorf("%s says that %s", now.Primary, p)
+	}
 }
 
 // memberNow is how the node stands in the list of members of the one that is asked.

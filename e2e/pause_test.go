@@ -81,6 +81,8 @@ func (b *broken) pausedCutOff() {
 		return time.Since(at) > cutFor
 	})
 	b.says(n, "No quorum", "status")
+	b.says(n, "no lease, paused", "status")
+	b.says(n, "goes on serving without one because of the pause", "status")
 	mended := time.Now()
 	if err := b.lab.Mend(b.Context()); err != nil {
 		b.Fatal(err)

@@ -91,7 +91,7 @@ func TestRemoveMember(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(third.PGData(), "global", "pg_control")); err != nil || inode(third.PGData()) != home {
 		t.Errorf("its data are not what they were: %v", err)
 	}
-	b.says(third, "this node was removed from the cluster", "status")
+	b.says(third, "To look at:\n  "+third.Name+": this node was removed from the cluster", "status")
 	b.members(first, 2, 2)
 	b.refuses(first, "members remove n2 --last-copy", "members", "remove", second.Name)
 	after := b.healthy()

@@ -33,7 +33,8 @@ type Report struct {
 	Rev         uint64            `json:"rev"`   // applied and durable
 	Run         Run               `json:"run"`
 	InRecovery  bool              `json:"in_recovery"`
-	Serving     fsm.Epoch         `json:"serving,omitempty"` // the epoch as whose primary Postgres accepts writes; 0 none
+	Serving     fsm.Epoch         `json:"serving,omitempty"`  // the epoch as whose primary Postgres accepts writes; 0 none
+	Unleased    bool              `json:"unleased,omitempty"` // it does so without a lease, because of a pause; for people
 	Healthy     bool              `json:"healthy"`
 	Problem     string            `json:"problem,omitempty"`
 	Sick        string            `json:"sick,omitempty"` // what this node's prober finds wrong with its Postgres or disk

@@ -97,7 +97,8 @@ func (a *agent) observe(ctx context.Context) {
 func (a *agent) say() {
 	state := a.cluster.State()
 	acted := a.pause(state)
-	live := a.mayServe(state)
+	leased, unleased := a.fence.mayWrite(state, a.records.ReleasedEpoch(), guard.Now())
+	live := leased || unleased
 	if state.Epoch != a.leaseOf || !live {
 		a.leaseOf, a.leaseFrom = state.Epoch, guard.Now()
 	}
@@ -106,7 +107,7 @@ func (a *agent) say() {
 		held = a.lastStep.Because
 	}
 	r := report(a.have, own{
-		self: a.cluster.Self(), state: state, leaseLive: live, held: held, trouble: a.trouble.String(),
+		self: a.cluster.Self(), state: state, leaseLive: live, unleased: unleased, held: held, trouble: a.trouble.String(),
 		released: a.records.Released(), promise: a.records.Promised(state.Rev), ending: a.ending.Load(), flushed: a.flushed,
 	})
 	if acted {
@@ -116,7 +117,7 @@ func (a *agent) say() {
 	}
 	r.Config = a.configured()
 	if a.cluster.Removed() {
-		r.Problem = "this node was removed from the cluster; to use it again, empty cluster.data_dir and join it"
+		r.Problem = removedWords
 	}
 	pending := a.pendingRestart()
 	a.pending.Store(&pending)
@@ -126,7 +127,8 @@ func (a *agent) say() {
 
 // mayServe says that Postgres here may accept writes in the present epoch: by the lease, or by a pause if it does so already.
 func (a *agent) mayServe(state fsm.State) bool {
-	return a.fence.live(state.Epoch, guard.Now()) || a.fence.unleased(state, a.records.ReleasedEpoch())
+	leased, unleased := a.fence.mayWrite(state, a.records.ReleasedEpoch(), guard.Now())
+	return leased || unleased
 }
 
 // act takes the one next step. It returns true when it did something, so that the result is looked at right away.

@@ -27,6 +27,9 @@ import (
 // explainBox is how long the leader may take to explain before this node speaks for itself.
 const explainBox = 500 * time.Millisecond
 
+// removedWords is what a node that is no member any more says of itself.
+const removedWords = "this node was removed from the cluster; to use it again, empty cluster.data_dir and join it"
+
 // view is the node as the API sees it.
 type view struct{ n *Node }
 
@@ -42,6 +45,9 @@ func (v view) Local() api.Local {
 	l := api.Local{Report: rep}
 	if end, own := v.n.cluster.CertificateEnds(); own {
 		_, l.Certificate = expiry(time.Until(end))
+	}
+	if v.n.cluster.Removed() {
+		l.Removed = removedWords
 	}
 	if v.n.postgres == nil {
 		return l

@@ -60,6 +60,12 @@ func (f *fence) unleased(s fsm.State, released fsm.Epoch) bool {
 	return alive(v) && v.Verdict == guard.VerdictUnleased && fsm.Epoch(v.Epoch) == s.Epoch && leaseless(s, f.self, released)
 }
 
+// mayWrite says by what Postgres here may accept writes in the present epoch: the lease, or nothing but a pause.
+func (f *fence) mayWrite(s fsm.State, released fsm.Epoch, now time.Duration) (leased, paused bool) {
+	leased = f.live(s.Epoch, now)
+	return leased, !leased && f.unleased(s, released)
+}
+
 // pausing is what the agent remembers of the marker: the file that lets the guard honour a pause while no agent lives.
 type pausing struct {
 	path  string

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/pg"
+	"github.com/quorate/quorate/pgctl"
 	"github.com/quorate/quorate/pgctl/guard"
 )
 
@@ -116,6 +118,40 @@ func TestPausedMarker(t *testing.T) {
 	}
 	if err := p.set(true); err == nil || p.there {
 		t.Errorf("it is taken for made: %v", err)
+	}
+}
+
+// TestAPauseIsNoLease: what serves without a lease in a pause says so, and what has one is not said to be without.
+func TestAPauseIsNoLease(t *testing.T) {
+	now := time.Hour
+	for _, c := range []struct {
+		name             string
+		verdict          guard.Verdict
+		deadline         time.Duration
+		paused           bool
+		leased, unleased bool
+	}{
+		{"a lease", guard.VerdictServe, now + 1, false, true, false},
+		{"a lease in a pause", guard.VerdictUnleased, now + 1, true, true, false},
+		{"cut off in a pause", guard.VerdictUnleased, now, true, false, true},
+		{"cut off", guard.VerdictServe, now, false, false, false},
+		{"cut off after the pause, before the guard knows", guard.VerdictUnleased, now, false, false, false},
+		{"cut off before the guard knows of the pause", guard.VerdictServe, now, true, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := threeNodes(3, "1")
+			s.Paused = c.paused
+			g := &orders{v: guard.View{State: guard.StateRunning, Verdict: c.verdict, Epoch: 3}}
+			f := &fence{guard: g, self: "1", epoch: 3, deadline: c.deadline}
+			leased, unleased := f.mayWrite(s, 0, now)
+			if leased != c.leased || unleased != c.unleased {
+				t.Fatalf("leased %t, unleased %t", leased, unleased)
+			}
+			r := report(pgctl.Status{Run: pg.RunPrimary}, own{self: "1", state: s, leaseLive: leased || unleased, unleased: unleased})
+			if (r.Serving == 3) != (leased || unleased) || r.Unleased != c.unleased {
+				t.Errorf("the report says serving %d, unleased %t", r.Serving, r.Unleased)
+			}
+		})
 	}
 }
 

@@ -70,7 +70,7 @@ func complete(r failover.Report, sick *pgctl.Sickness, released *fsm.Release, ha
 	if released != nil && (r.Released == nil || r.Released.Epoch < released.Epoch) {
 		r.Released = released
 		if r.Serving <= released.Epoch {
-			r.Serving, r.Streaming = 0, nil
+			r.Serving, r.Unleased, r.Streaming = 0, false, nil
 		}
 	}
 	return r

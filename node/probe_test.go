@@ -31,6 +31,11 @@ func TestComplete(t *testing.T) {
 	if got := complete(base, sick, &fsm.Release{Epoch: 7}, true, limit); got.Released == nil || got.Released.Epoch != 7 || got.Serving != 0 || got.Streaming != nil {
 		t.Errorf("released without the agent and the report says %+v", got)
 	}
+	cut := base
+	cut.Unleased = true
+	if got := complete(cut, nil, &fsm.Release{Epoch: 7}, false, limit); got.Serving != 0 || got.Unleased {
+		t.Errorf("released in a pause and the report says %+v", got)
+	}
 	newer := base
 	newer.Epoch, newer.Serving, newer.Released = 9, 9, &fsm.Release{Epoch: 8, Timeline: 3}
 	if got := complete(newer, nil, &fsm.Release{Epoch: 7}, false, limit); got.Released.Epoch != 8 || got.Serving != 9 {

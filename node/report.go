@@ -15,7 +15,8 @@ import (
 type own struct {
 	self      fsm.NodeID
 	state     fsm.State
-	leaseLive bool
+	leaseLive bool // Postgres here may accept writes
+	unleased  bool // and only because of a pause
 	released  *fsm.Release
 	promise   *fsm.Promise
 	ending    bool   // the daemon was asked to end in order
@@ -56,7 +57,7 @@ func report(have pgctl.Status, o own) failover.Report {
 		r.Upstream = ids[have.Upstream.Name]
 	}
 	if have.Run == pg.RunPrimary && o.leaseLive && o.state.Primary == o.self && (o.released == nil || o.released.Epoch < o.state.Epoch) {
-		r.Serving = o.state.Epoch
+		r.Serving, r.Unleased = o.state.Epoch, o.unleased
 		r.Streaming = streaming(have, ids)
 	}
 	// One that serves reads meanwhile is stopped for that in good order, also while it starts.

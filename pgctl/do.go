@@ -77,11 +77,7 @@ func (i *Instance) doRest(ctx context.Context, s Step) error {
 	case Mark:
 		return i.Mark(ctx)
 	case Evict:
-		if err := i.Evict(ctx, s.PIDs); err != nil {
-			return err
-		}
-		i.corrected(s.Because + "; it was ended")
-		return nil
+		return i.Evict(ctx, s.Impostors)
 	case OpenGate:
 		return i.OpenGate(ctx)
 	case Correct:

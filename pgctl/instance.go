@@ -95,6 +95,7 @@ type Instance struct {
 	cached  *Position
 	looked  looked
 	drifts  driftWatch
+	accused suspects // ended, and not judged yet
 }
 
 // looked is the last answer of the server to Status.

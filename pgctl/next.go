@@ -106,7 +106,8 @@ type Step struct {
 	KeepLog  bool        // Slots: they keep log from now on
 	Gate     bool        // Start and Promote: keep clients out
 	Stop     StopMode
-	PIDs     []int // Evict
+	// Impostors are the walsenders to end: Evict.
+	Impostors []Sender
 }
 
 // renudge is how long a standby may be without a stream before it is told again to follow.
@@ -139,15 +140,6 @@ func Next(want Want, have Status) Step {
 // enforces reports whether rule is proved to be in force.
 func (s Status) enforces(rule Sync) bool {
 	return s.ForeignSSN == "" && s.SyncInForce && s.Sync.Equal(rule)
-}
-
-// pids lists the processes of senders.
-func pids(senders []Sender) []int {
-	out := make([]int, len(senders))
-	for n, s := range senders {
-		out[n] = s.PID
-	}
-	return out
 }
 
 func hold(format string, args ...any) Step {
@@ -277,7 +269,7 @@ func keepPrimary(want Want, have Status) Step {
 	case !have.Dir.StandbySignal || have.Upstream.Name != "":
 		return Step{Kind: Mark, Because: "any other start must come up read-only"}
 	case len(have.Impostors) > 0:
-		return Step{Kind: Evict, Because: fmt.Sprintf("a walsender says that it is %s and is not", have.Impostors[0].Name), PIDs: pids(have.Impostors)}
+		return Step{Kind: Evict, Because: have.Impostors[0].accusation(), Impostors: have.Impostors}
 	case len(have.Drift) > 0:
 		return correct(have)
 	}

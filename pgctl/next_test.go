@@ -279,7 +279,8 @@ func setRare(t *testing.T, s *Status, key, value string) {
 	case "drift":
 		s.Drift = names(value)
 	case "impostor":
-		s.Impostors = []Sender{{Name: value, PID: 99}}
+		name, addr, _ := strings.Cut(value, "@")
+		s.Impostors = []Sender{{Name: name, Addr: addr, PID: 99, Elsewhere: true}}
 	default:
 		t.Fatalf("have has no %q", key)
 	}

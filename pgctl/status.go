@@ -62,6 +62,9 @@ type Sender struct {
 
 	SyncState    string // as Postgres shows it
 	SyncPriority int
+
+	// Elsewhere, of an impostor: only its address is not the member's, who may have moved there. It counts for nothing even so.
+	Elsewhere bool
 }
 
 // Dir is what the data directory says without a server.

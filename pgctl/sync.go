@@ -266,16 +266,3 @@ func (i *Instance) createSlots(ctx context.Context, members []string, keep bool)
 	}
 	return nil
 }
-
-// Evict ends walsenders, by the pids that Status gave, that are still there under a member's name.
-func (i *Instance) Evict(ctx context.Context, pids []int) error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	for _, pid := range pids {
-		if _, err := i.exec(ctx, fmt.Sprintf("SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE pid = %d", pid)); err != nil {
-			return fmt.Errorf("end an impostor's walsender: %w", err)
-		}
-		i.log.Warn("ended a walsender that used a member's name", "pid", pid)
-	}
-	return nil
-}

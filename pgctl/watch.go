@@ -29,6 +29,7 @@ func (i *Instance) Status(ctx context.Context) Status {
 	})
 	s := Status{GuardRun: view.Run, PID: view.PID}
 	s.Dir = i.readDir()
+	i.judge()
 	i.recorded(&s)
 	switch {
 	case view.Gone():
@@ -323,7 +324,8 @@ func (i *Instance) fillSenders(s *Status, rows [][]string) error {
 			Name: name, PID: int(pid), User: r[1], Addr: r[2], State: r[4], Streaming: r[4] == "streaming", Flush: flush, Replay: replay,
 			SyncState: r[7], SyncPriority: int(priority),
 		}
-		if r[1] != i.cfg.Replication.Name || !slices.Contains(addrs, r[2]) {
+		if ours := r[1] == i.cfg.Replication.Name; !ours || !slices.Contains(addrs, r[2]) {
+			sender.Elsewhere = ours && r[2] != ""
 			s.Impostors = append(s.Impostors, sender)
 			continue
 		}

@@ -1,0 +1,90 @@
+package pgctl
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// moveBox is how long a member that was started at another address may take to be known there. Until then its walsender is
+// ended like anybody's: it does not count for commits. Only what is said of it waits.
+const moveBox = 10 * time.Second
+
+// suspect is who streamed under a member's name from an address that was not on record as that member's.
+type suspect struct {
+	name, addr string
+	since      time.Time // of the first of its walsenders that was ended
+}
+
+type suspects []suspect
+
+// with adds one, unless it is there already.
+func (s suspects) with(who suspect) suspects {
+	if slices.ContainsFunc(s, func(x suspect) bool { return x.name == who.name && x.addr == who.addr }) {
+		return s
+	}
+	return append(s, who)
+}
+
+// judge forgets those who are by now on record at the address that they came from, addrs having that of each member: they are
+// the members themselves. Those who are not after moveBox are guilty; the rest stays to be judged later.
+func (s suspects) judge(now time.Time, addrs map[string][]string) (left, guilty suspects) {
+	for _, who := range s {
+		switch {
+		case slices.Contains(addrs[who.name], who.addr):
+		case now.Sub(who.since) < moveBox:
+			left = append(left, who)
+		default:
+			guilty = append(guilty, who)
+		}
+	}
+	return left, guilty
+}
+
+// accusation says why s is not the member whose name it bears.
+func (s Sender) accusation() string {
+	switch {
+	case s.Elsewhere:
+		return fmt.Sprintf("a walsender says that it is %s and comes from %s, which is not on record as its address", s.Name, s.Addr)
+	case s.Addr == "":
+		return fmt.Sprintf("a walsender says that it is %s and comes over the local socket", s.Name)
+	}
+	return fmt.Sprintf("a walsender says that it is %s and has logged in as %s", s.Name, s.User)
+}
+
+// Evict ends the walsenders, which Status gave as impostors, that are still there. It reports those that can't be the member;
+// the others when that is certain.
+func (i *Instance) Evict(ctx context.Context, impostors []Sender) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, s := range impostors {
+		sql := fmt.Sprintf("SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE pid = %d", s.PID)
+		if _, err := i.exec(ctx, sql); err != nil {
+			return fmt.Errorf("end an impostor's walsender: %w", err)
+		}
+		i.accuse(s)
+	}
+	return nil
+}
+
+// accuse notes or reports a walsender that was ended.
+func (i *Instance) accuse(s Sender) {
+	if s.Elsewhere {
+		i.log.Info("ended a walsender from an address that is not on record", "member", s.Name, "address", s.Addr, "pid", s.PID)
+		i.note(func() { i.accused = i.accused.with(suspect{name: s.Name, addr: s.Addr, since: time.Now()}) })
+		return
+	}
+	i.log.Warn("ended a walsender that used a member's name", "member", s.Name, "address", s.Addr, "user", s.User, "pid", s.PID)
+	i.corrected(s.accusation() + "; it was ended")
+}
+
+// judge reports the suspects that are guilty.
+func (i *Instance) judge() {
+	var guilty suspects
+	i.note(func() { i.accused, guilty = i.accused.judge(time.Now(), i.names) })
+	for _, who := range guilty {
+		i.log.Warn("a walsender that was ended used a member's name", "member", who.name, "address", who.addr)
+		i.corrected(Sender{Name: who.name, Addr: who.addr, Elsewhere: true}.accusation() + "; it was ended")
+	}
+}
