@@ -261,6 +261,7 @@ func TestProbeReservedSpace(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "PG_VERSION"), []byte("15\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	n.note(func() { n.managed = true }) // nothing is written into a directory of others
 	p := n.probe()
 	began := func() time.Duration { p.mu.Lock(); defer p.mu.Unlock(); return p.streaks[ProbeData].began }
 	first := began()
