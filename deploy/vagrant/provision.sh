@@ -8,7 +8,8 @@
 #   --node NAME=ADDRESS       a node with Postgres; --witness NAME=ADDRESS: one that only votes. The same nodes in the same
 #                             order on every host: the first of them makes the cluster when all have answered
 #   --program FILE            the quorate program, such as dist/quorate-linux-amd64
-#   --secret FILE             the cluster's secret, the same on every node: head -c 32 /dev/urandom | xxd -p -c 32 > FILE
+#   --secret FILE             the cluster's secret, the same on every node. Made once, readable by nobody else:
+#                             (umask 077; head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' >FILE)
 #   --scope NAME              of the cluster (default: demo)
 #   --postgres VERSION        Debian's major version of it (default: 15)
 #   --unit FILE               the systemd unit (default: ../systemd/quorate.service)
@@ -131,8 +132,13 @@ install_postgres() {
 }
 
 # put MODE FROM TO: installs a file unless that very file is there; one of another content is kept as TO.~1~ and so on.
-# What is replaced is never written into: it may be a program that runs.
+# What is replaced is never written into: it may be a program that runs. The mode is set in any case, and on what is kept as
+# well: a secret that is there already may be one that everybody can read.
 put() {
+    if [ -e "$3" ] && [ "$(stat -L -c %04a "$3")" != "$1" ]; then
+        chmod "$1" "$3"
+        say "Set the mode of $3 to $1"
+    fi
     ! cmp -s "$2" "$3" || return 0
     install --backup=numbered -m "$1" "$2" "$3"
     say "Wrote $3"

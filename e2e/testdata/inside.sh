@@ -76,6 +76,12 @@ cat "$node_file"
 [ "$(stat -c '%U %a' /etc/quorate/secret "$node_file" | sort -u)" = "root 600" ] || fail "others may read the secret or the node file"
 [ "$(stat -c %U /var/lib/postgresql/15)" = postgres ] || fail "Postgres can't make a copy of its data beside them"
 
+step "a secret that others could read is closed again"
+chmod 0644 /etc/quorate/secret
+again=$(provision --name n1 --node "n1=$address")
+[ "$(stat -c %a /etc/quorate/secret)" = 600 ] || fail "others may read the secret still:" "$again"
+! grep -q '^Wrote' <<<"$again" || fail "it wrote:" "$again"
+
 step "a second run changes nothing"
 again=$(provision --name n1 --node "n1=$address")
 ! grep -q '^Wrote' <<<"$again" || fail "it wrote:" "$again"
