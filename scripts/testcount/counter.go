@@ -34,6 +34,7 @@ type counter struct {
 	suites map[string]*suite
 	builds map[string][]string // output of the compiler, by import path
 	total  totals
+	skips  []string // package and test
 }
 
 func newCounter(out io.Writer) *counter {
@@ -113,6 +114,7 @@ func (c *counter) tally(name string, s *suite) totals {
 			}
 		case "skip":
 			t.skipped++
+			c.skips = append(c.skips, name+" "+test)
 			fmt.Fprintf(c.out, "skipped: %s %s\n%s", name, test, strings.Join(s.output[test], ""))
 		default:
 			failedBelow := slices.ContainsFunc(s.started, func(o string) bool {
