@@ -60,6 +60,18 @@ func TestCount(t *testing.T) {
 			},
 			want: totals{failed: 1}, shows: []string{"undefined: x", "[build failed]"},
 		}, {
+			name: "what a package says before its tests is shown, and once",
+			events: []string{
+				`{"Action":"start","Package":"p"}`,
+				`{"Action":"output","Package":"p","Output":"waiting for another run\n"}`,
+				`{"Action":"run","Package":"p","Test":"TestA"}`,
+				`{"Action":"output","Package":"p","Output":"chatter\n"}`,
+				`{"Action":"pass","Package":"p","Test":"TestA"}`,
+				`{"Action":"output","Package":"p","Output":"ok  \tp\t0.1s\n"}`,
+				`{"Action":"pass","Package":"p"}`,
+			},
+			want: totals{passed: 1}, shows: []string{"waiting for another run\nok  \tp"}, hides: []string{"chatter"},
+		}, {
 			name: "a test that died with its process is a failure",
 			events: []string{
 				`{"Action":"run","Package":"p","Test":"TestA"}`,
@@ -151,5 +163,15 @@ func TestWhatProvesNothingFails(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Somebody who waits is told what for while he waits.
+func TestWhatComesBeforeTheTestsIsShownAtOnce(t *testing.T) {
+	var out bytes.Buffer
+	c := newCounter(&out)
+	c.line([]byte(`{"Action":"output","Package":"p","Output":"waiting for another run\n"}`))
+	if out.String() != "waiting for another run\n" {
+		t.Errorf("shows %q", out.String())
 	}
 }
