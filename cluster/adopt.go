@@ -269,8 +269,8 @@ func mixedVersions(f founders) []string {
 		if n.data.Major == 0 || want == 0 || n.data.Major == want {
 			return ""
 		}
-		return fmt.Sprintf("has PostgreSQL %d and %s has %d: a standby needs the same; install it there or set postgresql.bin_dir",
-			n.data.Major, of, want)
+		return fmt.Sprintf("has PostgreSQL %d and %s has %d, and a standby needs the same: install postgresql-%d on %s and set "+
+			"postgresql.bin_dir in its node file", n.data.Major, of, want, want, n.member.Name)
 	})
 }
 

@@ -59,7 +59,7 @@ func TestJudgeData(t *testing.T) {
 		{"one can't be used", foundersOf("n1", primaryData(100), with(noData, func(d *DataFacts) { d.Problem = "mode 0755" }), noData),
 			"unusable", []string{"n2 can't use its data directory: mode 0755"}, ""},
 		{"other programs", foundersOf("", primaryData(100), noData, with(noData, func(d *DataFacts) { d.Major = 16 })),
-			"mixed-versions", []string{"n3 has PostgreSQL 16 and n1 has 15"}, ""},
+			"mixed-versions", []string{"n3 has PostgreSQL 16 and n1 has 15", "install postgresql-15 on n3 "}, ""},
 		{"nobody is named that", foundersOf("n9", primaryData(100), noData, noData), "named-nobody", []string{`"n9"`}, ""},
 		{"the named one has nothing", foundersOf("n2", primaryData(100), noData, noData), "named-empty", []string{"n2"}, ""},
 		{"named, and all are empty", foundersOf("n1", noData, noData, noData), "named-empty", []string{"n1"}, ""},
