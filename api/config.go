@@ -131,9 +131,9 @@ func (s *Server) tryDynamic(ctx context.Context, body []byte, merge bool) error 
 	case err != nil:
 		return err
 	case pause != nil:
-		return s.pause(ctx, *pause, false)
+		return s.pause(ctx, *pause, fsm.Resume{})
 	case !merge && s.node.State().Paused:
-		return s.pause(ctx, false, false)
+		return s.pause(ctx, false, fsm.Resume{})
 	}
 	return nil
 }
