@@ -92,9 +92,13 @@ func changeStates(t *testing.T) map[string]Node {
 	}
 }
 
-// changeServer has a Postgres that obeys, but for what the body's names say.
+// changeServer has a Postgres that obeys, but for what the body's names say. A node that waits for a cluster has none, and can do
+// nothing.
 func changeServer(n Node) *Server {
 	s := New(n, Options{Scope: "demo", Name: "n2", Version: "1.2.3", Tokens: []string{"token"}, Stop: func() {}})
+	if n.State().ClusterID == "" {
+		return s
+	}
 	s.opts.ReadConfig = func(_ context.Context, present string, edit []byte, merge bool) (string, fsm.Settings, error) {
 		settings := fsm.Settings{FailoverAfterMS: 1000, Durability: fsm.DurabilityQuorum}
 		if strings.Contains(string(edit), "bad") {

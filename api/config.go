@@ -101,10 +101,6 @@ func (s *Server) editDynamicConfig(w http.ResponseWriter, r *http.Request) {
 	if !object(w, r, false, &body) {
 		return
 	}
-	if s.node.State().ClusterID == "" {
-		say(w, http.StatusServiceUnavailable, "there is no cluster yet")
-		return
-	}
 	err := s.tryDynamic(r.Context(), body, r.Method == http.MethodPatch)
 	if err == nil {
 		answer(w, http.StatusOK, withPause(s.node.State()))

@@ -114,10 +114,7 @@ func (s *Server) present(ctx context.Context) (fsm.State, failover.View, verdict
 	catchUp, stop := context.WithTimeout(ctx, applied)
 	defer stop()
 	state := s.await(catchUp, func(now fsm.State) bool { return now.Epoch >= e.View.State.Epoch })
-	switch {
-	case state.ClusterID == "":
-		return state, e.View, verdict{http.StatusServiceUnavailable, "there is no cluster yet"}
-	case state.Epoch != e.View.State.Epoch:
+	if state.Epoch != e.View.State.Epoch {
 		return state, e.View, verdict{http.StatusServiceUnavailable, "the primary is changing at this moment; ask again"}
 	}
 	return state, e.View, verdict{}
