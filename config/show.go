@@ -3,6 +3,8 @@ package config
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
+	"strings"
 
 	"github.com/goccy/go-yaml"
 )
@@ -12,12 +14,7 @@ const hidden = "(given, not shown)"
 
 // YAML renders what is used, with all defaults, for people. It has no secrets.
 func (c Config) YAML() (string, error) {
-	a := &c.PostgreSQL.Authentication
-	for _, secret := range []*string{&c.Cluster.Secret, &a.Superuser.Password, &a.Replication.Password} {
-		if *secret != "" {
-			*secret = hidden
-		}
-	}
+	hide(reflect.ValueOf(&c).Elem())
 	b, err := yaml.Marshal(c)
 	if err != nil {
 		return "", fmt.Errorf("render the node file: %w", err)
@@ -36,4 +33,40 @@ func (c Config) JSON() (json.RawMessage, error) {
 		return nil, fmt.Errorf("render the node file: %w", err)
 	}
 	return b, nil
+}
+
+// hide replaces every value that is given under a key for a secret, in v and below it. Maps are replaced, since the caller's
+// are shared.
+func hide(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			key, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("yaml"), ",")
+			if f := v.Field(i); f.Kind() != reflect.String {
+				hide(f)
+			} else if confidential(key) && f.String() != "" {
+				f.SetString(hidden)
+			}
+		}
+	case reflect.Map:
+		shown := reflect.MakeMap(v.Type())
+		for e := v.MapRange(); e.Next(); {
+			value := e.Value()
+			if confidential(e.Key().String()) {
+				value = reflect.ValueOf(hidden)
+			}
+			shown.SetMapIndex(e.Key(), value)
+		}
+		if !v.IsNil() {
+			v.Set(shown)
+		}
+	}
+}
+
+// confidential says that what is given under key is for nobody's eyes. Where a secret's file is may be seen.
+func confidential(key string) bool {
+	if strings.HasSuffix(key, "_file") {
+		return false
+	}
+	return key == "primary_conninfo" || strings.Contains(key, "password") || strings.Contains(key, "secret")
 }
