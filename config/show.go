@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -63,10 +65,39 @@ func hide(v reflect.Value) {
 	}
 }
 
+// notShown stands for such a value in a message.
+const notShown = "a value (not shown)"
+
 // confidential says that what is given under key is for nobody's eyes. Where a secret's file is may be seen.
 func confidential(key string) bool {
+	key = strings.ToLower(key)
 	if strings.HasSuffix(key, "_file") {
 		return false
 	}
 	return key == "primary_conninfo" || strings.Contains(key, "password") || strings.Contains(key, "secret")
+}
+
+// concealed says the same of a path for messages, which must not repeat what somebody put into the wrong place: below
+// authentication, a password may stand where a section is meant.
+func concealed(path string) bool {
+	return slices.ContainsFunc(strings.Split(path, "."), func(key string) bool { return confidential(key) || key == "authentication" })
+}
+
+// quoted is a value for a message about path.
+func quoted(path, value string) string {
+	if concealed(path) {
+		return notShown
+	}
+	return strconv.Quote(value)
+}
+
+// conceal has messages not repeat what stands in m, which is at path, where that may be a secret.
+func (m *item) conceal(path string) {
+	m.concealed = concealed(path)
+	for _, e := range m.items {
+		e.conceal(path)
+	}
+	for _, p := range m.pairs {
+		p.value.conceal(join(path, p.key))
+	}
 }
