@@ -92,7 +92,7 @@ type secure struct {
 	failed chan error
 }
 
-func serveTLS(t *testing.T, ask tls.ClientAuthType) *secure {
+func serveTLS(t *testing.T, ask tls.ClientAuthType, access Access) *secure {
 	t.Helper()
 	s := &secure{dir: t.TempDir(), ca: newAuthority(t), failed: make(chan error, 9)}
 	s.renew(t, 7)
@@ -108,7 +108,7 @@ func serveTLS(t *testing.T, ask tls.ClientAuthType) *secure {
 	f.state.Config.Doc = `{}`
 	srv := changeServer(f)
 	srv = New(f, srv.opts)
-	srv.opts.TLS, srv.opts.Access = config, Access{ClientCerts: true}
+	srv.opts.TLS, srv.opts.Access = config, access
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -148,14 +148,14 @@ func (s *secure) client(t *testing.T, of *authority) *http.Client {
 }
 
 // do returns the status and the server certificate's serial number; 0: there was no answer.
-func (s *secure) do(t *testing.T, c *http.Client, method, path, token string) (code int, serial int64) {
+func (s *secure) do(t *testing.T, c *http.Client, method, path, authorization string) (code int, serial int64) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, s.base+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if token != "" {
-		r.Header.Set("Authorization", "Bearer "+token)
+	if authorization != "" {
+		r.Header.Set("Authorization", authorization)
 	}
 	resp, err := c.Do(r)
 	if err != nil {
@@ -168,37 +168,49 @@ func (s *secure) do(t *testing.T, c *http.Client, method, path, token string) (c
 	return resp.StatusCode, resp.TLS.PeerCertificates[0].SerialNumber.Int64()
 }
 
+// TestClientCertificates: as with Patroni a certificate does where no user is named, and where one is it takes both. The token
+// does without either; a listener that requires certificates lets nobody in without one.
 func TestClientCertificates(t *testing.T) {
+	const basic, wrong, token, badToken = "Basic YWRtaW46c2VjcmV0", "Basic YWRtaW46c2VjcmVs", "Bearer token", "Bearer tokem"
+	optional, required := tls.VerifyClientCertIfGiven, tls.RequireAndVerifyClientCert
 	stranger := newAuthority(t)
 	for _, c := range []struct {
-		ask          tls.ClientAuthType
-		who          string
-		token        string
-		read, change int
+		ask    tls.ClientAuthType
+		user   bool // restapi.authentication names one
+		who    string
+		read   int
+		change map[string]int // by the Authorization
 	}{
-		{ask: tls.VerifyClientCertIfGiven, who: "nobody", read: 200, change: 403},
-		{ask: tls.VerifyClientCertIfGiven, who: "nobody", token: "token", read: 200, change: 202},
-		{ask: tls.VerifyClientCertIfGiven, who: "nobody", token: "wrong", read: 200, change: 401},
-		{ask: tls.VerifyClientCertIfGiven, who: "ours", read: 200, change: 202},
-		{ask: tls.VerifyClientCertIfGiven, who: "stranger", read: 0, change: 0},
-		{ask: tls.RequireAndVerifyClientCert, who: "nobody", token: "token", read: 0, change: 0},
-		{ask: tls.RequireAndVerifyClientCert, who: "stranger", read: 0, change: 0},
-		{ask: tls.RequireAndVerifyClientCert, who: "ours", read: 200, change: 202},
+		{optional, false, "nobody", 200, map[string]int{"": 403, basic: 403, wrong: 403, token: 202, badToken: 401}},
+		{optional, false, "ours", 200, map[string]int{"": 202, basic: 202, wrong: 202, token: 202, badToken: 202}},
+		{optional, false, "stranger", 0, map[string]int{"": 0, token: 0}},
+		{optional, true, "nobody", 200, map[string]int{"": 403, basic: 403, wrong: 403, token: 202, badToken: 401}},
+		{optional, true, "ours", 200, map[string]int{"": 401, basic: 202, wrong: 401, token: 202, badToken: 401}},
+		{required, false, "nobody", 0, map[string]int{"": 0, basic: 0, token: 0}},
+		{required, false, "stranger", 0, map[string]int{"": 0, token: 0}},
+		{required, false, "ours", 200, map[string]int{"": 202, wrong: 202, token: 202, badToken: 202}},
+		{required, true, "ours", 200, map[string]int{"": 401, basic: 202, wrong: 401, token: 202, badToken: 401}},
 	} {
-		s := serveTLS(t, c.ask)
+		access := Access{ClientCerts: true}
+		if c.user {
+			access.Username, access.Password = "admin", "secret"
+		}
+		s := serveTLS(t, c.ask, access)
 		who := map[string]*authority{"ours": &s.ca, "stranger": &stranger}[c.who]
-		if code, _ := s.do(t, s.client(t, who), http.MethodGet, "/primary", c.token); code != c.read {
+		if code, _ := s.do(t, s.client(t, who), http.MethodGet, "/primary", ""); code != c.read {
 			t.Errorf("%+v: GET gives %d", c, code)
 		}
-		if code, _ := s.do(t, s.client(t, who), http.MethodPost, "/reload", c.token); code != c.change {
-			t.Errorf("%+v: POST gives %d", c, code)
+		for authorization, want := range c.change {
+			if code, _ := s.do(t, s.client(t, who), http.MethodPost, "/reload", authorization); code != want {
+				t.Errorf("%s, a user: %t, of %v with %q: POST gives %d, want %d", c.who, c.user, c.ask, authorization, code, want)
+			}
 		}
 	}
 }
 
 // TestCertificateReload: new files hold from the next connection on, and bad ones change nothing.
 func TestCertificateReload(t *testing.T) {
-	s := serveTLS(t, tls.NoClientCert)
+	s := serveTLS(t, tls.NoClientCert, Access{})
 	c := s.client(t, nil)
 	want := func(what string, serial int64) {
 		t.Helper()
