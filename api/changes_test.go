@@ -284,6 +284,19 @@ func TestFailoverUnderWay(t *testing.T) {
 	}
 }
 
+// TestFailoverThatWaitsForAResume: what is in the way is said by its own name, and not as a loss of commits.
+func TestFailoverThatWaitsForAResume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := pausedAndLost(t)
+		f.state.Paused, f.state.PauseRev = false, 13
+		w := send(changeServer(f), http.MethodPost, "/failover", `{"candidate":"n2"}`, nil)
+		const says = "failover is not possible (resume-unseen): the resume is revision 13; n1 last showed revision 12;"
+		if w.Code != 412 || !strings.HasPrefix(w.Body.String(), says) {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	})
+}
+
 // late is a cluster in which another primary comes between the look and the request.
 type late struct{ *fake }
 

@@ -203,12 +203,18 @@ func (s *Server) awaitFailover(ctx context.Context, before fsm.State, to fsm.Nod
 		ask, stop := context.WithTimeout(ctx, askLeader)
 		defer stop()
 		if e, err := s.node.Explain(ask); err == nil && e.View.State.Epoch == before.Epoch && e.Verdict == failover.Stuck {
-			return verdict{http.StatusPreconditionFailed,
-				fmt.Sprintf("failover is not possible without losing acknowledged commits (%s): %s\n%s",
-					e.Rule, strings.Join(e.Because, "; "), table(e.View))}
+			return unmet("failover is not possible%s (%s): %s\n%s", atTheCost(e.Rule), e.Rule, strings.Join(e.Because, "; "), table(e.View))
 		}
 		return verdict{}
 	}, before.Primary)
+}
+
+// atTheCost says what a failover in spite of a rule would cost, for the one of which that is known.
+func atTheCost(rule string) string {
+	if rule == "nobody-qualifies" {
+		return " without losing acknowledged commits"
+	}
+	return ""
 }
 
 // settle waits until another node than from serves, or failed says why that won't be.
