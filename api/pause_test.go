@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -76,5 +77,24 @@ func TestResumeIsAboutThePrimaryThatWasJudged(t *testing.T) {
 	w := post(t, changeServer(overtaken{f}), "/v1/resume", `{"primary_is_down":true}`, nil)
 	if w.Code != http.StatusConflict || !f.State().Paused || !strings.Contains(w.Body.String(), "n1 was said to be down as the primary of epoch 8") {
 		t.Errorf("%d %s, paused: %t", w.Code, w.Body, f.State().Paused)
+	}
+}
+
+// In a pause the sync rule stands still, so a standby that is stopped for maintenance can hold up every commit. That is said.
+func TestStatusSaysForWhomCommitsWaitInAPause(t *testing.T) {
+	f := three(t, "n2")
+	f.state.Paused = true
+	const says = "commits wait for 1 of n2, n3: nothing degrades while paused; quorate resume"
+	for _, streaming := range []bool{true, false} {
+		if !streaming {
+			f.hear("n1", func(s *failover.Sighting) { s.Report.Streaming = nil })
+		}
+		e, err := f.ExplainHere()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := statusOf(e, "n2").Problems; slices.Contains(got, says) == streaming {
+			t.Errorf("streaming %t: %q", streaming, got)
+		}
 	}
 }

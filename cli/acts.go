@@ -74,7 +74,8 @@ const pauseWait = "10s"
 func (a *app) pauseVerb() *cobra.Command {
 	return a.pausing("pause", "Stop automatic failover, for maintenance",
 		`Stop automatic failover, for maintenance: nothing is appointed, fenced or switched over until quorate resume. What runs
-goes on, and a primary that fails stays down.`, (*client.Client).Pause)
+goes on, and a primary that fails stays down. Nothing degrades either: commits wait for the standbys that they need, as long as
+it takes. With two data nodes that is the only one, so stop it after a resume, or before the pause.`, (*client.Client).Pause)
 }
 
 func (a *app) resumeVerb() *cobra.Command {
