@@ -132,10 +132,6 @@ func (s *Server) removeMember(w http.ResponseWriter, r *http.Request) {
 	if !decode(w, r, &req) {
 		return
 	}
-	if s.opts.Members.Remove == nil {
-		problem(w, http.StatusConflict, CodeRefused, "this node belongs to no cluster yet")
-		return
-	}
 	settle(w, s.opts.Members.Remove(r.Context(), req))
 }
 

@@ -35,7 +35,7 @@ func (n *Node) begin(ctx context.Context) (secrets []transport.Secret, ok bool, 
 		return nil, false, err
 	}
 	if !belongs && len(n.cfg.Cluster.Peers) == 0 {
-		if told, err := n.awaitOrder(ctx); err != nil || !told {
+		if told, err := n.awaitOrder(ctx, secrets); err != nil || !told {
 			return nil, false, err
 		}
 		if secrets, err = readSecrets(n.cfg.Cluster); err != nil {
@@ -64,14 +64,12 @@ func (n *Node) secretFile() string {
 }
 
 // awaitOrder answers on the unix socket and on restapi until this node was told to init or has joined, or is to end.
-func (n *Node) awaitOrder(ctx context.Context) (bool, error) {
-	told := make(chan struct{}, 1)
-	w := &waiting{Node: n, told: told}
-	o := api.Options{
-		Scope: n.cfg.Scope, Name: n.cfg.Name, Version: n.opts.Version, Tags: tags(n), Stop: n.stopOnce(),
-		Members: api.Membership{Init: w.init, Join: w.join},
+func (n *Node) awaitOrder(ctx context.Context, secrets []transport.Secret) (bool, error) {
+	w := &waiting{Node: n, told: make(chan struct{}, 1)}
+	s, err := w.server(secrets)
+	if err != nil {
+		return false, err
 	}
-	s := api.New(w, o)
 	closeAPI, err := n.listenAPI(s)
 	if err != nil {
 		return false, err
@@ -85,7 +83,7 @@ func (n *Node) awaitOrder(ctx context.Context) (bool, error) {
 		return false, nil
 	case <-n.stop:
 		return false, nil
-	case <-told:
+	case <-w.told:
 	}
 	ctx, stop := context.WithTimeout(ctx, drainBox)
 	defer stop()
@@ -100,6 +98,16 @@ type waiting struct {
 	*Node
 	told chan struct{}
 	one  sync.Mutex // order at a time
+}
+
+// server has the same rules for who may change something as later: the addresses and the credentials are the node file's.
+func (w *waiting) server(secrets []transport.Secret) (*api.Server, error) {
+	o, err := w.apiOptions(secrets)
+	if err != nil {
+		return nil, err
+	}
+	o.Members = api.Membership{Init: w.init, Join: w.join}
+	return api.New(w, o), nil
 }
 
 var errBelongsNowhere = errors.New("this node belongs to no cluster yet: quorate init makes one, quorate join HOST --token T joins one")
