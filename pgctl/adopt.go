@@ -92,6 +92,9 @@ func (i *Instance) Adopt(ctx context.Context, epoch uint64, system pg.SystemID, 
 	if _, err := i.lease(epoch); err != nil { // the shutdown may have taken long
 		return err
 	}
+	if text := i.occupied(); text != "" {
+		return fmt.Errorf("%w: %s", ErrAdopt, text)
+	}
 	return i.takeOver(ctx, p)
 }
 
@@ -104,8 +107,10 @@ func (i *Instance) setAdoptPlan(p adoptPlan) error {
 
 // mayAdopt looks at the directory once more before anything is done to it.
 func (i *Instance) mayAdopt(p adoptPlan) error {
-	if text := i.dirProblem(); text != "" {
-		return fmt.Errorf("%w: %s", ErrAdopt, text)
+	for _, look := range []func() string{i.dirProblem, i.occupied} {
+		if text := look(); text != "" {
+			return fmt.Errorf("%w: %s", ErrAdopt, text)
+		}
 	}
 	control, err := i.readControl()
 	switch {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -78,10 +79,13 @@ func (d *theirs) stop(mode string) {
 	d.run("pg_ctl", "stop", "-w", "-m", mode, "-D", d.n.cfg.DataDir)
 }
 
+func (d *theirs) address() string {
+	return fmt.Sprintf("host=%s port=%d user=postgres dbname=postgres sslmode=disable", d.n.cfg.SocketDir, d.n.cfg.Port+1)
+}
+
 func (d *theirs) sql(sql string) {
 	d.t.Helper()
-	conn, err := pgconn.Connect(d.t.Context(), fmt.Sprintf("host=%s port=%d user=postgres dbname=postgres sslmode=disable",
-		d.n.cfg.SocketDir, d.n.cfg.Port+1))
+	conn, err := pgconn.Connect(d.t.Context(), d.address())
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -168,6 +172,60 @@ func TestAdopt(t *testing.T) {
 			n1.drive(group.want(n1), "a slot for n2", func(s Status) bool { return len(s.Slots) > 0 })
 			n2.drive(group.want(n2), "a clone that follows", streaming)
 		})
+	}
+}
+
+// container runs a server on the directory in namespaces of its own, where the directory has another name and the server is
+// process 1, and returns how to end it at once.
+func (d *theirs) container() (end func()) {
+	d.t.Helper()
+	if os.Getuid() != 0 {
+		d.t.Skip("only root can make namespaces")
+	}
+	inside := d.n.cfg.pgFile("inside")
+	if err := d.n.makeDir(inside, 0o700, true); err != nil {
+		d.t.Fatal(err)
+	}
+	cmd := exec.Command("unshare", "--pid", "--ipc", "--mount", "--fork", "sh", "-c",
+		`mount --bind "$0" "$1" && exec setpriv --reuid=postgres --regid=postgres --clear-groups --pdeathsig KILL "$2" -D "$1"`,
+		d.n.cfg.DataDir, inside, filepath.Join(d.n.cfg.BinDir, "postgres"))
+	cmd.Dir = "/"
+	if err := cmd.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	end = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill() // process 1 of the namespace dies with its parent, and all others with that
+		_ = cmd.Wait()         // by the signal
+	})
+	d.t.Cleanup(end)
+	eventually(d.t, "the server in the container answers", func() bool {
+		conn, err := pgconn.Connect(d.t.Context(), d.address())
+		return err == nil && conn.Close(d.t.Context()) == nil
+	})
+	return end
+}
+
+// The server in a container writes "1" into postmaster.pid. Its live directory is not adopted, and is once it has ended.
+func TestAdoptNotUnderAServerInAContainer(t *testing.T) {
+	n := newRig(t).node("n1")
+	d := someData(t, n)
+	w := adopting(n, 1)
+	end := d.container()
+	d.sql("CREATE TABLE late AS SELECT 1 AS id")
+	if list, err := os.ReadFile(d.path("postmaster.pid")); err != nil || !strings.HasPrefix(string(list), "1\n") {
+		t.Fatalf("postmaster.pid is %q, %v", list, err)
+	}
+	if f := n.Found(); !strings.Contains(f.Problem, "(postgres) works in "+n.cfg.DataDir) {
+		t.Errorf("found %+v", f)
+	}
+	if err := n.Adopt(t.Context(), 1, w.Adopt, 1); !errors.Is(err, ErrAdopt) || !strings.Contains(err.Error(), "works in") {
+		t.Errorf("adopt: %v", err)
+	}
+	d.sql("INSERT INTO late VALUES (2)") // it goes on
+	end()
+	n.drive(w, "the adopted primary", isRun(pg.RunPrimary))
+	if got := n.sql("SELECT sum(id) FROM late"); got != "3" {
+		t.Errorf("it has %q", got)
 	}
 }
 

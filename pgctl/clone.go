@@ -81,8 +81,10 @@ func (i *Instance) startClone(s Step) error {
 	if busy {
 		return nil
 	}
-	if other := i.stranger(); other.PID != 0 {
-		return fmt.Errorf("clone over a server that quorate did not start (pid %d): %w", other.PID, ErrRunning)
+	if i.foreign() {
+		if err := i.nobodyElse(); err != nil {
+			return fmt.Errorf("clone: %w", err)
+		}
 	}
 	p, err := i.planClone(s)
 	if err != nil {

@@ -37,12 +37,6 @@ type Found struct {
 	Unread string
 }
 
-// Postmaster is a server that somebody else started; PID 0: there is none.
-type Postmaster struct {
-	PID  int
-	Port int
-}
-
 // foundCache is what Found needn't do again: the log of a busy server is long.
 type foundCache struct {
 	control  []byte
@@ -61,6 +55,9 @@ func (i *Instance) Found() Found {
 	}
 	f := Found{Server: i.stranger()}
 	if f.Problem = i.dirProblem(); f.Problem != "" {
+		return f
+	}
+	if f.Problem = i.occupied(); f.Problem != "" {
 		return f
 	}
 	content, control, err := i.controlFile()
@@ -189,38 +186,6 @@ func userName(uid uint32) string {
 		return "user " + number
 	}
 	return u.Username
-}
-
-// stranger is a server on the data directory which this node's guard did not start. A lock file alone shows none: it stays
-// after a crash, and its number may be another process's by now.
-func (i *Instance) stranger() Postmaster {
-	if i.running() {
-		return Postmaster{}
-	}
-	content, err := os.ReadFile(filepath.Join(i.cfg.DataDir, "postmaster.pid"))
-	if err != nil {
-		return Postmaster{}
-	}
-	lines := strings.Split(string(content), "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(lines[0]))
-	if err != nil || pid <= 1 {
-		return Postmaster{}
-	}
-	if state, _ := stateOf(pid); state == "" || state == "Z" || state == "X" {
-		return Postmaster{}
-	}
-	real, err := filepath.EvalSymlinks(i.cfg.DataDir)
-	if err != nil {
-		return Postmaster{}
-	}
-	if cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid)); err != nil || cwd != real {
-		return Postmaster{}
-	}
-	p := Postmaster{PID: pid}
-	if len(lines) > 3 {
-		p.Port, _ = strconv.Atoi(strings.TrimSpace(lines[3])) // for people; 0 while it starts
-	}
-	return p
 }
 
 // startOptions are the settings that the last server on a directory was given on its command line.

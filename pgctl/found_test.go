@@ -1,12 +1,14 @@
 package pgctl
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/quorate/quorate/pgctl/guard"
@@ -201,8 +203,21 @@ func TestStranger(t *testing.T) {
 	if s := i.stranger(); s != (Postmaster{}) {
 		t.Errorf("a process elsewhere: %+v", s)
 	}
+	pid, end := worksIn(t, i.cfg.DataDir)
+	lock(pid)
+	eventually(t, "the process is seen", func() bool { return i.stranger() == Postmaster{PID: pid, Port: 5433} })
+	if text := i.occupied(); text != "" {
+		t.Errorf("somebody else is seen beside it: %s", text)
+	}
+	end()
+	eventually(t, "it has ended, reaped or not", func() bool { return i.stranger() == Postmaster{} })
+}
+
+// worksIn starts a process in a directory, as a server does, and returns how to end it.
+func worksIn(t *testing.T, dir string) (pid int, end func()) {
+	t.Helper()
 	cmd := exec.Command("cat")
-	cmd.Dir = i.cfg.DataDir
+	cmd.Dir = dir
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -210,14 +225,46 @@ func TestStranger(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	lock(cmd.Process.Pid)
-	eventually(t, "the process is seen", func() bool { return i.stranger() == Postmaster{PID: cmd.Process.Pid, Port: 5433} })
-	if err := in.Close(); err != nil {
-		t.Fatal(err)
+	end = sync.OnceFunc(func() {
+		if err := errors.Join(in.Close(), cmd.Wait()); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(end)
+	return cmd.Process.Pid, end
+}
+
+// A server in a container writes the number that it has there, which is init's or somebody else's here. Nobody can end it
+// properly from here, so nothing is done to its directory.
+func TestAServerWhoseNumberIsNotOursHolds(t *testing.T) {
+	i := bare(t)
+	put(t, filepath.Join(i.cfg.DataDir, "PG_VERSION"), "15\n")
+	pid, end := worksIn(t, i.cfg.DataDir)
+	if text := i.occupied(); text != "" {
+		t.Errorf("without a lock file: %s", text)
 	}
-	eventually(t, "it has ended, reaped or not", func() bool { return i.stranger() == Postmaster{} })
-	if err := cmd.Wait(); err != nil {
-		t.Error(err)
+	for _, number := range []int{1, os.Getpid(), -pid} { // init there, somebody else here, single-user mode
+		put(t, i.lockFile(), fmt.Sprintf("%d\n%s\n1700000000\n5432\n", number, i.cfg.DataDir))
+		eventually(t, "the process is seen", func() bool {
+			return strings.Contains(i.occupied(), fmt.Sprintf("process %d (cat) works in %s", pid, i.cfg.DataDir))
+		})
+		if s := i.stranger(); s != (Postmaster{}) {
+			t.Errorf("number %d: %+v would be ended", number, s)
+		}
+		if f := i.Found(); !strings.Contains(f.Problem, "keep it from being started again") {
+			t.Errorf("number %d: found %+v", number, f)
+		}
+		for what, err := range map[string]error{
+			"adopted": i.mayAdopt(adoptPlan{}), "cloned over": i.StartClone(Upstream{Name: "n2"}, "test"), "started": i.startable(),
+		} {
+			if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("process %d", pid)) {
+				t.Errorf("number %d: it would be %s: %v", number, what, err)
+			}
+		}
+	}
+	end()
+	if text := i.occupied(); text != "" {
+		t.Errorf("when it has ended: %s", text)
 	}
 }
 

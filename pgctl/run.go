@@ -104,6 +104,10 @@ func (i *Instance) startable() error {
 		return fmt.Errorf("start: %w", ErrRebuilding)
 	case i.dirEmpty():
 		return fmt.Errorf("start: %w", ErrNoData)
+	case i.foreign():
+		if err := i.nobodyElse(); err != nil {
+			return fmt.Errorf("start: %w", err)
+		}
 	}
 	return nil
 }
