@@ -319,8 +319,12 @@ func unfinishedBackup(f founders) []string {
 	if !f.source.data.Unfinished {
 		return nil
 	}
-	return []string{fmt.Sprintf("%s has a base backup that was never recovered (backup_label, or its end is not "+
-		"reached): start it with pg_ctl, wait until it answers, and stop it: pg_ctl stop -D %s -m fast",
+	return []string{fmt.Sprintf("%s has a base backup that was never recovered (backup_label, or its end is not reached). "+
+		"Started as it is, it would be a second primary on the timeline of the server that it was copied from, and nobody could "+
+		"tell the two apart. Take away standby.signal if there is one, make recovery.signal, set restore_command to where the log "+
+		"is (or to 'false', if all of it is in pg_wal), so that it gets a timeline of its own, and archive_mode = off, so that "+
+		"nothing reaches that server's archive; start it with pg_ctl, wait until it accepts writes, and stop it: "+
+		"pg_ctl stop -D %s -m fast",
 		f.source.member.Name, f.source.data.Dir)}
 }
 

@@ -81,7 +81,8 @@ func TestJudgeData(t *testing.T) {
 		{"a restore is not finished", foundersOf("n1", with(primaryData(100), func(d *DataFacts) { d.Recovering = true }), noData,
 			noData), "recovery-pending", []string{"recovery.signal"}, ""},
 		{"a backup was never recovered", foundersOf("n1", with(primaryData(100), func(d *DataFacts) { d.Unfinished = true }), noData,
-			noData), "unfinished-backup", []string{"backup_label"}, ""},
+			noData), "unfinished-backup", []string{"backup_label", "a second primary on the timeline", "recovery.signal", "restore_command",
+			"archive_mode = off"}, ""},
 		{"another quorate runs it", foundersOf("n1", with(running, func(d *DataFacts) { d.Manager = "demo/n7" }), noData, noData),
 			"run-by-quorate", []string{"demo/n7", "quorate stop"}, ""},
 

@@ -132,6 +132,18 @@ func TestAdopt(t *testing.T) {
 		{"a standby, and others have later timelines", func(d *theirs) { d.append("standby.signal", ""); d.start(); d.stop("fast") }, 5,
 			"theirs",
 			func(f Found) bool { return f.Standby }},
+		{"a base backup that was recovered as its refusal says", func(d *theirs) {
+			d.backup()
+			if f := d.n.Found(); !f.Unfinished {
+				d.t.Errorf("before that it is %+v", f)
+			}
+			d.append("recovery.signal", "")
+			d.append("postgresql.conf", "restore_command = 'false'\narchive_mode = off\n")
+			d.start()
+			d.stop("fast")
+		}, 2, "theirs", func(f Found) bool {
+			return !f.Unfinished && f.Control.State == pg.ControlShutDown && f.Position.Timeline == 2
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t)
@@ -172,6 +184,21 @@ func TestAdopt(t *testing.T) {
 			n1.drive(group.want(n1), "a slot for n2", func(s Status) bool { return len(s.Slots) > 0 })
 			n2.drive(group.want(n2), "a clone that follows", streaming)
 		})
+	}
+}
+
+// backup puts a base backup of the directory in its place.
+func (d *theirs) backup() {
+	d.t.Helper()
+	origin, copied := d.n.cfg.DataDir+"-origin", d.n.cfg.DataDir+"-copy"
+	if err := d.n.makeDir(copied, 0o700, true); err != nil {
+		d.t.Fatal(err)
+	}
+	d.start()
+	d.run("pg_basebackup", "-D", copied, "-h", d.n.cfg.SocketDir, "-p", fmt.Sprint(d.n.cfg.Port+1), "-U", "postgres", "--checkpoint=fast")
+	d.stop("fast")
+	if err := errors.Join(os.Rename(d.n.cfg.DataDir, origin), os.Rename(copied, d.n.cfg.DataDir)); err != nil {
+		d.t.Fatal(err)
 	}
 }
 
