@@ -31,7 +31,7 @@ func addConf(out map[string]string, path string, depth int) error {
 	for n, line := range strings.Split(string(content), "\n") {
 		name, value, ok := confSetting(line)
 		if !ok {
-			return fmt.Errorf("read %s: line %d is no setting: %q", path, n+1, line)
+			return fmt.Errorf("read %s: line %d is no setting", path, n+1) // which may hold a password, so it is not shown
 		}
 		if name == "" {
 			continue
@@ -219,7 +219,8 @@ func (i *Instance) findImport(o startOptions) (p Parameters, unread string) {
 	return p, ""
 }
 
-// unused lists the settings in the directory's own files that quorate sets itself, for people.
+// unused names the settings in the directory's own files that quorate sets itself, for people. Their values may hold
+// passwords.
 func (i *Instance) unused() []string {
 	var out []string
 	for _, path := range []string{i.usedConf(i.lastStart()), i.autoConf()} {
@@ -227,9 +228,9 @@ func (i *Instance) unused() []string {
 		if err != nil {
 			continue // Found has said so, and a file that is not there sets nothing
 		}
-		for name, value := range set {
+		for name := range set {
 			if slices.Contains(OwnedParameters(), name) || name == "wal_level" {
-				out = append(out, name+"="+value)
+				out = append(out, name)
 			}
 		}
 	}

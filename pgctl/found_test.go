@@ -149,6 +149,24 @@ func TestFindImport(t *testing.T) {
 	}
 }
 
+// Passwords are in no text that reaches a log, wherever in the files they are.
+func TestNoPasswordOfTheirFilesIsTold(t *testing.T) {
+	i := bare(t)
+	conf, auto := filepath.Join(i.cfg.DataDir, "postgresql.conf"), i.autoConf()
+	put(t, conf, "port = 5433\nrestore_command = 'get --key hush'\n")
+	put(t, auto, "primary_conninfo = 'host=n9 password=hush'\n")
+	if got := strings.Join(i.unused(), ", "); got != "port, primary_conninfo, restore_command" {
+		t.Errorf("not used: %s", got)
+	}
+	for _, path := range []string{conf, auto} {
+		put(t, conf, "")
+		put(t, path, "primary_conninfo = 'host=n9 password=hush")
+		if _, problem := i.findImport(i.lastStart()); !strings.Contains(problem, "line 1") || strings.Contains(problem, "hush") {
+			t.Errorf("%s: %s", path, problem)
+		}
+	}
+}
+
 func TestDirProblem(t *testing.T) {
 	for _, c := range []struct {
 		name   string
