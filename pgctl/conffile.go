@@ -122,7 +122,8 @@ func unescaped(c byte) byte {
 }
 
 // readHBA returns the lines of a pg_hba.conf without comments. What refers to another file is an error: quorate writes its
-// own hba file elsewhere, and has no place for name maps.
+// own hba file elsewhere, and has no place for name maps. So is a secret: the lines would go into the cluster's configuration,
+// which many may read, and for the same reason no line is shown.
 func readHBA(path string) ([]string, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
@@ -134,14 +135,30 @@ func readHBA(path string) ([]string, error) {
 		if line == "" {
 			continue
 		}
-		elsewhere := func(field string) bool { return strings.HasPrefix(field, "@") || strings.HasPrefix(field, "map=") }
-		fields := strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' || r == ',' })
-		if isInclude(fields[0]) || slices.ContainsFunc(fields, elsewhere) {
-			return nil, fmt.Errorf("%s, line %d, refers to another file, which quorate does not read: %q", path, n+1, line)
+		if text := notForAll(line); text != "" {
+			return nil, fmt.Errorf("%s, line %d, %s", path, n+1, text)
 		}
 		out = append(out, line)
 	}
 	return out, nil
+}
+
+// notForAll says why a line of pg_hba can't become one of the whole cluster, empty if it can. Quotes may be around any part
+// of an option, its name too; they take the meaning from a leading @.
+func notForAll(line string) string {
+	const elsewhere = "refers to another file (%s), which quorate does not read"
+	for n, field := range strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' || r == ',' }) {
+		name, _, option := strings.Cut(strings.ReplaceAll(field, `"`, ""), "=")
+		switch {
+		case n == 0 && isInclude(field), strings.HasPrefix(field, "@"):
+			return fmt.Sprintf(elsewhere, field)
+		case option && name == "map":
+			return fmt.Sprintf(elsewhere, name)
+		case option && (strings.Contains(name, "passw") || strings.Contains(name, "secret")):
+			return fmt.Sprintf("has a secret (%s), which everybody could read in the cluster's configuration", name)
+		}
+	}
+	return ""
 }
 
 // beforeComment cuts a line at the first # that is not in double quotes.
@@ -214,7 +231,7 @@ func (i *Instance) findImport(o startOptions) (p Parameters, unread string) {
 	}
 	if p.HBA, err = readHBA(hba); err != nil {
 		return Parameters{}, fmt.Sprintf("the pg_hba.conf that was in use can't be taken over: %v; give the lines that "+
-			"shall hold as postgresql.pg_hba in the node file", err)
+			"shall hold as postgresql.pg_hba in the file of each node", err)
 	}
 	return p, ""
 }

@@ -73,15 +73,17 @@ func TestReadConf(t *testing.T) {
 
 func TestReadHBA(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pg_hba.conf")
-	put(t, path, "# comment\n\nlocal all all peer # trailing\n host  \"a#b\" all \\\n 10.0.0.0/8 md5\n")
+	put(t, path, "# comment\n\nlocal all all peer # trailing\n host  \"a#b\" \"@all\" \\\n 10.0.0.0/8 md5\n")
 	got, err := readHBA(path)
-	if want := `local all all peer|host  "a#b" all   10.0.0.0/8 md5`; err != nil || strings.Join(got, "|") != want {
+	if want := `local all all peer|host  "a#b" "@all"   10.0.0.0/8 md5`; err != nil || strings.Join(got, "|") != want {
 		t.Errorf("read %q, %v, want %q", got, err, want)
 	}
 	for _, line := range []string{"include more.conf", "host all @users all md5", "host all a,@b all md5",
-		"local all all peer map=ours"} {
+		"local all all peer map=ours", `local all all peer "map=ours"`,
+		`host all all all ldap ldapserver=x ldapbinddn="cn=a" ldapbindpasswd="hush"`, `host all all all ldap ldap"bindpasswd=hush"`,
+		`host all all all radius radiusservers="a,b" radiussecrets="hush","hush"`} {
 		put(t, path, "local all all peer\n"+line+"\n")
-		if got, err := readHBA(path); err == nil || !strings.Contains(err.Error(), "line 2") {
+		if got, err := readHBA(path); err == nil || !strings.Contains(err.Error(), "line 2") || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s: read as %q, %v", line, got, err)
 		}
 	}
