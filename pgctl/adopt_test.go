@@ -346,6 +346,32 @@ func TestAdoptWithConfigurationElsewhere(t *testing.T) {
 	}
 }
 
+// What only the command line of the old server said is imported, and so are the slots that its wal_level allowed found, although
+// no file speaks of it.
+func TestAdoptWithStartOptions(t *testing.T) {
+	n := newRig(t).node("n1")
+	d := someData(t, n)
+	d.conf = []string{"-o", "-c max_connections=77 -c wal_level=logical"}
+	d.start()
+	d.stop("fast")
+	if f := n.Found(); !strings.Contains(f.Unread, "wal_level is logical") {
+		t.Errorf("with wal_level=logical it found %+v", f)
+	}
+	d.conf = []string{"-o", "-c max_connections=77"}
+	d.append("postgresql.conf", "wal_level = logical\n")
+	d.start()
+	d.append("postgresql.conf", "wal_level = replica\n") // which waits for a restart
+	if f := n.Found(); !strings.Contains(f.Unread, "wal_level is logical") {
+		t.Errorf("with wal_level=logical still in force it found %+v", f)
+	}
+	d.stop("fast")
+	d.start()
+	d.stop("fast")
+	if f := n.Found(); f.Unread != "" || fmt.Sprint(f.Import.Set) != "map[max_connections:77]" {
+		t.Errorf("found %+v", f)
+	}
+}
+
 // Beside the adopted directory: a standby's copy goes on as it is, other data are kept under another name.
 func TestBesideAdoptedData(t *testing.T) {
 	r := newRig(t)

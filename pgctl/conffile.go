@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -180,20 +181,25 @@ func (i *Instance) ownConf() string { return filepath.Join(i.cfg.DataDir, "postg
 
 // usedConf is the configuration file of the last server on the directory.
 func (i *Instance) usedConf(o startOptions) string {
-	if conf := o["config_file"]; conf != "" {
+	if conf := o.set["config_file"]; conf != "" {
 		return under(i.cfg.DataDir, conf)
 	}
 	return i.ownConf()
 }
 
 // findImport finds what a cluster that begins with this directory takes over: settings from a file outside of it, which no
-// other node has, and the pg_hba lines unless the node was given some. Of what another quorate wrote nothing is taken: its
-// settings came from a configuration like ours.
-func (i *Instance) findImport(o startOptions) (p Parameters, unread string) {
-	conf := i.usedConf(o)
-	if o.manager() != "" {
-		conf = i.ownConf()
+// other node has, and from the command line, and the pg_hba lines unless the node was given some. Of what another quorate
+// wrote nothing is taken: its settings came from a configuration like ours. ranLogical is what pg_control says of wal_level.
+func (i *Instance) findImport(o startOptions, ranLogical bool) (p Parameters, unread string) {
+	managed := o.manager() != ""
+	if managed {
+		o = startOptions{}
 	}
+	if o.unclear != "" {
+		return p, fmt.Sprintf("its server was started with %s, which can't be taken over: put what it does into postgresql.conf and "+
+			"start it without", o.unclear)
+	}
+	conf := i.usedConf(o)
 	set, err := readConf(conf)
 	if err != nil {
 		return p, fmt.Sprintf("the postgresql.conf that was in use can't be taken over: %v; put one that can be read into %s", err,
@@ -203,37 +209,57 @@ func (i *Instance) findImport(o startOptions) (p Parameters, unread string) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return p, fmt.Sprintf("postgresql.auto.conf can't be taken over: %v", err)
 	}
-	level := set["wal_level"]
-	if l, ok := auto["wal_level"]; ok {
-		level = l
+	used := maps.Clone(set)
+	maps.Copy(used, auto)
+	maps.Copy(used, o.set)
+	if ranLogical || strings.EqualFold(used["wal_level"], "logical") {
+		return p, "its wal_level is logical, and quorate runs with replica, with which Postgres does not start while there are " +
+			"logical slots: drop them, set wal_level = replica where it is set (postgresql.conf, ALTER SYSTEM or the command that " +
+			"starts it) and restart it"
 	}
-	if strings.EqualFold(level, "logical") {
-		return p, "its wal_level is logical, and quorate runs with replica, with which Postgres does not start while there " +
-			"are logical slots: " +
-			"drop them, set wal_level = replica and restart it"
-	}
-	if conf != i.ownConf() {
-		p.Set = map[string]string{}
-		for name, value := range set {
-			if !slices.Contains(OwnedParameters(), name) && name != "wal_level" {
-				p.Set[name] = value
-			}
-		}
-	}
-	if o.manager() != "" || len(i.accepted().HBA) > 0 {
-		return p, ""
+	if p.Set, unread = i.importable(conf, set, auto, o); unread != "" || managed || len(i.accepted().HBA) > 0 {
+		return p, unread
 	}
 	hba := filepath.Join(i.cfg.DataDir, "pg_hba.conf")
-	for _, named := range []string{set["hba_file"], o["hba_file"]} { // the command line counts more
-		if named != "" {
-			hba = under(i.cfg.DataDir, named)
-		}
+	if named := used["hba_file"]; named != "" {
+		hba = under(i.cfg.DataDir, named)
 	}
 	if p.HBA, err = readHBA(hba); err != nil {
 		return Parameters{}, fmt.Sprintf("the pg_hba.conf that was in use can't be taken over: %v; give the lines that "+
 			"shall hold as postgresql.pg_hba in the file of each node", err)
 	}
 	return p, ""
+}
+
+// importable are the settings that the directory does not bring along, nil for none. postgresql.auto.conf, which it does
+// bring along, counts more than what the cluster's configuration sets, and less than the command line did.
+func (i *Instance) importable(conf string, set, auto map[string]string, o startOptions) (out map[string]string, unread string) {
+	if conf == i.ownConf() {
+		set = nil
+	}
+	for _, from := range []map[string]string{set, o.set} {
+		for name, value := range from {
+			if quorateSets(name) {
+				continue
+			}
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[name] = value
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.set)) {
+		if value, both := auto[name]; both && value != o.set[name] && !quorateSets(name) {
+			return nil, fmt.Sprintf("%s was set by the command that started its server and otherwise by ALTER SYSTEM, which would count "+
+				"from now on: ALTER SYSTEM RESET %s, or start it without", name, name)
+		}
+	}
+	return out, ""
+}
+
+// quorateSets says that people can't.
+func quorateSets(name string) bool {
+	return slices.Contains(OwnedParameters(), name) || name == "wal_level"
 }
 
 // unused names the settings in the directory's own files that quorate sets itself, for people. Their values may hold
@@ -246,7 +272,7 @@ func (i *Instance) unused() []string {
 			continue // Found has said so, and a file that is not there sets nothing
 		}
 		for name := range set {
-			if slices.Contains(OwnedParameters(), name) || name == "wal_level" {
+			if quorateSets(name) {
 				out = append(out, name)
 			}
 		}

@@ -9,7 +9,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -82,7 +81,7 @@ func (i *Instance) Found() Found {
 			return f
 		}
 	}
-	f.Import, f.Unread = i.findImport(opts)
+	f.Import, f.Unread = i.findImport(opts, control.Logical)
 	return f
 }
 
@@ -186,44 +185,4 @@ func userName(uid uint32) string {
 		return "user " + number
 	}
 	return u.Username
-}
-
-// startOptions are the settings that the last server on a directory was given on its command line.
-type startOptions map[string]string
-
-// lastStart reads postmaster.opts, which stays when the server has ended and which neither a base backup nor pg_rewind copies.
-func (i *Instance) lastStart() startOptions {
-	content, err := os.ReadFile(filepath.Join(i.cfg.DataDir, "postmaster.opts"))
-	if err != nil {
-		return startOptions{}
-	}
-	return parseOptions(string(content))
-}
-
-// parseOptions reads a line such as `/usr/bin/postgres "-D" "/data" "-c" "port=5433"`.
-func parseOptions(line string) startOptions {
-	out := startOptions{}
-	_, rest, _ := strings.Cut(strings.TrimSpace(line), ` "`)
-	args := strings.Split(strings.TrimSuffix(rest, `"`), `" "`)
-	for n, arg := range args {
-		setting, long := strings.CutPrefix(arg, "--")
-		if !long && n > 0 && args[n-1] == "-c" {
-			setting, long = arg, true
-		}
-		if name, value, ok := strings.Cut(setting, "="); long && ok {
-			out[strings.ReplaceAll(strings.ToLower(name), "-", "_")] = value
-		}
-	}
-	return out
-}
-
-// manager is the quorate node that made these options, empty if none did.
-func (o startOptions) manager() string {
-	conf, name := o["config_file"], o["cluster_name"]
-	dir := filepath.Dir(conf)
-	hba := filepath.Join(dir, "pg_hba.conf")
-	if name == "" || filepath.Base(dir) != "postgres" || o["hba_file"] != hba || o["restart_after_crash"] != "off" {
-		return ""
-	}
-	return name
 }

@@ -100,8 +100,29 @@ func TestLastStart(t *testing.T) {
 		{ours, "/q/postgres/postgresql.conf", "demo/n2"},
 	} {
 		o := parseOptions(c.line)
-		if o["config_file"] != c.conf || o.manager() != c.manager {
-			t.Errorf("%s: configuration %q, manager %q", c.line, o["config_file"], o.manager())
+		if o.set["config_file"] != c.conf || o.manager() != c.manager {
+			t.Errorf("%s: configuration %q, manager %q", c.line, o.set["config_file"], o.manager())
+		}
+	}
+}
+
+func TestParseOptions(t *testing.T) {
+	for _, c := range []struct {
+		args, set, unclear string
+	}{
+		{`"-D" "/pg" "-c" "Work_Mem=4 MB" "--max-connections=7" "-cssl=on"`, "map[max_connections:7 ssl:on work_mem:4 MB]", ""},
+		{`"-p" "5433" "-h" "" "-k/run" "-N" "9" "-B" "1000" "-S" "64"`,
+			"map[listen_addresses: max_connections:9 port:5433 shared_buffers:1000 unix_socket_directories:/run work_mem:64]", ""},
+		{`"-Fil" "-Fp5433"`, "map[fsync:off listen_addresses:* port:5433 ssl:on]", ""},
+		{`"-d" "2"`, "map[]", "-d"},
+		{`"-c" "hush"`, "map[]", "-c without a value"},
+		{`"--hush"`, "map[]", "--without a value"},
+		{`"-c" "archive_command=a "b" "hush""`, "", "an argument that is no option"},
+		{`"-c"`, "map[]", "-c without a value"},
+	} {
+		o := parseOptions("/bin/postgres " + c.args + "\n")
+		if got := fmt.Sprint(o.set); o.unclear != c.unclear || c.set != "" && got != c.set {
+			t.Errorf("%s: %s, unclear %q, want %s, %q", c.args, got, o.unclear, c.set, c.unclear)
 		}
 	}
 }
@@ -130,6 +151,22 @@ func TestFindImport(t *testing.T) {
 		{"logical decoding", map[string]string{"data/postgresql.conf": "wal_level=logical"}, false, nil, "wal_level is logical"},
 		{"logical decoding by ALTER SYSTEM", map[string]string{"data/postgresql.conf": "",
 			"data/postgresql.auto.conf": "wal_level = 'logical'"}, false, nil, "wal_level is logical"},
+		{"logical decoding by the start command", map[string]string{"data/postgresql.conf": "wal_level=replica",
+			"data/postmaster.opts": `/bin/postgres "-c" "wal_level=logical"`}, false, nil, "wal_level is logical"},
+		{"settings of the start command", map[string]string{"data/postgresql.conf": "max_connections=100\nwork_mem=4MB",
+			"data/postgresql.auto.conf": "max_connections = '500'", "data/pg_hba.conf": "local all all peer",
+			"data/postmaster.opts": `/bin/postgres "-c" "max_connections=500" "-p" "5433" "-N" "500" "--wal_level=replica"`}, false, nil,
+			"map[max_connections:500]|[local all all peer]"},
+		{"ALTER SYSTEM would count more than the start command did", map[string]string{"data/postgresql.conf": "",
+			"data/postgresql.auto.conf": "max_connections = '400'", "data/postmaster.opts": `/bin/postgres "-c" "max_connections=500"`},
+			false, nil, "ALTER SYSTEM RESET max_connections"},
+		{"a start option that nobody knows", map[string]string{"data/postgresql.conf": "",
+			"data/postmaster.opts": `/bin/postgres "-d" "3"`}, false, nil, "was started with -d"},
+		{"the options of a quorate node are none of a person's", map[string]string{"data/postgresql.conf": "", "data/postmaster.opts": `/bin/postgres "-c" ` +
+			`"config_file=/q/postgres/postgresql.conf" "-c" "hba_file=/q/postgres/pg_hba.conf" "-c" "cluster_name=demo/n2" "-c" ` +
+			`"restart_after_crash=off" "-c" "work_mem=4MB"`}, false, nil, "map[]|[]"},
+		{"hba_file by ALTER SYSTEM", map[string]string{"data/postgresql.conf": "", "data/postgresql.auto.conf": "hba_file = 'other.conf'",
+			"data/other.conf": "local all all md5"}, false, nil, "map[]|[local all all md5]"},
 		{"a file of settings that can't be read", map[string]string{"data/postgresql.conf": "what is this"}, false, nil, "line 1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -142,7 +179,10 @@ func TestFindImport(t *testing.T) {
 				put(t, filepath.Join(i.cfg.DataDir, "postmaster.opts"), start(dir))
 			}
 			i.params.HBA = c.hba
-			p, problem := i.findImport(i.lastStart())
+			p, problem := i.findImport(i.lastStart(), false)
+			if _, problem := i.findImport(i.lastStart(), true); !strings.Contains(problem, "wal_level is logical") && problem == "" {
+				t.Error("the server ran with wal_level logical, and nothing is against it")
+			}
 			if got := fmt.Sprintf("%v|%v", p.Set, p.HBA); problem == "" && got != c.want || !strings.Contains(problem,
 				c.want) && problem != "" {
 				t.Errorf("%s, problem %q, want %q", got, problem, c.want)
@@ -163,7 +203,7 @@ func TestNoPasswordOfTheirFilesIsTold(t *testing.T) {
 	for _, path := range []string{conf, auto} {
 		put(t, conf, "")
 		put(t, path, "primary_conninfo = 'host=n9 password=hush")
-		if _, problem := i.findImport(i.lastStart()); !strings.Contains(problem, "line 1") || strings.Contains(problem, "hush") {
+		if _, problem := i.findImport(i.lastStart(), false); !strings.Contains(problem, "line 1") || strings.Contains(problem, "hush") {
 			t.Errorf("%s: %s", path, problem)
 		}
 	}
