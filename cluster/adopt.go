@@ -26,6 +26,7 @@ type DataFacts struct {
 	Timeline   pg.Timeline     `json:"tli,omitempty"` // of the end of the log
 	History    pg.History      `json:"history,omitempty"`
 	End        pg.LSN          `json:"end,omitempty"`        // of the log; while a server runs, it has at least this
+	Highest    pg.Timeline     `json:"highest,omitempty"`    // of which pg_wal has a history, whoever writes it
 	Standby    bool            `json:"standby,omitempty"`    // there is a standby.signal
 	Recovering bool            `json:"recovering,omitempty"` // there is a recovery.signal
 	Unfinished bool            `json:"unfinished,omitempty"` // a base backup whose end was never reached
@@ -161,7 +162,7 @@ func judgeData(f founders) dataVerdict {
 }
 
 // adoption describes the directory of the source. One that was a standby gets a timeline that nobody has: on its own one
-// somebody else may have gone on.
+// somebody else may have gone on. Postgres takes no number of which it has a history, so none of those is predicted.
 func (f founders) adoption() *fsm.Adoption {
 	d := f.source.data
 	a := &fsm.Adoption{Node: f.source.member.ID, SystemID: d.SystemID, Timeline: d.Timeline, End: d.End}
@@ -171,7 +172,7 @@ func (f founders) adoption() *fsm.Adoption {
 	if !d.wasPrimary() {
 		a.Parent = d.Timeline
 		for _, n := range f.nodes {
-			a.Timeline = max(a.Timeline, n.data.Timeline)
+			a.Timeline = max(a.Timeline, n.data.Timeline, n.data.Highest)
 		}
 		a.Timeline++
 	}

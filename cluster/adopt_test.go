@@ -108,6 +108,10 @@ func TestJudgeData(t *testing.T) {
 			noData, noData), "standby", []string{"--adopt-from n1"}, ""},
 		{"it was a standby and is named: a timeline nobody has", foundersOf("n1", standbyData(100), with(primaryData(90),
 			func(d *DataFacts) { d.Timeline = 5 }), standbyData(80)), "adopt", nil, "id-n1 6<2 [id-n3] [id-n2]"},
+		{"it was a standby, and heard of a timeline that its log is not on", foundersOf("n1", with(standbyData(100),
+			func(d *DataFacts) { d.Highest = 3 }), noData, noData), "adopt", nil, "id-n1 4<2 [] []"},
+		{"it was a standby, and another heard of one", foundersOf("n1", standbyData(100), with(standbyData(80),
+			func(d *DataFacts) { d.Highest = 7 }), noData), "adopt", nil, "id-n1 8<2 [id-n2] []"},
 		{"another system", foundersOf("", primaryData(100), with(standbyData(90), func(d *DataFacts) { d.SystemID = 78 }), noData),
 			"others-differ", []string{"n2 is of system 78, not 77", "--adopt-from n1"}, ""},
 		{"another system, and it is named", foundersOf("n1", primaryData(100), with(standbyData(90),
@@ -165,6 +169,7 @@ func TestJudgeEveryData(t *testing.T) {
 		func(d *DataFacts) {
 			d.Timeline, d.History = 3, pg.History{{Timeline: 1, End: 50}, {Timeline: 2, End: 70}}
 		},
+		func(d *DataFacts) { d.Highest = 9 },
 		func(d *DataFacts) { d.Recovering = true },
 		func(d *DataFacts) { d.Unfinished = true },
 		func(d *DataFacts) { d.Manager = "demo/n7" },
@@ -255,8 +260,10 @@ func faultOf(f founders, v dataVerdict) string {
 			return "a standby goes on on its own timeline"
 		case kept && (d.wasPrimary() || d.SystemID != a.SystemID || d.End > a.End):
 			return "kept, and it is no copy"
-		case !chosen && (d.PID != 0 || d.Timeline >= a.Timeline && a.Parent != 0):
-			return "a server runs beside it, or its timeline is taken"
+		case !chosen && d.PID != 0:
+			return "a server runs beside it"
+		case a.Parent != 0 && max(d.Timeline, d.Highest) >= a.Timeline:
+			return "its timeline is taken"
 		}
 	}
 	if f.named == "" && len(a.Aside) > 0 {

@@ -132,6 +132,12 @@ func TestAdopt(t *testing.T) {
 		{"a standby, and others have later timelines", func(d *theirs) { d.append("standby.signal", ""); d.start(); d.stop("fast") }, 5,
 			"theirs",
 			func(f Found) bool { return f.Standby }},
+		{"a standby that heard of a timeline that it is not on", func(d *theirs) {
+			d.append("standby.signal", "")
+			d.start()
+			d.stop("fast")
+			d.append("pg_wal/00000002.history", "1\t0/9000000\tsomebody's\n")
+		}, 3, "theirs", func(f Found) bool { return f.Highest == 2 && f.Position.Timeline == 1 }},
 		{"a base backup that was recovered as its refusal says", func(d *theirs) {
 			d.backup()
 			if f := d.n.Found(); !f.Unfinished {

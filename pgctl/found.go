@@ -21,7 +21,8 @@ type Found struct {
 	Empty    bool
 	Problem  string // why quorate can't use it as it is, and what to do about it
 	Control  pg.Control
-	Position Position // the end of the log; while Server runs, it has at least this
+	Position Position    // the end of the log; while Server runs, it has at least this
+	Highest  pg.Timeline // of which there is a history in pg_wal, 0 for none
 
 	Standby    bool       // there is a standby.signal
 	Recovering bool       // there is a recovery.signal
@@ -80,6 +81,10 @@ func (i *Instance) Found() Found {
 				f.Position.LSN)
 			return f
 		}
+	}
+	if f.Highest, err = i.highestHistory(); err != nil {
+		f.Problem = err.Error()
+		return f
 	}
 	f.Import, f.Unread = i.findImport(opts, control.Logical)
 	return f

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/pgctl/guard"
 )
 
@@ -360,6 +361,45 @@ func TestForeignDataAreLeftAlone(t *testing.T) {
 	again := &Instance{cfg: i.cfg, deps: i.deps}
 	if err := again.noteManaged(); err != nil || again.foreign() {
 		t.Errorf("managed data are foreign to the next agent: %v", err)
+	}
+}
+
+// Postgres chooses the timeline itself, so what it made is compared with what everybody expects.
+func TestWhatWasOpenedIsWhatWasPlanned(t *testing.T) {
+	p := adoptPlan{SystemID: 7, Timeline: 3}
+	good := pg.Control{SystemID: 7, CheckpointTimeline: 3, State: pg.ControlShutDown}
+	if err := p.opened(good); err != nil {
+		t.Error(err)
+	}
+	for _, change := range []func(*pg.Control){
+		func(c *pg.Control) { c.CheckpointTimeline = 4 },
+		func(c *pg.Control) { c.State = pg.ControlInArchiveRecovery },
+		func(c *pg.Control) { c.SystemID = 8 },
+	} {
+		c := good
+		change(&c)
+		if err := p.opened(c); !errors.Is(err, ErrAdopt) || !strings.Contains(err.Error(), "to choose again") {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+// A history file on the timeline that is to be begun goes only if it is what an attempt before this made.
+func TestATimelineThatIsTakenIsNotFreed(t *testing.T) {
+	i := bare(t)
+	path := filepath.Join(i.walDir(), "00000002.history")
+	p := adoptPlan{Timeline: 2}
+	put(t, filepath.Join(i.walDir(), "00000003.history"), "")
+	if err := i.freeTimeline(p); err != nil {
+		t.Errorf("without one: %v", err)
+	}
+	put(t, path, "1\t0/3000000\tsomebody's\n")
+	if err := i.freeTimeline(p); !errors.Is(err, ErrAdopt) || !strings.Contains(err.Error(), path) || !exists(path) {
+		t.Errorf("somebody's: %v", err)
+	}
+	p.Promoting = true
+	if err := i.freeTimeline(p); err != nil || exists(path) {
+		t.Errorf("our own: %v", err)
 	}
 }
 
