@@ -31,6 +31,7 @@ type DataFacts struct {
 	Recovering bool            `json:"recovering,omitempty"` // there is a recovery.signal
 	Unfinished bool            `json:"unfinished,omitempty"` // a base backup whose end was never reached
 	Manager    string          `json:"manager,omitempty"`    // the quorate node that ran it last
+	Patroni    bool            `json:"patroni,omitempty"`    // Patroni ran it, or what it was copied from
 	PID        int             `json:"pid,omitempty"`        // of a server that runs on it, not by this node
 	Port       int             `json:"port,omitempty"`       // of that
 	// Config is the configuration for a cluster that begins with this directory; nil: nothing had to be taken over.
@@ -73,6 +74,7 @@ func (d DataFacts) String() string {
 		{d.Recovering, "recovery.signal"},
 		{d.Unfinished, "unfinished base backup"},
 		{d.Manager != "", "last run by quorate " + d.Manager},
+		{d.Patroni, "run by Patroni"},
 		{d.PID != 0, fmt.Sprintf("a server runs (pid %d, port %d)", d.PID, d.Port)},
 	} {
 		if more.is {
@@ -128,6 +130,7 @@ func dataRules() []dataRule {
 		{"unread-settings", unreadSettings, false},
 		{"first-empty", firstEmpty, true},
 		{"managed", managedBefore, true},
+		{"patroni", underPatroni, true},
 		{"standby", wasStandby, true},
 		{"others-differ", othersDiffer, true},
 	}
@@ -358,6 +361,22 @@ func managedBefore(f founders) []string {
 	}
 	return []string{fmt.Sprintf("the data directory of %s was last run by another quorate (%s): if that cluster exists, "+
 		"it must not be taken from it", f.source.member.Name, f.source.data.Manager)}
+}
+
+// underPatroni looks at all nodes: a Patroni that goes on anywhere starts its Postgres again, or promotes one that is not a
+// member, and then there are two clusters with the same data.
+func underPatroni(f founders) []string {
+	out := f.each(func(n founder) string {
+		if !n.data.Patroni {
+			return ""
+		}
+		return "has a data directory that Patroni ran (" + n.data.Dir + "/patroni.dynamic.json)"
+	})
+	if len(out) > 0 {
+		out = append(out, "stop and disable Patroni on all of its nodes first: nothing may restart or promote these data; then name "+
+			"the node to begin with")
+	}
+	return out
 }
 
 func wasStandby(f founders) []string {

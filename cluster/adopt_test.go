@@ -102,6 +102,13 @@ func TestJudgeData(t *testing.T) {
 			d.Manager,
 				d.Standby = "demo/n7", true
 		}), noData, noData), "adopt", nil, "id-n1 2<0 [] []"},
+		{"Patroni ran it", foundersOf("", with(primaryData(100), func(d *DataFacts) { d.Patroni = true }), noData, noData), "patroni",
+			[]string{"n1 has a data directory that Patroni ran (/data/patroni.dynamic.json)", "stop and disable Patroni on all",
+				"quorate init --adopt-from n1"}, ""},
+		{"Patroni ran the copy beside it", foundersOf("", primaryData(100), with(standbyData(90),
+			func(d *DataFacts) { d.Patroni = true }), noData), "patroni", []string{"n2 has a data directory that Patroni ran"}, ""},
+		{"Patroni ran it, and it is named", foundersOf("n1", with(primaryData(100), func(d *DataFacts) { d.Patroni = true }), noData,
+			noData), "adopt", nil, "id-n1 2<0 [] []"},
 		{"it was a standby", foundersOf("", standbyData(100), noData, noData), "standby",
 			[]string{"was a standby's (shut down in recovery)", "--adopt-from n1"}, ""},
 		{"it was a primary and has a standby.signal", foundersOf("", with(primaryData(100), func(d *DataFacts) { d.Standby = true }),
@@ -173,6 +180,7 @@ func TestJudgeEveryData(t *testing.T) {
 		func(d *DataFacts) { d.Recovering = true },
 		func(d *DataFacts) { d.Unfinished = true },
 		func(d *DataFacts) { d.Manager = "demo/n7" },
+		func(d *DataFacts) { d.Patroni = true },
 		func(d *DataFacts) { d.PID = 12 },
 		func(d *DataFacts) { d.Unread = "pg_hba.conf" },
 	}
@@ -252,6 +260,8 @@ func faultOf(f founders, v dataVerdict) string {
 			return "adopted with an unusable directory"
 		case chosen && (d.Recovering || d.Unfinished || d.Unread != ""):
 			return "a restore is adopted"
+		case f.named == "" && d.Patroni:
+			return "taken from Patroni without being named"
 		case chosen && f.named == "" && (n.member.Name != "n1" || !d.wasPrimary() || d.Standby || d.Manager != ""):
 			return "adopted without being named"
 		case chosen && f.named != "" && n.member.Name != f.named:

@@ -352,8 +352,8 @@ func TestAdoptWithConfigurationElsewhere(t *testing.T) {
 	}
 }
 
-// What only the command line of the old server said is imported, and so are the slots that its wal_level allowed found, although
-// no file speaks of it.
+// What only the command line of the old server said is imported, as that of Patroni's says much; wal_level logical is found
+// although no file speaks of it.
 func TestAdoptWithStartOptions(t *testing.T) {
 	n := newRig(t).node("n1")
 	d := someData(t, n)
@@ -373,7 +373,11 @@ func TestAdoptWithStartOptions(t *testing.T) {
 	d.stop("fast")
 	d.start()
 	d.stop("fast")
-	if f := n.Found(); f.Unread != "" || fmt.Sprint(f.Import.Set) != "map[max_connections:77]" {
+	if f := n.Found(); f.Patroni {
+		t.Errorf("without Patroni's file it found %+v", f)
+	}
+	d.append("patroni.dynamic.json", "{}")
+	if f := n.Found(); !f.Patroni || f.Unread != "" || fmt.Sprint(f.Import.Set) != "map[max_connections:77]" {
 		t.Errorf("found %+v", f)
 	}
 }

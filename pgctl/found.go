@@ -29,6 +29,7 @@ type Found struct {
 	Unfinished bool       // it is a base backup whose end was never reached
 	Manager    string     // the quorate node that ran it last, as cluster_name has it
 	Server     Postmaster // that runs on it and that this node's guard did not start
+	Patroni    bool       // Patroni ran it, or what it was copied from
 	// Import are the settings and pg_hba lines that were in use and that quorate does not find in the directory by itself,
 	// or has been given no others for. Settings that quorate owns are not among them.
 	Import Parameters
@@ -67,6 +68,7 @@ func (i *Instance) Found() Found {
 	}
 	f.Control = control
 	f.Standby, f.Recovering = i.has("standby.signal"), i.has("recovery.signal")
+	f.Patroni = i.has("patroni.dynamic.json")
 	f.Unfinished = i.has("backup_label") || control.BackupStart != 0 || control.BackupEndRequired
 	opts := i.lastStart()
 	f.Manager = opts.manager()
