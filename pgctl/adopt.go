@@ -40,18 +40,14 @@ func (i *Instance) foreign() bool {
 	return !known && !i.dirEmpty()
 }
 
-// noteManaged finds out at start whether this node ever made or took over a directory: then one of these records was written.
-// That of a rebuild is none of them: a clone beside data that are to be set aside writes it before its plan.
-func (i *Instance) noteManaged() error {
-	for _, name := range []string{liveRecord, planRecord} {
-		_, err := os.Stat(i.cfg.own(name))
-		switch {
-		case err == nil:
-			i.managed = true
-		case !errors.Is(err, os.ErrNotExist):
-			return fmt.Errorf("look for %s: %w", name, err)
-		}
+// noteManaged finds out at start whether this node ever made or took over a directory: then it has a record of live settings,
+// or of a clone that came that far. A clone that is only being copied may be beside data that are somebody's.
+func (i *Instance) noteManaged(p plan) error {
+	_, err := os.Stat(i.cfg.own(liveRecord))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("look for %s: %w", liveRecord, err)
 	}
+	i.managed = err == nil || p.manages()
 	return nil
 }
 

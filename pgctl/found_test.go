@@ -359,8 +359,43 @@ func TestForeignDataAreLeftAlone(t *testing.T) {
 		t.Error("managed data are foreign")
 	}
 	again := &Instance{cfg: i.cfg, deps: i.deps}
-	if err := again.noteManaged(); err != nil || again.foreign() {
+	if err := again.load(); err != nil || again.foreign() {
 		t.Errorf("managed data are foreign to the next agent: %v", err)
+	}
+}
+
+// A clone makes a directory ours when its copy is whole. Until then an agent that starts leaves alone what is there.
+func TestDataAreForeignWhileTheirCloneIsCopied(t *testing.T) {
+	i := bare(t)
+	put(t, filepath.Join(i.cfg.DataDir, "PG_VERSION"), "15\n")
+	if err := os.Mkdir(i.cfg.StateDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	next := func() *Instance {
+		n := &Instance{cfg: i.cfg, deps: i.deps}
+		if err := errors.Join(n.load(), n.adopt()); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	p, err := i.planClone(Step{Kind: Clone, Upstream: Upstream{Name: "n2"}})
+	if err != nil || p.Ours {
+		t.Fatalf("plan %+v, %v", p, err)
+	}
+	if !i.foreign() || !next().foreign() || exists(i.signalFile()) {
+		t.Error("it is taken for ours while the copy is made")
+	}
+	p.Phase = phaseCopied
+	if err := i.setPlan(p); err != nil {
+		t.Fatal(err)
+	}
+	if i.foreign() || next().foreign() {
+		t.Error("it is foreign when the copy is whole")
+	}
+	i = next()
+	i.marks.plan = nil // done; a later clone of what is ours by now
+	if p, err = i.planClone(Step{Kind: Clone, Upstream: Upstream{Name: "n2"}}); err != nil || !p.Ours || next().foreign() {
+		t.Errorf("ours is foreign while it is cloned anew: %+v, %v", p, err)
 	}
 }
 

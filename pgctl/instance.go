@@ -228,7 +228,7 @@ func (i *Instance) load() error {
 	if r.Phase != "" && r.Phase != rewindDone {
 		i.marks.rewind = &r
 	}
-	return errors.Join(i.noteManaged(), i.noticeEvidence())
+	return errors.Join(i.noteManaged(p), i.noticeEvidence())
 }
 
 // loadOr returns absent when nothing was ever saved.
