@@ -349,6 +349,13 @@ func TestForeignDataAreLeftAlone(t *testing.T) {
 	if err != nil || len(entries) != 1 {
 		t.Errorf("in the directory: %v, %v", entries, err)
 	}
+	log := onAnotherDevice(t, i.cfg.DataDir)
+	if err := errors.Join(os.Symlink(log, i.walDir()), os.Mkdir(filepath.Join(log, probeName), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.probeWAL(); err != nil { // it can't make its file
+		t.Errorf("their log was written to: %v", err)
+	}
 	if err := os.Mkdir(i.cfg.StateDir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -358,10 +365,40 @@ func TestForeignDataAreLeftAlone(t *testing.T) {
 	if i.foreign() {
 		t.Error("managed data are foreign")
 	}
+	if err := i.probeWAL(); err == nil {
+		t.Error("our own log is not probed")
+	}
 	again := &Instance{cfg: i.cfg, deps: i.deps}
 	if err := again.load(); err != nil || again.foreign() {
 		t.Errorf("managed data are foreign to the next agent: %v", err)
 	}
+}
+
+// onAnotherDevice makes a directory on another file system than dir's.
+func onAnotherDevice(t *testing.T, dir string) string {
+	t.Helper()
+	own, err := placeOf(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, parent := range []string{"/dev/shm", "/var/tmp"} {
+		at, err := placeOf(parent)
+		if err != nil || at.major == own.major && at.minor == own.minor {
+			continue
+		}
+		out, err := os.MkdirTemp(parent, "quorate-wal-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := os.RemoveAll(out); err != nil {
+				t.Error(err)
+			}
+		})
+		return out
+	}
+	t.Fatal("neither /dev/shm nor /var/tmp is on another device than the directory for temporary files")
+	return ""
 }
 
 // A clone makes a directory ours when its copy is whole. Until then an agent that starts leaves alone what is there.
