@@ -36,7 +36,8 @@ func someData(t *testing.T, n *node) *theirs {
 	d.run("initdb", "-D", n.cfg.DataDir, "-U", "postgres", "--auth=trust", "--no-sync", "--no-instructions", "--encoding=UTF8",
 		"--locale=C")
 	d.append("postgresql.conf",
-		fmt.Sprintf("port = %d\nlisten_addresses = ''\nunix_socket_directories = '%s'\ndynamic_shared_memory_type = mmap\nwork_mem = '6MB'\n",
+		fmt.Sprintf("port = %d\nlisten_addresses = ''\nunix_socket_directories = '%s'\ndynamic_shared_memory_type = mmap\n"+
+			"work_mem = '6MB'\nmax_connections = 30\n", // as the node has it: a standby's copy needs no less than its log says
 			n.cfg.Port+1, n.cfg.SocketDir))
 	d.start()
 	d.sql("ALTER ROLE postgres PASSWORD 'su''per'; CREATE TABLE theirs AS SELECT 1 AS id")
