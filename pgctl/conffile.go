@@ -14,14 +14,20 @@ import (
 // maxIncludes is how deep configuration files may include each other; Postgres's own limit is 10.
 const maxIncludes = 10
 
-// readConf returns what a postgresql.conf and the files that it includes set, in the order of Postgres: the last one counts.
-// Names are in lower case. A line that can't be understood is an error: what it sets would be lost.
-func readConf(path string) (map[string]string, error) {
-	out := map[string]string{}
-	return out, addConf(out, path, 0)
+// conf is what a configuration file and the files that it includes say.
+type conf struct {
+	set   map[string]string // names in lower case
+	named []string          // the included files and directories, also those that need not be there
 }
 
-func addConf(out map[string]string, path string, depth int) error {
+// readConf reads a postgresql.conf in the order of Postgres: the last setting counts. A line that can't be understood is an
+// error: what it sets would be lost.
+func readConf(path string) (conf, error) {
+	c := conf{set: map[string]string{}}
+	return c, c.add(path, 0)
+}
+
+func (c *conf) add(path string, depth int) error {
 	if depth > maxIncludes {
 		return fmt.Errorf("read %s: files include each other %d deep", path, depth)
 	}
@@ -38,19 +44,20 @@ func addConf(out map[string]string, path string, depth int) error {
 			continue
 		}
 		if !isInclude(name) {
-			out[name] = value
+			c.set[name] = value
 			continue
 		}
-		if err := addIncluded(out, name, under(filepath.Dir(path), value), depth); err != nil {
+		if err := c.include(name, under(filepath.Dir(path), value), depth); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func addIncluded(out map[string]string, how, path string, depth int) error {
+func (c *conf) include(how, path string, depth int) error {
+	c.named = append(c.named, path)
 	if how != "include_dir" {
-		err := addConf(out, path, depth+1)
+		err := c.add(path, depth+1)
 		if how == "include_if_exists" && errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
@@ -64,7 +71,8 @@ func addIncluded(out map[string]string, how, path string, depth int) error {
 		if strings.HasPrefix(e.Name(), ".") || !strings.HasSuffix(e.Name(), ".conf") || e.IsDir() {
 			continue
 		}
-		if err := addConf(out, filepath.Join(path, e.Name()), depth+1); err != nil {
+		c.named = append(c.named, filepath.Join(path, e.Name()))
+		if err := c.add(filepath.Join(path, e.Name()), depth+1); err != nil {
 			return err
 		}
 	}
@@ -199,25 +207,28 @@ func (i *Instance) findImport(o startOptions, ranLogical bool) (p Parameters, un
 		return p, fmt.Sprintf("its server was started with %s, which can't be taken over: put what it does into postgresql.conf and "+
 			"start it without", o.unclear)
 	}
-	conf := i.usedConf(o)
-	set, err := readConf(conf)
+	path := i.usedConf(o)
+	main, err := readConf(path)
 	if err != nil {
 		return p, fmt.Sprintf("the postgresql.conf that was in use can't be taken over: %v; put one that can be read into %s", err,
 			i.cfg.DataDir)
+	}
+	if unread := i.incomplete(); unread != "" {
+		return p, unread
 	}
 	auto, err := readConf(i.autoConf())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return p, fmt.Sprintf("postgresql.auto.conf can't be taken over: %v", err)
 	}
-	used := maps.Clone(set)
-	maps.Copy(used, auto)
+	used := maps.Clone(main.set)
+	maps.Copy(used, auto.set)
 	maps.Copy(used, o.set)
 	if ranLogical || strings.EqualFold(used["wal_level"], "logical") {
 		return p, "its wal_level is logical, and quorate runs with replica, with which Postgres does not start while there are " +
 			"logical slots: drop them, set wal_level = replica where it is set (postgresql.conf, ALTER SYSTEM or the command that " +
 			"starts it) and restart it"
 	}
-	if p.Set, unread = i.importable(conf, set, auto, o); unread != "" || managed || len(i.accepted().HBA) > 0 {
+	if p.Set, unread = i.importable(path, main.set, auto.set, o); unread != "" || managed || len(i.accepted().HBA) > 0 {
 		return p, unread
 	}
 	hba := filepath.Join(i.cfg.DataDir, "pg_hba.conf")
@@ -233,8 +244,8 @@ func (i *Instance) findImport(o startOptions, ranLogical bool) (p Parameters, un
 
 // importable are the settings that the directory does not bring along, nil for none. postgresql.auto.conf, which it does
 // bring along, counts more than what the cluster's configuration sets, and less than the command line did.
-func (i *Instance) importable(conf string, set, auto map[string]string, o startOptions) (out map[string]string, unread string) {
-	if conf == i.ownConf() {
+func (i *Instance) importable(path string, set, auto map[string]string, o startOptions) (out map[string]string, unread string) {
+	if path == i.ownConf() && i.brings(path) {
 		set = nil
 	}
 	for _, from := range []map[string]string{set, o.set} {
@@ -257,6 +268,37 @@ func (i *Instance) importable(conf string, set, auto map[string]string, o startO
 	return out, ""
 }
 
+// incomplete says why the postgresql.conf in the directory, which every server on it and on its clones reads, would not do for
+// clones, empty if it does. One that is itself elsewhere they don't have, and don't miss: what it sets is imported.
+func (i *Instance) incomplete() string {
+	own, err := readConf(i.ownConf())
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !i.has("postgresql.conf"), err == nil && !i.brings(i.ownConf()):
+		return ""
+	case err != nil:
+		return fmt.Sprintf("the postgresql.conf in the data directory is read by every server on it, and can't be: %v; mend it", err)
+	}
+	at := slices.IndexFunc(own.named, func(path string) bool { return !i.brings(path) })
+	if at < 0 {
+		return ""
+	}
+	return fmt.Sprintf("its postgresql.conf includes %s, which is outside of the data directory, so that clones would lack it: copy it "+
+		"into %s and include it from there", own.named[at], i.cfg.DataDir)
+}
+
+// brings says that a file is in the directory and comes along with its clones, which links do not.
+func (i *Instance) brings(path string) bool {
+	dir, err := filepath.EvalSymlinks(i.cfg.DataDir)
+	if err != nil {
+		return false
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return within(i.cfg.DataDir, path) // named, and not there
+	}
+	return err == nil && within(dir, real)
+}
+
 // quorateSets says that people can't.
 func quorateSets(name string) bool {
 	return slices.Contains(OwnedParameters(), name) || name == "wal_level"
@@ -267,11 +309,11 @@ func quorateSets(name string) bool {
 func (i *Instance) unused() []string {
 	var out []string
 	for _, path := range []string{i.usedConf(i.lastStart()), i.autoConf()} {
-		set, err := readConf(path)
+		c, err := readConf(path)
 		if err != nil {
 			continue // Found has said so, and a file that is not there sets nothing
 		}
-		for name := range set {
+		for name := range c.set {
 			if quorateSets(name) {
 				out = append(out, name)
 			}

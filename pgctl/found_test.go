@@ -59,15 +59,15 @@ func TestReadConf(t *testing.T) {
 	got, err := readConf(filepath.Join(dir, "main.conf"))
 	want := map[string]string{"port": "5434", "work_mem": "8MB", "a.b": "it's \\ here\n", "from_more": "on", "ordered": "second",
 		"empty": ""}
-	if err != nil || !maps.Equal(got, want) {
-		t.Errorf("read %q, %v, want %q", got, err, want)
+	if err != nil || !maps.Equal(got.set, want) {
+		t.Errorf("read %q, %v, want %q", got.set, err, want)
 	}
 	for name, content := range map[string]string{
 		"no value": "work_mem", "no quote": "a = 'b", "two values": "a = b c", "missing": "include 'none.conf'", "itself": "include 'bad.conf'",
 	} {
 		put(t, filepath.Join(dir, "bad.conf"), content)
 		if got, err := readConf(filepath.Join(dir, "bad.conf")); err == nil {
-			t.Errorf("%s: read as %q", name, got)
+			t.Errorf("%s: read as %q", name, got.set)
 		}
 	}
 }
@@ -149,6 +149,17 @@ func TestFindImport(t *testing.T) {
 		{"nothing says how it was configured", nil, false, nil, "postgresql.conf that was in use can't be taken over"},
 		{"who may connect can't be read", map[string]string{"data/postgresql.conf": ""}, false, nil,
 			"pg_hba.conf that was in use can't be taken over"},
+		{"an included file in the directory", map[string]string{"data/postgresql.conf": "include 'base.conf'\ninclude_dir = 'conf.d'\n" +
+			"include_if_exists 'none.conf'", "data/base.conf": "work_mem=4MB", "data/conf.d/a.conf": "", "data/pg_hba.conf": "local all all peer"},
+			false, nil, "map[]|[local all all peer]"},
+		{"an included file elsewhere", map[string]string{"data/postgresql.conf": "include 'DIR/etc/x.conf'", "etc/x.conf": "work_mem=4MB"},
+			false, nil, "DIR/etc/x.conf, which is outside of the data directory"},
+		{"a file elsewhere that need not be there", map[string]string{"data/postgresql.conf": "include_if_exists '../etc/x.conf'"}, false, nil,
+			"DIR/etc/x.conf, which is outside"},
+		{"one elsewhere in a file of an included directory", map[string]string{"data/postgresql.conf": "include_dir 'conf.d'",
+			"data/conf.d/a.conf": "include 'DIR/etc/x.conf'", "etc/x.conf": ""}, false, nil, "DIR/etc/x.conf, which is outside"},
+		{"a file of the directory that was not in use and can't be cloned", map[string]string{"data/postgresql.conf": "include 'DIR/etc/x.conf'",
+			"etc/x.conf": "", "etc/postgresql.conf": ""}, true, nil, "DIR/etc/x.conf, which is outside"},
 		{"logical decoding", map[string]string{"data/postgresql.conf": "wal_level=logical"}, false, nil, "wal_level is logical"},
 		{"logical decoding by ALTER SYSTEM", map[string]string{"data/postgresql.conf": "",
 			"data/postgresql.auto.conf": "wal_level = 'logical'"}, false, nil, "wal_level is logical"},
@@ -184,11 +195,34 @@ func TestFindImport(t *testing.T) {
 			if _, problem := i.findImport(i.lastStart(), true); !strings.Contains(problem, "wal_level is logical") && problem == "" {
 				t.Error("the server ran with wal_level logical, and nothing is against it")
 			}
-			if got := fmt.Sprintf("%v|%v", p.Set, p.HBA); problem == "" && got != c.want || !strings.Contains(problem,
-				c.want) && problem != "" {
-				t.Errorf("%s, problem %q, want %q", got, problem, c.want)
+			want := strings.ReplaceAll(c.want, "DIR", dir)
+			if got := fmt.Sprintf("%v|%v", p.Set, p.HBA); problem == "" && got != want || !strings.Contains(problem,
+				want) && problem != "" {
+				t.Errorf("%s, problem %q, want %q", got, problem, want)
 			}
 		})
+	}
+}
+
+// Links are not cloned: of a postgresql.conf that is one the settings are imported, and an included file that is one holds.
+func TestFindImportOfLinks(t *testing.T) {
+	i := bare(t)
+	etc := filepath.Join(filepath.Dir(i.cfg.DataDir), "etc")
+	put(t, filepath.Join(etc, "x.conf"), "work_mem=4MB")
+	put(t, filepath.Join(i.cfg.DataDir, "pg_hba.conf"), "local all all peer")
+	if err := os.Symlink(filepath.Join(etc, "x.conf"), i.ownConf()); err != nil {
+		t.Fatal(err)
+	}
+	if p, problem := i.findImport(i.lastStart(), false); problem != "" || fmt.Sprint(p.Set) != "map[work_mem:4MB]" {
+		t.Errorf("postgresql.conf is a link: %v, %q", p.Set, problem)
+	}
+	err := errors.Join(os.Remove(i.ownConf()), os.Symlink(etc, filepath.Join(i.cfg.DataDir, "conf.d")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, i.ownConf(), "include_dir 'conf.d'")
+	if _, problem := i.findImport(i.lastStart(), false); !strings.Contains(problem, "conf.d, which is outside of the data directory") {
+		t.Errorf("an included directory is a link: %q", problem)
 	}
 }
 
