@@ -282,8 +282,8 @@ func (i *Instance) incomplete() string {
 	if at < 0 {
 		return ""
 	}
-	return fmt.Sprintf("its postgresql.conf includes %s, which is outside of the data directory, so that clones would lack it: copy it "+
-		"into %s and include it from there", own.named[at], i.cfg.DataDir)
+	return fmt.Sprintf("its postgresql.conf includes %s, which is outside of the data directory, so that clones would lack it: "+
+		"copy it into %s and include it from there", own.named[at], i.cfg.DataDir)
 }
 
 // brings says that a file is in the directory and comes along with its clones, which links do not.
