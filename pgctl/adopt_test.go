@@ -422,6 +422,16 @@ func TestBesideAdoptedData(t *testing.T) {
 	if took := n2.took(); strings.Contains(took, "clone") || strings.Contains(took, "rewind") {
 		t.Errorf("the copy came back by %s", took)
 	}
+	if !n2.Status(t.Context()).Admitted {
+		t.Error("the copy has the agent's role by now, and nothing says so")
+	}
+	n2.drive(Want{Role: RoleStopped, Epoch: 1, Stop: StopFast}, "stopped", isRun(pg.RunStopped))
+	n2.drive(keep, "the copy comes back", streaming)
+	n2.stopAgent()
+	n2.startAgent()
+	if l, _, _ := n2.snapshot(); !l.Admitted {
+		t.Error("the next agent does not know that the copy has its role")
+	}
 	n3.drive(aside, "a clone follows", streaming)
 	if kept, _ := filepath.Glob(n3.cfg.DataDir + ".diverged.*"); len(kept) != 1 || !exists(filepath.Join(kept[0], "PG_VERSION")) {
 		t.Errorf("the other data are kept as %v", kept)

@@ -114,6 +114,9 @@ func (i *Instance) startable() error {
 
 // prepare writes every file that the start reads.
 func (i *Instance) prepare(l live) error {
+	if _, _, last := i.snapshot(); last.answered {
+		l.Admitted = true
+	}
 	if err := i.setLive(l); err != nil {
 		return err
 	}
