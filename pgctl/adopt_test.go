@@ -96,6 +96,20 @@ func (d *theirs) sql(sql string) {
 	}
 }
 
+// awaitWrites waits for the end of a recovery, which pg_ctl start does not.
+func (d *theirs) awaitWrites() {
+	d.t.Helper()
+	conn, err := pgconn.Connect(d.t.Context(), d.address())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(d.t.Context()) }() // it was only asked
+	eventually(d.t, "writes are accepted", func() bool {
+		r := conn.ExecParams(d.t.Context(), "SELECT pg_is_in_recovery()", nil, nil, nil, nil).Read()
+		return r.Err == nil && string(r.Rows[0][0]) == "f"
+	})
+}
+
 // adopting is what the agent of a node wants whose data the cluster begins with.
 func adopting(n *node, tli pg.Timeline) Want {
 	n.hold(1)
@@ -147,6 +161,7 @@ func TestAdopt(t *testing.T) {
 			d.append("recovery.signal", "")
 			d.append("postgresql.conf", "restore_command = 'false'\narchive_mode = off\n")
 			d.start()
+			d.awaitWrites()
 			d.stop("fast")
 		}, 2, "theirs", func(f Found) bool {
 			return !f.Unfinished && f.Control.State == pg.ControlShutDown && f.Position.Timeline == 2
