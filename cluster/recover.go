@@ -89,8 +89,12 @@ type heir struct {
 	snapped   snapshot
 }
 
-// Snapshot is called once, after the whole log was applied.
+// Snapshot is called once, after the whole log was read. Raft doesn't look at what Apply returns, and deletes the log once it
+// has this: so there is none of a log that could not be applied to its end.
 func (h *heir) Snapshot() (raft.FSMSnapshot, error) {
+	if h.halted {
+		return nil, errHalted
+	}
 	index, state := h.latest()
 	next, err := state.Recovered(h.self, h.clusterID, time.Now().UnixMilli())
 	if err != nil {
