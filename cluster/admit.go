@@ -162,11 +162,20 @@ func (s standing) lastCopy(m fsm.Member) bool {
 		return false
 	}
 	for id, other := range s.state.Members {
-		if id != m.ID && id != s.state.Primary && other.Role == fsm.RoleData && !other.Leaving && s.heard(id) {
+		if id != m.ID && id != s.state.Primary && s.hasCopy(other) && !other.Leaving && s.heard(id) {
 			return false
 		}
 	}
 	return true
+}
+
+// hasCopy says that commits count on this node's copy. One that still gets its first copy, or is far behind, is a member with
+// data too. With durability async nothing counts on anybody, and whoever is there has to do.
+func (s standing) hasCopy(m fsm.Member) bool {
+	if s.state.Config.Settings.Durability == fsm.DurabilityAsync {
+		return m.Role == fsm.RoleData
+	}
+	return s.state.Sync.Has(m.ID)
 }
 
 func (s standing) names() []string {
