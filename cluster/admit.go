@@ -28,6 +28,8 @@ type Removal struct {
 	Name string `json:"name"`
 	// LastCopy says that its copy of the data is to go although no other standby has one.
 	LastCopy bool `json:"last_copy,omitempty"`
+	// Replace says that the node is lost and another one takes its name: who is heard is not.
+	Replace bool `json:"replace,omitempty"`
 }
 
 // errPausedMembers: the steps that a change of members takes are the leader's, which does nothing while paused.
@@ -125,15 +127,21 @@ func (s standing) judgeRemoval(r Removal) error {
 	case m.ID == s.state.Primary:
 		return fmt.Errorf("%w: %s was the primary of epoch %d and nobody has taken over; quorate explain says why", ErrUnfit, m.Name, s.state.Epoch)
 	}
+	if r.Replace && s.heard(m.ID) {
+		return fmt.Errorf("%w: %s lives, at %s, and only a lost node is replaced. To take it out all the same: quorate members remove %s", ErrUnfit, m.Name, m.Addr, m.Name)
+	}
 	if s.state.Electorate.Has(m.ID) {
 		if err := s.judgeElectorate(m); err != nil {
 			return err
 		}
 	}
-	if !r.LastCopy && s.lastCopy(m) {
-		return fmt.Errorf("%w: %s has the only copy of the data beside the primary's. If the primary is to be alone: quorate members remove %s --last-copy", ErrUnfit, m.Name, m.Name)
+	if r.LastCopy || !s.lastCopy(m) {
+		return nil
 	}
-	return nil
+	if r.Replace {
+		return fmt.Errorf("%w: no other standby has a copy of the data. If the disk of %s is gone for good, and the primary is to be alone until the new node has a copy: quorate members replace %s --last-copy", ErrUnfit, m.Name, m.Name)
+	}
+	return fmt.Errorf("%w: %s has the only copy of the data beside the primary's. If the primary is to be alone: quorate members remove %s --last-copy", ErrUnfit, m.Name, m.Name)
 }
 
 // judgeElectorate refuses to leave less than a majority alive.

@@ -109,6 +109,10 @@ func TestWhoMayGo(t *testing.T) {
 		{"the last copy beside one that has none yet", cloning, Removal{Name: "n2"}, []string{"--last-copy"}},
 		{"one that has no copy yet", cloning, Removal{Name: "n3"}, nil},
 		{"a standby where nobody counts copies", async, Removal{Name: "n2"}, nil},
+		{"a lost one, for another of its name", fourNodes("3"), Removal{Name: "n3", Replace: true}, nil},
+		{"one that lives, as if it were lost", fourNodes(), Removal{Name: "n3", Replace: true, LastCopy: true}, []string{"n3 lives, at a3", "quorate members remove n3"}},
+		{"the last copy was lost", withSilent(two, "2"), Removal{Name: "n2", Replace: true}, []string{"quorate members replace n2 --last-copy"}},
+		{"the last copy was lost, and that is known", withSilent(two, "2"), Removal{Name: "n2", Replace: true, LastCopy: true}, nil},
 		{"the last copy beside one that is not heard", fourNodes("3"), Removal{Name: "n2"}, []string{"--last-copy"}},
 	} {
 		judged(t, c.name, c.at.judgeRemoval(c.req), c.want)
