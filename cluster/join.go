@@ -189,7 +189,7 @@ func (c *Cluster) letIn(ctx context.Context, req JoinRequest) (joined, error) {
 		}
 	}
 	_, now := c.newest()
-	out := joined{ClusterID: now.ClusterID, Seed: c.identity.get().seed()}
+	out := joined{ClusterID: now.ClusterID, Seed: c.identity.get().seed(), FailoverAfterMS: now.Config.Settings.FailoverAfterMS}
 	for _, m := range now.Members {
 		out.Members = append(out.Members, m)
 	}

@@ -78,7 +78,10 @@ func Recover(dir string, logger hclog.Logger) (kept string, err error) {
 	if err := p.save(index, next); err != nil {
 		return kept, err
 	}
-	return kept, store.recovered(joined{ClusterID: next.ClusterID, Members: []fsm.Member{next.Members[self]}, Seed: store.get().seed()})
+	return kept, store.recovered(joined{
+		ClusterID: next.ClusterID, Members: []fsm.Member{next.Members[self]}, Seed: store.get().seed(),
+		FailoverAfterMS: next.Config.Settings.FailoverAfterMS,
+	})
 }
 
 // heir is the machine whose snapshot is the recovered state.
