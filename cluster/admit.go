@@ -55,7 +55,7 @@ func (s standing) named(name string) (fsm.Member, bool) {
 func (s standing) judgeJoin(r JoinRequest) (displaced *fsm.Member, err error) {
 	m := r.Member
 	if r.ClusterID != s.state.ClusterID {
-		return nil, fmt.Errorf("%w: the token is of cluster %s, this is cluster %s", ErrUnfit, r.ClusterID, s.state.ClusterID)
+		return nil, otherToken(r.ClusterID, s.state.ClusterID)
 	}
 	if s.state.Paused {
 		return nil, errPausedMembers
@@ -89,6 +89,10 @@ func (s standing) judgeJoin(r JoinRequest) (displaced *fsm.Member, err error) {
 		return nil, fmt.Errorf("%w: there is a member named %s at %s, which is not heard. If its cluster.data_dir is gone for good, say so by quorate join with --replace", ErrUnfit, m.Name, taken.Addr)
 	}
 	return &taken, s.judgeRemoval(Removal{Name: m.Name, LastCopy: true})
+}
+
+func otherToken(asked, here string) error {
+	return fmt.Errorf("%w: the token is of cluster %s, this is cluster %s", ErrUnfit, asked, here)
 }
 
 // judgeData refuses what could never replicate.

@@ -48,6 +48,8 @@ type joined struct {
 	Seed      string       `json:"seed"`    // see PasswordSeed
 	// FailoverAfterMS never changes, and this node's own file may say otherwise.
 	FailoverAfterMS int64 `json:"failover_after_ms"`
+	// Version is of a state that has this node among its members: none before it can say that the node is no member.
+	Version uint64 `json:"version"`
 }
 
 // seed is empty while the node belongs to no cluster.

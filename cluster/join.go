@@ -116,11 +116,13 @@ func (c *Cluster) onJoin(ctx context.Context, peer transport.Peer, raw []byte) (
 	if err := json.Unmarshal(raw, &req); err != nil {
 		return nil, fmt.Errorf("decode request: %w", err)
 	}
-	if peer.ClusterID == transport.NewCluster && peer.NodeID != string(req.Member.ID) {
-		return nil, toWire(fmt.Errorf("%w: node %s asks in the name of node %s", ErrUnfit, peer.NodeID, req.Member.ID))
-	}
-	if peer.Names != nil && peer.ClusterID == transport.NewCluster && !slices.Contains(peer.Names, req.Member.Name) {
-		return nil, toWire(fmt.Errorf("%w: the certificate of node %s is for %v, not for %s", ErrUnfit, peer.NodeID, peer.Names, req.Member.Name))
+	if !c.isMember(peer) {
+		if peer.NodeID != string(req.Member.ID) {
+			return nil, toWire(fmt.Errorf("%w: node %s asks in the name of node %s", ErrUnfit, peer.NodeID, req.Member.ID))
+		}
+		if peer.Names != nil && !slices.Contains(peer.Names, req.Member.Name) {
+			return nil, toWire(fmt.Errorf("%w: the certificate of node %s is for %v, not for %s", ErrUnfit, peer.NodeID, peer.Names, req.Member.Name))
+		}
 	}
 	var answer joined
 	err := c.atLeader(ctx, callJoin, req, &answer, func(ctx context.Context) (err error) {
@@ -162,11 +164,11 @@ func (c *Cluster) standing() standing {
 
 // letIn makes a node a member, on the leader. Raft's configuration follows from that (rule member-enrol).
 func (c *Cluster) letIn(ctx context.Context, req JoinRequest) (joined, error) {
+	if err := c.checkProof(req); err != nil { // before anything that costs the cluster a write
+		return joined{}, err
+	}
 	if err := c.Barrier(ctx); err != nil {
 		return joined{}, fmt.Errorf("%w: %w", ErrNoLeader, err)
-	}
-	if err := c.checkProof(req); err != nil {
-		return joined{}, err
 	}
 	c.membership.Lock() // what one judgement found must still be so when it is written down
 	defer c.membership.Unlock()
@@ -189,7 +191,7 @@ func (c *Cluster) letIn(ctx context.Context, req JoinRequest) (joined, error) {
 		}
 	}
 	_, now := c.newest()
-	out := joined{ClusterID: now.ClusterID, Seed: c.identity.get().seed(), FailoverAfterMS: now.Config.Settings.FailoverAfterMS}
+	out := joined{ClusterID: now.ClusterID, Seed: c.identity.get().seed(), FailoverAfterMS: now.Config.Settings.FailoverAfterMS, Version: now.Version}
 	for _, m := range now.Members {
 		out.Members = append(out.Members, m)
 	}

@@ -80,7 +80,7 @@ func Recover(dir string, logger hclog.Logger) (kept string, err error) {
 	}
 	return kept, store.recovered(joined{
 		ClusterID: next.ClusterID, Members: []fsm.Member{next.Members[self]}, Seed: store.get().seed(),
-		FailoverAfterMS: next.Config.Settings.FailoverAfterMS,
+		FailoverAfterMS: next.Config.Settings.FailoverAfterMS, Version: next.Version,
 	})
 }
 

@@ -33,15 +33,22 @@ func (c *Cluster) watchStanding(ctx context.Context) {
 	}
 }
 
-// strickenOff asks the others, each of whom asks the leader, and believes the first answer.
+// strickenOff asks the others, and believes who knows at least as much as this node: a state in which a node is no member that was
+// one in an earlier state is final, for an id comes back never. Who is behind may not have heard yet that it came.
 func (c *Cluster) strickenOff(ctx context.Context) bool {
+	_, s := c.newest()
+	known := s.Version
+	if j := c.identity.get().Joined; j != nil {
+		known = max(known, j.Version)
+	}
 	for id := range c.members() {
 		if id == c.Self() {
 			continue
 		}
-		var member bool
-		if err := c.callWithin(ctx, peerAnswersWithin, string(id), callStanding, standingRequest{Node: c.Self()}, &member); err == nil {
-			return !member
+		var said standingAnswer
+		err := c.callWithin(ctx, peerAnswersWithin, string(id), callStanding, standingRequest{Node: c.Self()}, &said)
+		if err == nil && !said.Member && said.Version >= known {
+			return true
 		}
 	}
 	return false
@@ -51,18 +58,18 @@ type standingRequest struct {
 	Node fsm.NodeID `json:"node"`
 }
 
-// onStanding answers whether a node is a member, as far as anything committed says.
-func (c *Cluster) onStanding(ctx context.Context, peer transport.Peer, req standingRequest) (member bool, err error) {
+// standingAnswer says whether a node is a member in the state with that Version.
+type standingAnswer struct {
+	Member  bool   `json:"member"`
+	Version uint64 `json:"version"`
+}
+
+// onStanding answers from what is applied here. The one that asks may be anybody, so that costs no write and no leader.
+func (c *Cluster) onStanding(peer transport.Peer, req standingRequest) (standingAnswer, error) {
 	if peer.ClusterID != c.identity.clusterID() {
-		return false, ErrOtherCluster
+		return standingAnswer{}, ErrOtherCluster
 	}
-	err = c.atLeader(ctx, callStanding, req, &member, func(ctx context.Context) error {
-		if err := c.Barrier(ctx); err != nil {
-			return err
-		}
-		_, s := c.newest()
-		_, member = s.Members[req.Node]
-		return nil
-	})
-	return member, err
+	_, s := c.newest()
+	_, member := s.Members[req.Node]
+	return standingAnswer{Member: member, Version: s.Version}, nil
 }
