@@ -87,7 +87,6 @@ type Cluster struct {
 	adoptFrom   atomic.Pointer[string] // see AdoptFrom
 	transfer    transferWatch
 	detaching   detaching
-	removed     atomic.Bool
 	membership  sync.Mutex                         // one change of who is a member at a time, on the leader
 	secrets     atomic.Pointer[[]transport.Secret] // the ones in use
 	retiring    sync.WaitGroup                     // connections that end because a secret was dropped

@@ -32,6 +32,8 @@ type identity struct {
 	Joined *joined `json:"joined,omitempty"`
 	// Formed says that Raft was begun in this directory; without its log it must then never be begun again.
 	Formed bool `json:"formed"`
+	// Removed says that this node is no member any more, which nobody tells it a second time after a restart.
+	Removed bool `json:"removed,omitempty"`
 }
 
 // founding is the same on every initial node.
@@ -246,5 +248,16 @@ func (s *identityStore) formed() error {
 		return fmt.Errorf("keep identity: %w", err)
 	}
 	s.current = next
+	return nil
+}
+
+// strike makes durable that this node was removed. After an error it is so until the process ends.
+func (s *identityStore) strike() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current.Removed = true
+	if err := durable.Save(s.path, identityVersion, s.current); err != nil {
+		return fmt.Errorf("keep that this node was removed: %w", err)
+	}
 	return nil
 }

@@ -139,7 +139,7 @@ func (s *identityStore) recovered(j joined) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := s.current
-	next.Founding, next.Joined, next.Formed = nil, &j, true
+	next.Founding, next.Joined, next.Formed, next.Removed = nil, &j, true, false
 	if err := durable.Save(s.path, identityVersion, next); err != nil {
 		return fmt.Errorf("keep identity: %w", err)
 	}

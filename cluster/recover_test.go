@@ -79,12 +79,22 @@ func withStores(t *testing.T, dir string, do func(stores)) {
 // TestRecoverGoesOnFromTheEndOfTheLog: what only the log knew counts.
 func TestRecoverGoesOnFromTheEndOfTheLog(t *testing.T) {
 	dir := survivor(t)
+	id, err := openIdentity(dir)
+	if err == nil {
+		err = id.strike() // what the cluster that is given up decided counts no more
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	if _, err := Recover(dir, hclog.NewNullLogger()); err != nil {
 		t.Fatal(err)
 	}
 	r, err := Inspect(dir)
 	if err != nil || r.State.Epoch != 1 || r.State.Primary != r.Self || r.State.Generation != 2 || r.State.ClusterID == "c1" {
 		t.Errorf("recovered to %+v, %v", r.State, err)
+	}
+	if id, err = openIdentity(dir); err != nil || id.get().Removed {
+		t.Errorf("removed from a cluster of which it is all that is left: %v", err)
 	}
 }
 

@@ -12,22 +12,28 @@ import (
 // member. Nobody else tells it: whoever was removed gets no more log, and a node that was away never got that part.
 const askStandingEvery = 2 * time.Second
 
-// Removed says that this node is no member any more. It stays so: it comes back as a new member only.
-func (c *Cluster) Removed() bool { return c.removed.Load() }
+// Removed says that this node is no member any more. It stays so, over restarts too: it comes back as a new member only. Else each
+// start would serve what the data were when it was removed, until somebody answers.
+func (c *Cluster) Removed() bool { return c.identity.get().Removed }
 
 // watchStanding asks until ctx ends or this node is known to be removed.
 func (c *Cluster) watchStanding(ctx context.Context) {
 	tick := time.NewTicker(askStandingEvery)
 	defer tick.Stop()
-	for !c.Removed() {
+	for {
+		if c.Removed() {
+			c.log.Warn("this node was removed from the cluster; to use it again, empty cluster.data_dir and join it", "cluster", c.ClusterID())
+			return
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
 		if _, s := c.newest(); s.ClusterID != "" && (c.Leader() == "" || s.Members[c.Self()].Leaving) && c.strickenOff(ctx) {
-			c.removed.Store(true)
-			c.log.Warn("this node was removed from the cluster; to use it again, empty cluster.data_dir and join it", "cluster", s.ClusterID)
+			if err := c.identity.strike(); err != nil {
+				c.log.Error("this node will not know after a restart that it was removed from the cluster", "error", err)
+			}
 			c.published.wakeAll()
 		}
 	}

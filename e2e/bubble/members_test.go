@@ -106,6 +106,13 @@ func TestOneThreeFiveThreeNodes(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.members(4-i, 4-i, 2)
+			gone := w.nodes[len(w.nodes)-1-i]
+			w.wait("the removed node knows it", func() bool { return gone.running().Removed() })
+			gone.halt()
+			gone.run()
+			if !gone.running().Removed() {
+				t.Errorf("%s was removed, and takes itself for a member after a restart", name)
+			}
 		}
 		end()
 		if e := w.epoch(); e != 1 {
