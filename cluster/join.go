@@ -22,8 +22,8 @@ const (
 	joinAnswersWithin = 5 * time.Second
 	// joinAgain is the pause before a node asks again that was told to wait, or that nobody answered.
 	joinAgain = time.Second
-	// heardWithin is how old a sighting may be to count as alive where people ask for something.
-	heardWithin = 2 * time.Second
+	// minHeard is the least that a sighting may be old and count as alive where people ask for something.
+	minHeard = 2 * time.Second
 )
 
 // Belongs says whether dir is that of a node which belongs to a cluster already. It makes nothing.
@@ -152,13 +152,18 @@ func (c *Cluster) atLeader(ctx context.Context, name string, req, resp any, here
 	return c.call(ctx, string(leader), name, req, resp)
 }
 
+// heardWithin is how old a sighting may be to count as alive: two beats may be late or lost.
+func heardWithin(failoverAfter time.Duration) time.Duration {
+	return max(minHeard, 3*beatEvery(failoverAfter))
+}
+
 // standing is how the leader sees its members.
 func (c *Cluster) standing() standing {
 	_, s := c.newest()
-	seen := c.Sightings()
+	seen, within := c.Sightings(), heardWithin(millis(s.Config.Settings.FailoverAfterMS))
 	return standing{state: s, heard: func(id fsm.NodeID) bool {
 		at, ok := seen[id]
-		return id == c.Self() || ok && at.Age <= heardWithin
+		return id == c.Self() || ok && at.Age <= within
 	}}
 }
 

@@ -80,3 +80,12 @@ func TestInitialNodesMustAgreeOnTheTiming(t *testing.T) {
 		p.mustStop(stop1, stop2)
 	})
 }
+
+// TestALivingNodeIsHeard: between two beats of the slowest cluster nobody is taken for dead, who could then be replaced.
+func TestALivingNodeIsHeard(t *testing.T) {
+	for _, fa := range []time.Duration{500 * time.Millisecond, time.Second, 10 * time.Second, time.Minute} {
+		if got := heardWithin(fa); got < minHeard || got < 3*fa/beatsPerFailoverAfter {
+			t.Errorf("failover_after %s, a beat every %s: dead after %s", fa, beatEvery(fa), got)
+		}
+	}
+}
