@@ -63,7 +63,7 @@ from quorate token on any member; it holds the cluster's secret. --token - reads
 
 A node whose disk was lost comes back under its old name with --replace: the member of that name is taken out first.
 
-Exit code: 0 done, 5 refused, 4 nobody answered, 1 not done in time.`,
+Exit code: 0 done, 5 refused, 4 nobody answered or none has a leader, 1 not done in time.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := readToken(cmd, &r, tokenFile); err != nil {

@@ -80,34 +80,69 @@ func Join(ctx context.Context, cfg Config, deps JoinDeps, clusterID string, addr
 // nobody is the answer of a node without a cluster to whoever wants raft or beats from it.
 func nobody(_ transport.Proto, _, _ string) error { return ErrNotMember }
 
-// askToJoin asks one after the other and again until somebody lets this node in or refuses it.
-func (c *Cluster) askToJoin(ctx context.Context, req JoinRequest, addrs []string) (answer joined, err error) {
-	var before []string // what was said in the last whole round
+// askToJoin asks one after the other and again until somebody lets this node in or refuses it. ErrNobody: nobody did either.
+func (c *Cluster) askToJoin(ctx context.Context, req JoinRequest, addrs []string) (joined, error) {
+	var last *joinRound // the last whole one
 	for said := ""; ; {
-		var why []string
-		for _, addr := range addrs {
-			err := c.callWithin(ctx, joinAnswersWithin, addr, callJoin, req, &answer)
-			switch {
-			case err == nil:
-				return answer, nil
-			case errors.Is(err, ErrUnfit), errors.Is(err, fsm.ErrInvalid), errors.Is(err, fsm.ErrExists):
-				return answer, err
-			}
-			why = append(why, fmt.Sprintf("%s: %v", addr, err))
+		r := c.askRound(ctx, req, addrs)
+		if r.over {
+			return r.answer, r.err
 		}
-		if text := strings.Join(why, "\n"); text != said {
+		if text := strings.Join(r.why, "\n"); text != said {
 			said = text
-			c.log.Info("waiting to be let in", "because", why)
+			c.log.Info("waiting to be let in", "because", r.why)
 		}
-		if ctx.Err() == nil || before == nil {
-			before = why
+		if ctx.Err() == nil || last == nil {
+			last = &r
 		}
 		select {
 		case <-ctx.Done():
-			return answer, fmt.Errorf("nobody let this node in: %s", strings.Join(before, "; "))
+			return joined{}, last.failure()
 		case <-time.After(joinAgain):
 		}
 	}
+}
+
+// joinRound is what came of asking every address once.
+type joinRound struct {
+	over   bool // answer and err are final
+	answer joined
+	err    error
+	why    []string // what each said that did not let this node in
+	notYet bool     // somebody will, if asked again
+}
+
+func (c *Cluster) askRound(ctx context.Context, req JoinRequest, addrs []string) (r joinRound) {
+	var refused, answered bool
+	for _, addr := range addrs {
+		r.err = c.callWithin(ctx, joinAnswersWithin, addr, callJoin, req, &r.answer)
+		var door *transport.RefusedError
+		var said *remoteError
+		switch {
+		case r.err == nil, errors.Is(r.err, ErrUnfit), errors.Is(r.err, fsm.ErrInvalid), errors.Is(r.err, fsm.ErrExists):
+			r.over = true
+			return r
+		case errors.As(r.err, &door) && !door.Passing():
+			refused = true
+		case errors.As(r.err, &said):
+			answered = true
+		}
+		r.notYet = r.notYet || errors.Is(r.err, ErrNotYet)
+		r.why = append(r.why, fmt.Sprintf("%s: %v", addr, r.err))
+	}
+	if refused && !answered { // as with another secret: asking again is no use
+		r.over, r.err = true, fmt.Errorf("%w: %s", ErrUnfit, strings.Join(r.why, "; "))
+	}
+	return r
+}
+
+// failure is what to say when there is no time left.
+func (r *joinRound) failure() error {
+	err := fmt.Errorf("%w: %s", ErrNobody, strings.Join(r.why, "; "))
+	if r.notYet {
+		return fmt.Errorf("%w: %w", ErrNotYet, err)
+	}
+	return err
 }
 
 // onJoin answers a stranger, or a member that passes on what a stranger asked.

@@ -13,13 +13,13 @@ import (
 	"github.com/quorate/quorate/fsm"
 )
 
-// joins lets a new node of that name in by the first one.
+// joins lets a new node of that name in.
 func (p *peerNodes) joins(name, clusterID string) error {
 	ctx, cancel := context.WithTimeout(p.t.Context(), 30*time.Second)
 	defer cancel()
 	return Join(ctx, p.config(name), JoinDeps{
 		Logger: hclog.NewNullLogger(), Network: p.net.Host(name), DataFacts: func() DataFacts { return DataFacts{Empty: true} },
-	}, clusterID, p.peers[:1], false)
+	}, clusterID, p.peers, false)
 }
 
 // TestTheTimingIsTheClusters: what a node's own file says of failover_after counts at the founding only.

@@ -273,7 +273,8 @@ func refusedBy(err error) error {
 		return refusal{err}
 	case errors.Is(err, fsm.ErrInvalid), errors.Is(err, fsm.ErrExists):
 		return fmt.Errorf("%w: %w", api.ErrRefused, err)
-	case errors.Is(err, cluster.ErrNoLeader), errors.Is(err, cluster.ErrNotMember):
+	case errors.Is(err, cluster.ErrNotYet):
+	case errors.Is(err, cluster.ErrNoLeader), errors.Is(err, cluster.ErrNotMember), errors.Is(err, cluster.ErrNobody):
 		return fmt.Errorf("%w: %w", api.ErrNoQuorum, err)
 	}
 	return err
