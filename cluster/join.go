@@ -74,6 +74,9 @@ func Join(ctx context.Context, cfg Config, deps JoinDeps, clusterID string, addr
 	if err = errors.Join(err, c.rpc.Close(), c.mux.Close()); err != nil {
 		return err
 	}
+	if answer.ClusterID != clusterID {
+		return fmt.Errorf("%w: it was cluster %s that let this node in, and the token is of cluster %s", ErrOtherCluster, answer.ClusterID, clusterID)
+	}
 	return store.join(answer)
 }
 

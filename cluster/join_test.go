@@ -1,11 +1,16 @@
 package cluster
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/quorate/quorate/transport"
 )
@@ -43,5 +48,36 @@ func TestWhatAJoinIsTold(t *testing.T) {
 			}
 		}
 		p.mustStop(stop)
+	})
+}
+
+// TestOnlyTheTokensClusterIsJoined: who answers at the address may let a node into any cluster that he likes.
+func TestOnlyTheTokensClusterIsJoined(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPeerNodes(t, 1)
+		creds, err := transport.Insecure("test", "liar")
+		if err == nil {
+			err = creds.SetIdentity("c1", "liar")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		mux, err := transport.NewMux(transport.MuxConfig{Network: p.net.Host("n1"), Listen: "n1:7400", Credentials: creds, Logger: hclog.NewNullLogger()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rpc := transport.NewRPC(mux, hclog.NewNullLogger())
+		rpc.HandleRPC(callJoin, func(context.Context, transport.Peer, []byte) ([]byte, error) {
+			return json.Marshal(joined{ClusterID: "c2", Seed: strings.Repeat("ab", 32), FailoverAfterMS: 1000})
+		})
+		if err := p.joins("n2", "c1"); !errors.Is(err, ErrOtherCluster) || !strings.Contains(err.Error(), "c2") {
+			t.Errorf("let into another cluster than was asked for: %v", err)
+		}
+		if belongs, err := Belongs(filepath.Join(p.dir, "n2")); belongs || err != nil {
+			t.Errorf("it belongs to one: %v", err)
+		}
+		if err := errors.Join(rpc.Close(), mux.Close()); err != nil {
+			t.Error(err)
+		}
 	})
 }
