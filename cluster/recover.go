@@ -17,29 +17,6 @@ import (
 	"github.com/quorate/quorate/internal/durable"
 )
 
-// Remains is what a node's own disk says of its cluster.
-type Remains struct {
-	Self  fsm.NodeID
-	State fsm.State // the newest that was applied here
-}
-
-// Inspect reads what the node in dir knows, while its daemon does not run. It changes nothing.
-func Inspect(dir string) (Remains, error) {
-	if belongs, err := Belongs(dir); err != nil || !belongs {
-		return Remains{}, errors.Join(fmt.Errorf("%w: there is nothing to recover in %s", ErrNotMember, dir), err)
-	}
-	store, err := openIdentity(dir)
-	if err != nil {
-		return Remains{}, err
-	}
-	p, err := openPublisher(dir, store.get().Formed)
-	if err != nil {
-		return Remains{}, err
-	}
-	_, s := p.current()
-	return Remains{Self: store.get().NodeID, State: s}, nil
-}
-
 // Recover makes a cluster of the node in dir alone, after a majority was lost for good, while its daemon does not run. What was
 // there is kept in the directory that is returned. The other nodes must never come back as they were: two of them would still
 // be a majority of the old cluster, and nothing here can reach them.

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/transport"
 )
 
 // logged is the entries of a log in which n1 makes a cluster and is its first primary, and then these.
@@ -98,6 +100,37 @@ func TestRecoverGoesOnFromTheEndOfTheLog(t *testing.T) {
 	}
 }
 
+// TestInspectShowsWhatRecoverActsOn: the end of the log, of which state.bin may know nothing yet.
+func TestInspectShowsWhatRecoverActsOn(t *testing.T) {
+	paused, err := fsm.EncodeCommand(fsm.Envelope{ID: "b", Change: fsm.Pause{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := survivor(t, paused)
+	for range 2 { // it changes nothing
+		r, err := Inspect(dir)
+		if err != nil || r.Index != 3 || r.Term != 1 || !r.State.Paused || r.State.Primary != r.Self || r.State.ClusterID != "c1" {
+			t.Errorf("inspected %+v, %v", r, err)
+		}
+	}
+	cfg := Config{Dir: dir, Scope: "test", Listen: "n1:7400"}
+	if names, majority, err := Answering(t.Context(), cfg, transport.NewMemory().Host("n1"), hclog.NewNullLogger()); err != nil || majority || len(names) > 0 {
+		t.Errorf("a node that is the only voter: %v answered, a majority %v, %v", names, majority, err)
+	}
+	if _, err := Recover(dir, hclog.NewNullLogger()); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := Inspect(dir); err != nil || r.Index != 3 || r.State.Generation != 2 {
+		t.Errorf("after recovery %+v, %v", r, err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, raftDir)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Inspect(dir); !errors.Is(err, ErrRaftLost) {
+		t.Errorf("without a log: %v", err)
+	}
+}
+
 // TestRecoverDoesNotCutTheLog: an entry that this release does not know is no reason to forget it, or those after it.
 func TestRecoverDoesNotCutTheLog(t *testing.T) {
 	known, err := fsm.EncodeCommand(fsm.Envelope{ID: "b", Change: fsm.Pause{}})
@@ -117,9 +150,12 @@ func TestRecoverDoesNotCutTheLog(t *testing.T) {
 			if err := errors.Join(errFirst, errLast, errList); err != nil || first != 1 || last != 4 || len(snapshots) != 0 {
 				t.Fatalf("the log has entries %d to %d and %d snapshots, %v; it had 1 to 4 and none", first, last, len(snapshots), err)
 			}
-			if r, err := Inspect(dir); err != nil || r.State.ClusterID != "" {
-				t.Fatalf("state.bin was changed to %+v, %v", r.State, err)
-			}
 		})
+		if p, err := openPublisher(dir, true); err != nil || p.state.ClusterID != "" {
+			t.Fatalf("state.bin was changed to %+v, %v", p.state, err)
+		}
+		if _, err := Inspect(dir); err == nil || !strings.Contains(err.Error(), "log entry 3 can't be applied") {
+			t.Fatalf("nothing is said before it is too late: %v", err)
+		}
 	}
 }

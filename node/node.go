@@ -193,11 +193,10 @@ func (n *Node) postgresConfig() (pgctl.Config, error) {
 		return pgctl.Config{}, fmt.Errorf("%w: %w", ErrNodeFile, err)
 	}
 	first := n.parameters(0, n.cfg.Bootstrap.DCS) // until the replicated ones are known
-	state := filepath.Join(n.cfg.Cluster.DataDir, "postgres")
 	made := &passwords{dir: n.cfg.Cluster.DataDir, log: n.log}
 	return pgctl.Config{
 		Scope: n.cfg.Scope, Name: n.cfg.Name, OSUser: osUser(p.OSUser), BinDir: bin, DataDir: p.DataDir,
-		StateDir: state, SocketDir: filepath.Join(n.cfg.Cluster.DataDir, "run"), Listen: host, Port: port,
+		StateDir: postgresState(n.cfg), SocketDir: filepath.Join(n.cfg.Cluster.DataDir, "run"), Listen: host, Port: port,
 		Superuser:     made.credentials(p.Authentication.Superuser, "superuser"),
 		Replication:   made.credentials(p.Authentication.Replication, "replication"),
 		InitDB:        n.cfg.Bootstrap.InitDB,
