@@ -38,6 +38,7 @@ type JoinRequest struct {
 type RemoveRequest struct {
 	Name     string `json:"name"`
 	LastCopy bool   `json:"last_copy,omitempty"`
+	Replace  bool   `json:"replace,omitempty"` // the node is lost: refused while it is heard
 }
 
 // Token is the answer to POST /v1/token, which only the unix socket takes.

@@ -315,7 +315,7 @@ func TestTheClusterBeginsWithTheDataThatAPersonNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPeerNodes(t, 3)
 		p.full.Store("n2", with(primaryData(100), func(d *DataFacts) {
-			d.Config = &fsm.Config{Version: 1, Doc: "theirs", Settings: fsm.Settings{FailoverAfterMS: 2000,
+			d.Config = &fsm.Config{Version: 1, Doc: "theirs", Settings: fsm.Settings{FailoverAfterMS: 1000, MaximumLag: 7,
 				Durability: fsm.DurabilityQuorum}}
 		}))
 		p.full.Store("n3", primaryData(90))

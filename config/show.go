@@ -17,6 +17,9 @@ const hidden = "(given, not shown)"
 // YAML renders what is used, with all defaults, for people. It has no secrets.
 func (c Config) YAML() (string, error) {
 	hide(reflect.ValueOf(&c).Elem())
+	if c.Fencing.KillAfter == 0 {
+		c.Fencing.KillAfter = c.Bootstrap.DCS.FailoverAfter / 4
+	}
 	b, err := yaml.Marshal(c)
 	if err != nil {
 		return "", fmt.Errorf("render the node file: %w", err)

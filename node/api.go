@@ -176,7 +176,7 @@ func (n *Node) token() (string, error) {
 }
 
 func (n *Node) removeMember(ctx context.Context, r api.RemoveRequest) error {
-	return refusedBy(n.cluster.Remove(ctx, cluster.Removal{Name: r.Name, LastCopy: r.LastCopy}))
+	return refusedBy(n.cluster.Remove(ctx, cluster.Removal{Name: r.Name, LastCopy: r.LastCopy, Replace: r.Replace}))
 }
 
 // listenAPI has s answer on restapi.listen and on the unix socket in cluster.data_dir. The function returned closes both.

@@ -49,6 +49,27 @@ func (n *Node) begin(ctx context.Context) (secrets []transport.Secret, ok bool, 
 	return secrets, true, nil
 }
 
+// takeTiming derives this node's timing from failover_after of the cluster that it belongs to. What the node file says is for the
+// founding only: a node that joined may well say something else, or nothing.
+func (n *Node) takeTiming() error {
+	own := time.Duration(n.cfg.Bootstrap.DCS.FailoverAfter)
+	d, err := cluster.FailoverAfter(n.cfg.Cluster.DataDir)
+	if err != nil {
+		return err
+	}
+	if d == 0 {
+		d = own // the cluster begins only if all its nodes say the same
+	}
+	if d != own && n.cfg.Bootstrap.SaysFailoverAfter {
+		n.log.Warn("failover_after of the node file is not used: the cluster's was fixed when it was founded", "node_file", own.String(), "cluster", d.String())
+	}
+	if ka := time.Duration(n.cfg.Fencing.KillAfter); ka > d {
+		return fmt.Errorf("%w: fencing.kill_after %s is more than failover_after %s of the cluster: lower it, or leave it out", ErrNodeFile, ka, d)
+	}
+	n.timing = config.TimingOf(d)
+	return nil
+}
+
 func loopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	ip := net.ParseIP(host)
@@ -252,7 +273,8 @@ func refusedBy(err error) error {
 		return refusal{err}
 	case errors.Is(err, fsm.ErrInvalid), errors.Is(err, fsm.ErrExists):
 		return fmt.Errorf("%w: %w", api.ErrRefused, err)
-	case errors.Is(err, cluster.ErrNoLeader), errors.Is(err, cluster.ErrNotMember):
+	case errors.Is(err, cluster.ErrNotYet):
+	case errors.Is(err, cluster.ErrNoLeader), errors.Is(err, cluster.ErrNotMember), errors.Is(err, cluster.ErrNobody):
 		return fmt.Errorf("%w: %w", api.ErrNoQuorum, err)
 	}
 	return err

@@ -28,11 +28,16 @@ func TestRefusedBy(t *testing.T) {
 	}{
 		{fmt.Errorf("%w: n1 is the primary", cluster.ErrUnfit), api.ErrRefused, "refused: n1 is the primary"},
 		{fmt.Errorf("%w: no name", fsm.ErrInvalid), api.ErrRefused, "refused: " + fsm.ErrInvalid.Error() + ": no name"},
+		{fmt.Errorf("%w: n1 does not answer", cluster.ErrNobody), api.ErrNoQuorum, api.ErrNoQuorum.Error() + ": nobody let this node in: n1 does not answer"},
 		{cluster.ErrNoLeader, api.ErrNoQuorum, api.ErrNoQuorum.Error() + ": " + cluster.ErrNoLeader.Error()},
 	} {
 		if err := refusedBy(c.err); !errors.Is(err, c.is) || !errors.Is(err, c.err) || err.Error() != c.says {
 			t.Errorf("%v became %v, want %q", c.err, err, c.says)
 		}
+	}
+	busy := fmt.Errorf("%w: %w: n1 is busy", cluster.ErrNotYet, cluster.ErrNobody)
+	if err := refusedBy(busy); err != busy {
+		t.Errorf("what may work in a moment became %v", err)
 	}
 	if err := refusedBy(nil); err != nil {
 		t.Errorf("nothing became %v", err)
