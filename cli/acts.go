@@ -82,12 +82,12 @@ func (a *app) resumeVerb() *cobra.Command {
 	down := false
 	cmd := a.pausing("resume", "End a pause: automatic failover works again",
 		`End a pause: automatic failover works again. Nobody else becomes primary before the present one shows that it knows.
-If it can't, because its host is lost, --primary-is-down says so; where its PostgreSQL runs all the same, two take writes. It is
-refused while any node hears the primary.`,
+If it can't, because its host is lost, --primary-is-down says so; where its PostgreSQL runs all the same, or its host is started
+again before another node serves, two may take writes. It is refused while any node hears the primary.`,
 		func(c *client.Client, ctx context.Context, wait time.Duration) (client.Paused, error) {
 			return c.Resume(ctx, wait, down)
 		})
-	cmd.Flags().BoolVar(&down, "primary-is-down", false, "the primary's PostgreSQL certainly runs nowhere")
+	cmd.Flags().BoolVar(&down, "primary-is-down", false, "the primary's PostgreSQL certainly runs nowhere, and won't before another node serves")
 	return cmd
 }
 

@@ -111,6 +111,12 @@ func configs() (out []Cfg) {
 		c.MaxRestart = 1
 		L1(c)
 	})
+	// The pause ends in two more ways than that each leader hears the primary show the resume: it is on record that one did
+	// (ResumeShown), or an operator says that the primary is down.
+	ends := func(c *Cfg) { pause(c); L1(c); c.Shown, c.Down, c.MaxLog, c.MaxRestart = true, true, 6, 1 }
+	add("fix-pause-ends", fixed(base()), ends)
+	add("fix-pause-ends-reapp", fixed(base()), func(c *Cfg) { ends(c); c.Reapp, c.MaxEpoch = true, 3 })
+	add("fix-pause-ends-L2", fixed(base()), func(c *Cfg) { ends(c); c.L, c.W, c.TwoL = 2, 2, 4 })
 	add("x-mut-paused-enforcement", fixed(base()), func(c *Cfg) { c.EPausedEnf = true; c.MaxRestart = 0 })
 	add("x-mut-wait-too-short", fixed(base()), func(c *Cfg) { c.W = 1; c.MaxRestart = 0 })
 	// drift: slow holder 2/3, fast voters/leader 4/3 (d=1/3), L=6 units
@@ -142,6 +148,14 @@ func configs() (out []Cfg) {
 	mu("elect-no-durable-floor", func(c *Cfg) { elect(c); c.Floor = false })
 	mu("pause-no-resume-rule", func(c *Cfg) { pause(c); c.NoResumeRule = true; c.MaxRestart = 0 })
 	mu("pause-no-durable-floor", func(c *Cfg) { pause(c); c.Floor = false; c.MaxLog = 4 })
+	mu("pause-shown-before-it-is", func(c *Cfg) { ends(c); c.MaxRestart, c.ShownEarly = 0, true })
+	mu("pause-shown-of-another-resume", func(c *Cfg) {
+		ends(c)
+		c.MaxRestart, c.MaxLog, c.Down, c.Release, c.ShownAny = 0, 7, false, false, true
+	})
+	mu("pause-down-untrue", func(c *Cfg) { ends(c); c.MaxRestart, c.DownUntrue = 0, true })
+	mu("pause-down-comes-back-too-soon", func(c *Cfg) { ends(c); c.MaxRestart, c.DownComesBack = 0, true })
+	mu("pause-down-opens-without-a-lease", func(c *Cfg) { ends(c); c.MaxRestart, c.DownOpensByPause = 0, true })
 	return
 }
 

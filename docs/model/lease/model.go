@@ -21,6 +21,8 @@ type St struct {
 	lAp, lmask, lsend, lsent                  uint8
 	lrem                                      [MN]uint8
 	relMsg, restarts, shownAge                uint8
+	shut                                      uint8 // whose Postgres does not run: a lease opens it, a pause alone does not
+	kept                                      uint8 // who is down by an operator's word, until the next appointment
 }
 
 type Cfg struct {
@@ -32,6 +34,7 @@ type Cfg struct {
 	RateL                               int
 	MaxEpoch, MaxLog, MaxRestart, MaxEv int
 	Pause, Release, Reapp, SetE         bool
+	Shown, Down                         bool // ResumeShown; Resume with the word of an operator that the primary is down
 	Perms                               [][MN]uint8
 	VChk                                bool // voters use applied-epoch refusal (superset when off)
 	// fixes
@@ -40,6 +43,7 @@ type Cfg struct {
 	// mutations
 	SealVolatile, NoAgeReset, CountFromSend, NoSeal, RelVolatile, SeqReuse, SwapE, NoShowWait, NoResumeRule, EPausedEnf, ReleaseNoStop, NoReappSeal bool
 	FloorVolatile, TwoWriters                                                                                                                       bool
+	ShownEarly, ShownAny, DownUntrue, DownComesBack, DownOpensByPause                                                                               bool
 }
 
 type M struct{ c Cfg }
@@ -60,6 +64,8 @@ const (
 	aSetE
 	aPause
 	aResume
+	aShown
+	aResumeDown
 )
 
 func cd(k, a, b, c int) uint32 { return uint32(k)<<24 | uint32(a)<<16 | uint32(b)<<8 | uint32(c) }
@@ -96,6 +102,10 @@ func (m *M) Code(x uint32) string {
 		return "COMMIT Pause"
 	case aResume:
 		return "COMMIT Resume"
+	case aShown:
+		return fmt.Sprintf("COMMIT ResumeShown(rev %d)", a)
+	case aResumeDown:
+		return fmt.Sprintf("COMMIT Resume, an operator says that n%d is down", a)
 	}
 	return "?"
 }
@@ -150,10 +160,7 @@ func (m *M) writes(s *St, x int) bool {
 		return true
 	}
 	S, ok := m.seesPrimary(s, x)
-	if ok && S.paused == 1 && m.mayHold(s, x, S.e) {
-		return true
-	}
-	return false
+	return ok && S.paused == 1 && m.mayHold(s, x, S.e) && s.shut>>x&1 == 0
 }
 
 func (m *M) Check(s *St) string {
@@ -199,6 +206,7 @@ func (m *M) grant(s *St, x int) {
 	if (maj(b.vouch, b.E) || maj(b.vouch, S.E)) && m.c.L-int(b.age) > int(s.lease[x]) {
 		s.lease[x] = uint8(m.c.L - int(b.age))
 		s.lease_e[x] = b.e
+		s.shut &^= 1 << x
 	}
 }
 
@@ -239,6 +247,9 @@ func (m *M) appendS(s *St, S SS) bool {
 	s.n++
 	if S.ev != old.ev || S.p != old.p {
 		s.shownAge = 255
+	}
+	if S.e != old.e {
+		s.kept = 0
 	}
 	return true
 }
@@ -292,6 +303,7 @@ func (m *M) Succ(s *St, emit func(*St, uint32)) {
 			emit(&t, cd(aApply, x, j, 0))
 		}
 		S, ok := m.seesPrimary(s, x)
+		ok = ok && s.kept>>x&1 == 0
 		if ok && (int(S.e) < c.MaxEpoch || c.TwoWriters) && m.mayHold(s, x, S.e) && (s.beat[x].used != 1 || s.beat[x].age > 0 || s.beat[x].e != S.e || s.beat[x].E != S.E) {
 			t := *s
 			b := Beat{used: 1, e: S.e, E: S.E}
@@ -499,20 +511,47 @@ func (m *M) Succ(s *St, emit func(*St, uint32)) {
 		}
 	}
 	if c.Pause {
-		S := last
-		t := *s
-		if last.paused == 0 {
-			S.paused = 1
-			if m.appendS(&t, S) {
-				emit(&t, cd(aPause, 0, 0, 0))
-			}
-		} else {
-			S.paused = 0
-			S.res = s.n
-			if m.appendS(&t, S) {
-				emit(&t, cd(aResume, 0, 0, 0))
-			}
+		m.pauses(s, emit)
+	}
+}
+
+// pauses are the commands of the pause. Pause and Resume are unconditional; the leader decides on ResumeShown by the S that it
+// has applied.
+func (m *M) pauses(s *St, emit func(*St, uint32)) {
+	c, last := &m.c, s.log[s.n-1]
+	add := func(k, a int, f func(*St, *SS)) {
+		t, S := *s, last
+		f(&t, &S)
+		if m.appendS(&t, S) {
+			emit(&t, cd(k, a, 0, 0))
 		}
+	}
+	if last.paused == 0 {
+		add(aPause, 0, func(_ *St, S *SS) { S.paused, S.res = 1, s.n })
+	} else {
+		add(aResume, 0, func(_ *St, S *SS) { S.paused, S.res = 0, s.n })
+	}
+	if Sl := s.log[s.lAp]; c.Shown && Sl.paused == 0 && Sl.res > 0 && (s.shown[Sl.p] >= Sl.res || c.ShownEarly) &&
+		last.paused == 0 && last.res > 0 && (last.res == Sl.res || c.ShownAny) {
+		add(aShown, int(Sl.res), func(_ *St, S *SS) { S.res = 0 })
+	}
+	// The operator's word is a fact of the world, not of the protocol: Postgres of the primary does not run, and nobody starts it
+	// before somebody is appointed. Later it comes back with whatever it had applied.
+	if c.Down && last.p != NOP && (last.paused == 1 || last.res > 0) {
+		add(aResumeDown, int(last.p), func(t *St, S *SS) {
+			S.paused, S.res = 0, 0
+			if c.DownUntrue {
+				return
+			}
+			x := last.p
+			t.lease[x], t.lease_e[x], t.beat[x] = 0, 0, Beat{}
+			if !c.DownOpensByPause {
+				t.shut |= 1 << x
+			}
+			if !c.DownComesBack {
+				t.kept |= 1 << x
+			}
+		})
 	}
 }
 
@@ -551,7 +590,7 @@ func (m *M) Canon(s *St) {
 			b.E = permMask(b.E, p)
 			t.beat[j] = b
 		}
-		t.lmask = permMask(s.lmask, p)
+		t.lmask, t.shut, t.kept = permMask(s.lmask, p), permMask(s.shut, p), permMask(s.kept, p)
 		A := unsafe.Slice((*byte)(unsafe.Pointer(&t)), int(unsafe.Sizeof(t)))
 		B := unsafe.Slice((*byte)(unsafe.Pointer(&best)), int(unsafe.Sizeof(best)))
 		if bytes.Compare(A, B) < 0 {

@@ -27,6 +27,7 @@ var short = []mc.Expect{
 	{Name: "fix-pause", Want: mc.Clean},
 	{Name: "fix-all", Want: mc.Clean},
 	{Name: "x-pause-L1", Want: mc.Complete},
+	{Name: "fix-pause-ends", Want: mc.Complete},
 	{Name: "x-mut-paused-enforcement", Want: mc.Broken},
 	{Name: "x-mut-wait-too-short", Want: mc.Broken},
 	{Name: "drift-base-W=L(1+d)-margin0", Want: mc.Broken},
@@ -46,6 +47,11 @@ var short = []mc.Expect{
 	{Name: "mut-elect-no-durable-floor", Want: mc.Broken},
 	{Name: "mut-pause-no-resume-rule", Want: mc.Broken},
 	{Name: "mut-pause-no-durable-floor", Want: mc.Broken},
+	{Name: "mut-pause-shown-before-it-is", Want: mc.Broken},
+	{Name: "mut-pause-shown-of-another-resume", Want: mc.Broken},
+	{Name: "mut-pause-down-untrue", Want: mc.Broken},
+	{Name: "mut-pause-down-comes-back-too-soon", Want: mc.Broken},
+	{Name: "mut-pause-down-opens-without-a-lease", Want: mc.Broken},
 }
 
 func runShort(w io.Writer) error {
