@@ -18,7 +18,7 @@ func (s State) Recovered(self NodeID, clusterID string, wall int64) (State, erro
 		return s, fmt.Errorf("%w: the recovered cluster needs an id of its own", ErrInvalid)
 	}
 	next, was := s.clone(), len(s.Members)
-	m.NoVote, m.NoFailover, m.Leaving = false, false, false
+	m.NoVote, m.NoFailover = false, false
 	next.ClusterID, next.Generation = clusterID, s.Generation+1
 	next.Members = map[NodeID]Member{self: m}
 	next.Electorate = Electorate{Voters: []NodeID{self}, Version: s.Electorate.Version + 1}
