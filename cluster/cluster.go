@@ -312,6 +312,12 @@ func (c *Cluster) publish(ctx context.Context, cancel context.CancelCauseFunc) {
 			return
 		case <-c.published.wake:
 		}
+		if id := c.identity.get(); id.Joined != nil && !id.Formed {
+			if err := c.identity.formed(); err != nil { // before anybody can count on what this node says
+				cancel(err)
+				return
+			}
+		}
 		shown, err := c.published.flush()
 		if err != nil {
 			c.deps.Exit(fmt.Sprintf("the applied state can't be kept: %v", err))
@@ -319,12 +325,6 @@ func (c *Cluster) publish(ctx context.Context, cancel context.CancelCauseFunc) {
 			return
 		}
 		if shown {
-			if id := c.identity.get(); id.Joined != nil && !id.Formed {
-				if err := c.identity.formed(); err != nil { // before anybody can count on what this node says
-					cancel(err)
-					return
-				}
-			}
 			c.warm()
 			c.mux.Reauthorize()
 		}
