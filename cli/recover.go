@@ -27,7 +27,8 @@ The cluster gets a new id, and this node is its only member. Commits that were a
 lost. The other nodes must never run again as they were: a majority of them would go on as the old cluster, with a primary of
 its own. Empty their cluster.data_dir, move their PostgreSQL data away, take cluster.peers out of their node files, and join them.
 
-It shows what this node knows and has, and asks the others whether they live: if a majority does, it refuses. Where more than one
+It shows what this node knows and has, and asks the others whether they live: if a majority does, it refuses. It also refuses on a
+node that was removed from the cluster, or is being removed: the others go on without it. Where more than one
 host is left, look at each before you confirm anything. The Raft log with the higher term, then the later entry, knows better who was
 primary last; the PostgreSQL log that is on that primary's timeline and ends later has more commits.
 
@@ -55,6 +56,9 @@ func (a *app) recover(cmd *cobra.Command, cfg config.Config, confirm string) err
 		return codeError{exitRefused, fmt.Errorf("the daemon of %s runs: end it first (its PostgreSQL stays up, without a lease it accepts no writes)", cfg.Name)}
 	}
 	left, err := node.Inspect(cfg)
+	if node.Refused(err) {
+		return codeError{exitRefused, err}
+	}
 	if err != nil {
 		return err
 	}

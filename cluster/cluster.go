@@ -88,7 +88,7 @@ type Cluster struct {
 	transfer    transferWatch
 	detaching   detaching
 	warmed      map[fsm.NodeID]struct{}            // to whom connections are kept; run's, and then publish's
-	membership  sync.Mutex                         // one change of who is a member at a time, on the leader
+	membership  chan struct{}                      // full while a change of who is a member goes on, on the leader
 	secrets     atomic.Pointer[[]transport.Secret] // the ones in use
 	retiring    sync.WaitGroup                     // connections that end because a secret was dropped
 	close       context.CancelFunc                 // of what goes on beside calls
@@ -97,7 +97,7 @@ type Cluster struct {
 // Open reads this node's files, opens the cluster port and answers Hello. The cluster begins, or goes on, with Run. An
 // error says what is wrong with the directory, the identity or the port; whoever gets a Cluster must Run it to close it.
 func Open(cfg Config, deps Deps) (*Cluster, error) {
-	c := &Cluster{cfg: cfg, deps: deps, log: deps.Logger, warmed: map[fsm.NodeID]struct{}{}}
+	c := &Cluster{cfg: cfg, deps: deps, log: deps.Logger, warmed: map[fsm.NodeID]struct{}{}, membership: make(chan struct{}, 1)}
 	c.report.Store(&failover.Report{Run: failover.RunNone})
 	c.secrets.Store(&cfg.Secrets)
 	c.detaching.closing, c.close = context.WithCancel(context.Background())
@@ -312,6 +312,12 @@ func (c *Cluster) publish(ctx context.Context, cancel context.CancelCauseFunc) {
 			return
 		case <-c.published.wake:
 		}
+		if id := c.identity.get(); id.Joined != nil && !id.Formed {
+			if err := c.identity.formed(); err != nil { // before anybody can count on what this node says
+				cancel(err)
+				return
+			}
+		}
 		shown, err := c.published.flush()
 		if err != nil {
 			c.deps.Exit(fmt.Sprintf("the applied state can't be kept: %v", err))
@@ -319,12 +325,6 @@ func (c *Cluster) publish(ctx context.Context, cancel context.CancelCauseFunc) {
 			return
 		}
 		if shown {
-			if id := c.identity.get(); id.Joined != nil && !id.Formed {
-				if err := c.identity.formed(); err != nil { // before anybody can count on what this node says
-					cancel(err)
-					return
-				}
-			}
 			c.warm()
 			c.mux.Reauthorize()
 		}

@@ -205,16 +205,32 @@ func (c *Cluster) standing() standing {
 	}}
 }
 
+// beginChange waits until no other change of members goes on, and then for the log: what one judgement finds must still be so when
+// it is written down. The log comes last, for a change may have ended with its entry still on the way.
+func (c *Cluster) beginChange(ctx context.Context) (done func(), err error) {
+	select {
+	case c.membership <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: another change of members goes on: %w", ErrNotYet, ctx.Err())
+	}
+	done = func() { <-c.membership }
+	if err := c.Barrier(ctx); err != nil {
+		done()
+		return nil, fmt.Errorf("%w: %w", ErrNoLeader, err)
+	}
+	return done, nil
+}
+
 // letIn makes a node a member, on the leader. Raft's configuration follows from that (rule member-enrol).
 func (c *Cluster) letIn(ctx context.Context, req JoinRequest) (joined, error) {
 	if err := c.checkProof(req); err != nil { // before anything that costs the cluster a write
 		return joined{}, err
 	}
-	if err := c.Barrier(ctx); err != nil {
-		return joined{}, fmt.Errorf("%w: %w", ErrNoLeader, err)
+	done, err := c.beginChange(ctx)
+	if err != nil {
+		return joined{}, err
 	}
-	c.membership.Lock() // what one judgement found must still be so when it is written down
-	defer c.membership.Unlock()
+	defer done()
 	st := c.standing()
 	displaced, err := st.judgeJoin(req)
 	if err != nil {
@@ -257,11 +273,11 @@ func (c *Cluster) Remove(ctx context.Context, req Removal) error {
 }
 
 func (c *Cluster) removeHere(ctx context.Context, req Removal) error {
-	if err := c.Barrier(ctx); err != nil {
-		return fmt.Errorf("%w: %w", ErrNoLeader, err)
+	done, err := c.beginChange(ctx)
+	if err != nil {
+		return err
 	}
-	c.membership.Lock()
-	defer c.membership.Unlock()
+	defer done()
 	st := c.standing()
 	if err := st.judgeRemoval(req); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/transport"
 )
 
@@ -78,6 +79,39 @@ func TestOnlyTheTokensClusterIsJoined(t *testing.T) {
 		}
 		if err := errors.Join(rpc.Close(), mux.Close()); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestARemovalCountsTheOneBeforeIt: also one whose caller gave up waiting before its entry was committed.
+func TestARemovalCountsTheOneBeforeIt(t *testing.T) {
+	three(t, func(t *testing.T, p *peerNodes, leader, follower *Cluster) {
+		s := leader.State()
+		settings := s.Config.Settings
+		settings.Durability = fsm.DurabilityAsync // each standby counts as a copy, and one has to stay
+		if err := leader.Submit(t.Context(), fsm.EditConfig{IfVersion: s.Config.Version, Settings: settings}, 0, "test"); err != nil {
+			t.Fatal(err)
+		}
+		leader.membership <- struct{}{} // the removal of follower goes on
+		second := make(chan error, 1)
+		go func() { second <- leader.removeHere(t.Context(), Removal{Name: leader.cfg.Member.Name}) }()
+		time.Sleep(100 * time.Millisecond) // it has done what it does before its turn comes
+		p.net.Isolate(leader.cfg.Member.Name)
+		gone := leader.State().Members[follower.Self()]
+		gone.Leaving = true
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		if err := leader.record(ctx, gone, "test"); !errors.Is(err, ErrUnknownOutcome) {
+			t.Fatalf("recorded while cut off: %v", err)
+		}
+		<-leader.membership
+		p.net.Rejoin(leader.cfg.Member.Name)
+		if err := <-second; !errors.Is(err, ErrUnfit) || !strings.Contains(err.Error(), "only copy") {
+			t.Errorf("both standbys may go: %v", err)
+		}
+		waitFor(t, "the first removal is committed", func() bool { return leader.State().Members[follower.Self()].Leaving })
+		if leader.State().Members[leader.Self()].Leaving {
+			t.Error("both standbys are leaving")
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -112,5 +113,24 @@ func TestALostOrDamagedStateIsAnError(t *testing.T) {
 	}
 	if _, err := openPublisher(dir, true); !errors.Is(err, durable.ErrDamaged) {
 		t.Errorf("with a damaged state.bin: %v, want ErrDamaged", err)
+	}
+}
+
+// TestNothingIsShownBeforeThisNodeIsFormed: others count on what a node has shown, so its log must not be begun anew after that.
+func TestNothingIsShownBeforeThisNodeIsFormed(t *testing.T) {
+	p, err := openPublisher(t.TempDir(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unwritable := &identityStore{path: filepath.Join(t.TempDir(), "absent", identityFile), current: identity{Joined: &joined{ClusterID: "c1"}}}
+	c := &Cluster{identity: unwritable, published: p}
+	p.offer(1, numbered(t, 1))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	c.publish(ctx, cancel)
+	if index, s := p.current(); index != 0 || s.Rev != 0 {
+		t.Errorf("shown at index %d, revision %d", index, s.Rev)
+	}
+	if cause := context.Cause(ctx); cause == nil {
+		t.Error("it goes on without being formed")
 	}
 }

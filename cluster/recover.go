@@ -38,6 +38,9 @@ func Recover(dir string, logger hclog.Logger) (kept string, err error) {
 		return "", fmt.Errorf("draw cluster id: %w", err)
 	}
 	self := store.get().NodeID
+	if _, _, _, err := st.recoverable(store.get()); err != nil {
+		return "", err
+	}
 	heir := &heir{self: self, clusterID: random.String()}
 	heir.machine = machine{applied: func(uint64, fsm.State) {}, halt: func(reason string) { refused = errors.New(reason) }}
 	if kept, err = keepBefore(dir); err != nil {
@@ -59,6 +62,22 @@ func Recover(dir string, logger hclog.Logger) (kept string, err error) {
 		ClusterID: next.ClusterID, Members: []fsm.Member{next.Members[self]}, Seed: store.get().seed(),
 		FailoverAfterMS: next.Config.Settings.FailoverAfterMS, Version: next.Version,
 	})
+}
+
+// mayRecover refuses a node that the others go on without, for good: what it made would be a second cluster that writes to the
+// same data. Nothing tells it whether they all are lost.
+func mayRecover(id identity, s fsm.State) error {
+	name, is := s.Name(id.NodeID), "was"
+	switch {
+	case id.Removed:
+	case s.Members[id.NodeID].Leaving:
+		is = "is being"
+	default:
+		return nil
+	}
+	return fmt.Errorf("%w: %s %s removed from cluster %s, which goes on without it: a cluster of it alone would be a second one that writes to the same data. Recover a node that is a "+
+		"member. If none is left, and its data are wanted all the same, found a new cluster with them: move cluster.data_dir away, "+
+		"take cluster.peers out of the node file, start it, and: quorate init --adopt-from %s", ErrUnfit, name, is, s.ClusterID, name)
 }
 
 // heir is the machine whose snapshot is the recovered state.
@@ -116,7 +135,7 @@ func (s *identityStore) recovered(j joined) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := s.current
-	next.Founding, next.Joined, next.Formed, next.Removed = nil, &j, true, false
+	next.Founding, next.Joined, next.Formed = nil, &j, true
 	if err := durable.Save(s.path, identityVersion, next); err != nil {
 		return fmt.Errorf("keep identity: %w", err)
 	}

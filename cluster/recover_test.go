@@ -81,13 +81,6 @@ func withStores(t *testing.T, dir string, do func(stores)) {
 // TestRecoverGoesOnFromTheEndOfTheLog: what only the log knew counts.
 func TestRecoverGoesOnFromTheEndOfTheLog(t *testing.T) {
 	dir := survivor(t)
-	id, err := openIdentity(dir)
-	if err == nil {
-		err = id.strike() // what the cluster that is given up decided counts no more
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 	if _, err := Recover(dir, hclog.NewNullLogger()); err != nil {
 		t.Fatal(err)
 	}
@@ -95,8 +88,37 @@ func TestRecoverGoesOnFromTheEndOfTheLog(t *testing.T) {
 	if err != nil || r.State.Epoch != 1 || r.State.Primary != r.Self || r.State.Generation != 2 || r.State.ClusterID == "c1" {
 		t.Errorf("recovered to %+v, %v", r.State, err)
 	}
-	if id, err = openIdentity(dir); err != nil || id.get().Removed {
-		t.Errorf("removed from a cluster of which it is all that is left: %v", err)
+}
+
+// TestWhoWasRemovedRecoversNothing: the others go on, and it would make a second cluster of the same data.
+func TestWhoWasRemovedRecoversNothing(t *testing.T) {
+	removed := survivor(t)
+	id, err := openIdentity(removed)
+	if err == nil {
+		err = id.strike()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, asked := Inspect(removed)
+	_, did := Recover(removed, hclog.NewNullLogger())
+	leaves := fsm.State{ClusterID: "c1", Members: map[fsm.NodeID]fsm.Member{"x": {ID: "x", Name: "n1", Leaving: true}}}
+	for _, c := range []struct {
+		err  error
+		says string
+	}{
+		{asked, "n1 was removed from cluster c1"}, {did, "n1 was removed from cluster c1"},
+		{mayRecover(identity{NodeID: "x"}, leaves), "n1 is being removed from cluster c1"},
+	} {
+		if !errors.Is(c.err, ErrUnfit) || !strings.Contains(c.err.Error(), c.says) || !strings.Contains(c.err.Error(), "quorate init --adopt-from n1") {
+			t.Errorf("%v, want that %s", c.err, c.says)
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(removed, "before-recover-*")); err != nil || len(left) > 0 {
+		t.Errorf("it was begun: %v, %v", left, err)
+	}
+	if id, err = openIdentity(removed); err != nil || !id.get().Removed {
+		t.Errorf("it takes itself for a member: %v", err)
 	}
 }
 

@@ -27,7 +27,7 @@ type Remains struct {
 }
 
 // Inspect reads what the node in dir knows, while its daemon does not run. It changes nothing. It fails where Recover would,
-// because the log can't be read to its end.
+// because the log can't be read to its end, or because this node may not go on.
 func Inspect(dir string) (r Remains, err error) {
 	if belongs, err := Belongs(dir); err != nil || !belongs {
 		return Remains{}, errors.Join(fmt.Errorf("%w: there is nothing to recover in %s", ErrNotMember, dir), err)
@@ -45,8 +45,20 @@ func Inspect(dir string) (r Remains, err error) {
 	}
 	defer func() { err = errors.Join(err, st.closer.Close()) }()
 	r.Self = store.get().NodeID
-	r.State, r.Index, r.Term, err = st.replay()
+	r.State, r.Index, r.Term, err = st.recoverable(store.get())
 	return r, err
+}
+
+// recoverable is what replay gives, of a node that may be all that is left.
+func (st stores) recoverable(id identity) (s fsm.State, index, term uint64, err error) {
+	if s, index, term, err = st.replay(); err != nil {
+		return s, index, term, err
+	}
+	if err := mayRecover(id, s); err != nil {
+		return s, index, term, err
+	}
+	_, err = s.Recovered(id.NodeID, "its own", 0) // nothing is changed yet when that is refused
+	return s, index, term, err
 }
 
 // replay computes the state at the end of the log.

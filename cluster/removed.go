@@ -30,7 +30,7 @@ func (c *Cluster) watchStanding(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if _, s := c.newest(); s.ClusterID != "" && (c.Leader() == "" || s.Members[c.Self()].Leaving) && c.strickenOff(ctx) {
+		if _, s := c.newest(); (c.Leader() == "" || s.Members[c.Self()].Leaving) && c.strickenOff(ctx) {
 			if err := c.identity.strike(); err != nil {
 				c.log.Error("this node will not know after a restart that it was removed from the cluster", "error", err)
 			}
@@ -40,12 +40,16 @@ func (c *Cluster) watchStanding(ctx context.Context) {
 }
 
 // strickenOff asks the others, and believes who knows at least as much as this node: a state in which a node is no member that was
-// one in an earlier state is final, for an id comes back never. Who is behind may not have heard yet that it came.
+// one in an earlier state is final, for an id comes back never. Who is behind may not have heard yet that it came. A founding
+// node has nothing to compare with before its first state; one that joined has the state that it came with.
 func (c *Cluster) strickenOff(ctx context.Context) bool {
 	_, s := c.newest()
 	known := s.Version
 	if j := c.identity.get().Joined; j != nil {
 		known = max(known, j.Version)
+	}
+	if known == 0 {
+		return false
 	}
 	for id := range c.members() {
 		if id == c.Self() {

@@ -106,5 +106,28 @@ func TestWhoIsBehindSaysNothingOfMembers(t *testing.T) {
 		if !asks(leader.State().Version) {
 			t.Error("did not believe who knows that it is no member")
 		}
+		if asks(0) { // as of a founding node that has applied nothing
+			t.Error("believed somebody without anything to compare with")
+		}
+	})
+}
+
+// TestRemovedBeforeItsFirstState: a node that joined and was removed before it ran learns that, though it gets no log.
+func TestRemovedBeforeItsFirstState(t *testing.T) {
+	three(t, func(t *testing.T, p *peerNodes, leader, _ *Cluster) {
+		if err := p.joins("n4", leader.ClusterID()); err != nil {
+			t.Fatal(err)
+		}
+		if err := leader.Remove(t.Context(), Removal{Name: "n4", LastCopy: true}); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, "n4 is no member", func() bool { return len(leader.State().Members) == 3 })
+		n4 := p.open("n4")
+		stop := p.run(n4)
+		waitFor(t, "it knows", n4.Removed)
+		if initialised(n4) {
+			t.Error("it has got a state: this shows nothing")
+		}
+		p.mustStop(stop)
 	})
 }

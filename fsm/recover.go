@@ -14,11 +14,14 @@ func (s State) Recovered(self NodeID, clusterID string, wall int64) (State, erro
 		return s, fmt.Errorf("%w: %s is a %s and has no Postgres: recover a node that has data", ErrNotElectable, m.Name, m.Role)
 	case s.Epoch == 0:
 		return s, fmt.Errorf("%w: no node was ever primary, so there is nothing to go on with; empty cluster.data_dir and begin anew", ErrStaleEpoch)
+	case self != s.Primary && (s.SystemID == 0 || s.Adopting(s.Primary)):
+		return s, fmt.Errorf("%w: %s was appointed the first primary and has not told yet that it opened its data, so %s has nothing to go on "+
+			"with: recover %[2]s, or empty cluster.data_dir and begin anew", ErrNotElectable, s.Name(s.Primary), m.Name)
 	case clusterID == "" || clusterID == s.ClusterID:
 		return s, fmt.Errorf("%w: the recovered cluster needs an id of its own", ErrInvalid)
 	}
 	next, was := s.clone(), len(s.Members)
-	m.NoVote, m.NoFailover, m.Leaving = false, false, false
+	m.NoVote, m.NoFailover = false, false
 	next.ClusterID, next.Generation = clusterID, s.Generation+1
 	next.Members = map[NodeID]Member{self: m}
 	next.Electorate = Electorate{Voters: []NodeID{self}, Version: s.Electorate.Version + 1}

@@ -117,8 +117,9 @@ const drainBox = 5 * time.Second
 // waiting is a node that belongs to no cluster, as the API sees it.
 type waiting struct {
 	*Node
-	told chan struct{}
-	one  sync.Mutex // order at a time
+	told   chan struct{}
+	one    sync.Mutex // order at a time
+	obeyed bool       // guarded by one; told is emptied before the last answer has left
 }
 
 // server has the same rules for who may change something as later: the addresses and the credentials are the node file's.
@@ -159,7 +160,7 @@ func (w *waiting) Submit(context.Context, fsm.Command, string) error {
 func (w *waiting) init(_ context.Context, r api.InitRequest) error {
 	w.one.Lock()
 	defer w.one.Unlock()
-	if len(w.told) > 0 {
+	if w.obeyed {
 		return errToldAlready
 	}
 	if r.AdoptFrom != "" && r.AdoptFrom != w.cfg.Name {
@@ -179,19 +180,17 @@ func (w *waiting) init(_ context.Context, r api.InitRequest) error {
 	return nil
 }
 
-// tell ends the wait; a second order in the same moment changes nothing.
+// tell ends the wait. It is called once, with one held.
 func (w *waiting) tell() {
-	select {
-	case w.told <- struct{}{}:
-	default:
-	}
+	w.obeyed = true
+	w.told <- struct{}{}
 }
 
 // join asks the members to let this node in. When it returns nil the node is a member.
 func (w *waiting) join(ctx context.Context, r api.JoinRequest) error {
 	w.one.Lock()
 	defer w.one.Unlock()
-	if len(w.told) > 0 {
+	if w.obeyed {
 		return errToldAlready
 	}
 	t, err := cluster.ParseToken(r.Token)

@@ -130,3 +130,20 @@ func TestWaitingNodeIsGuarded(t *testing.T) {
 		t.Errorf("from an address that is not listed: %d %s", code, text)
 	}
 }
+
+// One order is obeyed, also in the time between its being taken and the sockets' closing.
+func TestWaitingNodeObeysOneOrder(t *testing.T) {
+	n := &Node{cfg: config.Default(), log: hclog.NewNullLogger(), stop: make(chan struct{})}
+	n.cfg.Name, n.cfg.Cluster.DataDir = "n1", t.TempDir()
+	w := &waiting{Node: n, told: make(chan struct{}, 1)}
+	if err := w.init(t.Context(), api.InitRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	<-w.told
+	if err := w.init(t.Context(), api.InitRequest{AdoptFrom: "n1"}); !errors.Is(err, errToldAlready) || n.adoptFrom != "" {
+		t.Errorf("a second init: %v, and adopts from %q", err, n.adoptFrom)
+	}
+	if err := w.join(t.Context(), api.JoinRequest{}); !errors.Is(err, errToldAlready) {
+		t.Errorf("a join after an init: %v", err)
+	}
+}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 
 	"github.com/hashicorp/go-hclog"
@@ -12,6 +13,9 @@ import (
 	"github.com/quorate/quorate/pgctl"
 	"github.com/quorate/quorate/transport"
 )
+
+// Refused says that an error of Inspect or Recover is a refusal: nothing was changed.
+func Refused(err error) bool { return errors.Is(err, cluster.ErrUnfit) }
 
 // Remains is what a node's own disk says of its cluster and of its database.
 type Remains struct {

@@ -88,9 +88,6 @@ func (i *Instance) Adopt(ctx context.Context, epoch uint64, system pg.SystemID, 
 	if _, err := i.lease(epoch); err != nil { // the shutdown may have taken long
 		return err
 	}
-	if text := i.occupied(); text != "" {
-		return fmt.Errorf("%w: %s", ErrAdopt, text)
-	}
 	return i.takeOver(ctx, p)
 }
 
@@ -219,8 +216,12 @@ func (p adoptPlan) opened(c pg.Control) error {
 	return nil
 }
 
-// takeOver does to the directory what the plan says.
+// takeOver does to the directory what the plan says, unless somebody runs on it again: who ended, or was ended, may have been
+// started anew by whoever keeps him running.
 func (i *Instance) takeOver(ctx context.Context, p adoptPlan) error {
+	if err := i.nobodyElse(); err != nil {
+		return fmt.Errorf("%w: %w", ErrAdopt, err)
+	}
 	i.log.Info("adopting the data directory", "data_dir", i.cfg.DataDir, "system", p.SystemID.String(),
 		"log_timeline", uint32(p.From), "log_end", p.End.String(), "timeline", uint32(p.Timeline))
 	if lost := i.unused(); len(lost) > 0 {

@@ -278,6 +278,23 @@ func TestAdoptNotUnderAServerInAContainer(t *testing.T) {
 	}
 }
 
+// What keeps their server running may start it again once it was ended. Nothing is written under it then.
+func TestAdoptNotUnderAServerThatIsBack(t *testing.T) {
+	n := newRig(t).node("n1")
+	d := someData(t, n)
+	w := adopting(n, 2)
+	d.append("standby.signal", "")
+	d.start()
+	defer d.stop("fast")
+	err := n.takeOver(t.Context(), adoptPlan{SystemID: w.Adopt, Timeline: 2, From: 1, Promoting: true})
+	if !errors.Is(err, ErrAdopt) || !errors.Is(err, ErrRunning) {
+		t.Errorf("taken over: %v", err)
+	}
+	if !n.has("standby.signal") || n.has("recovery.signal") || n.has(filepath.Join("pg_wal", pg.HistoryFileName(2))) {
+		t.Error("it was written to under the server")
+	}
+}
+
 // A second adoption, as after an agent that ended in the first, changes nothing more.
 func TestAdoptAgain(t *testing.T) {
 	n := newRig(t).node("n1")

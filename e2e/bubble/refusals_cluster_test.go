@@ -181,8 +181,25 @@ func ofJoins(t *testing.T) []refusal {
 		if now := leader.running().State(); now.Version != before.Version || len(now.Members) != 3 {
 			t.Errorf("a refusal changed something: version %d -> %d, %+v", before.Version, now.Version, now.Members)
 		}
+		rows = append(rows, afterRemoval(w, leader))
 	})
 	return rows
+}
+
+// afterRemoval recovers a node that was removed.
+func afterRemoval(w *world, leader *node) refusal {
+	w.t.Helper()
+	gone := w.nodes[1]
+	if err := leader.running().Remove(context.Background(), cluster.Removal{Name: gone.name}); err != nil {
+		w.t.Fatal(err)
+	}
+	w.wait("the removed node knows it", func() bool { return gone.running().Removed() })
+	gone.halt()
+	_, err := cluster.Inspect(gone.dir)
+	if !errors.Is(err, cluster.ErrUnfit) {
+		w.t.Fatalf("a removed node may go on alone: %v", err)
+	}
+	return refusal{"to recover a node that was removed", w.plain(err.Error()), "exit code 5"}
 }
 
 // twice joins a node that is a member of a cluster already.
