@@ -157,11 +157,3 @@ func checkLoopback(n Network, addr string) error {
 	}
 	return ErrNeedsSecret
 }
-
-func hostOf(addr net.Addr) string {
-	host, _, err := net.SplitHostPort(addr.String())
-	if err != nil {
-		return addr.String()
-	}
-	return host
-}
