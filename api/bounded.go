@@ -3,67 +3,49 @@ package api
 import (
 	"net"
 	"sync"
+
+	"github.com/quorate/quorate/internal/crowd"
 )
 
 const (
-	// maxConns and maxConnsHost bound the connections that are open at a time, in all and from one host. A connection
-	// costs a file descriptor and with TLS some 50 KB; a daemon without descriptors could not write its own promises.
-	maxConns     = 512
-	maxConnsHost = 128
+	// maxConns bounds the connections that are open at a time. One costs a file descriptor and with TLS some 50 KB; a daemon
+	// without descriptors could not write its own promises.
+	maxConns = 512
+	// fairConns is how many a host may have at a time without being the first of whom one is ended: health checks, a scraper.
+	fairConns = 16
 )
 
-// bounded closes at once what comes beyond the limits, so that strangers cost little and one can't lock the others out.
+// bounded ends old connections for new ones beyond the limit, so that strangers cost little and can't lock health checks out.
 type bounded struct {
 	net.Listener
 
-	mu      sync.Mutex
-	open    int
-	perHost map[string]int
+	mu   sync.Mutex
+	open *crowd.Crowd
 }
 
-func bound(l net.Listener) *bounded { return &bounded{Listener: l, perHost: map[string]int{}} }
+func bound(l net.Listener) *bounded {
+	return &bounded{Listener: l, open: crowd.New(maxConns, fairConns)}
+}
 
-// Accept waits for a connection that there is room for.
+// Accept waits for a connection and makes room for it.
 func (b *bounded) Accept() (net.Conn, error) {
-	for {
-		c, err := b.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		host, _, err := net.SplitHostPort(c.RemoteAddr().String())
-		if err != nil {
-			host = c.RemoteAddr().String()
-		}
-		if b.enter(host) {
-			return &boundedConn{Conn: c, leave: sync.OnceFunc(func() { b.leave(host) })}, nil
-		}
-		_ = c.Close()
+	raw, err := b.Listener.Accept()
+	if err != nil {
+		return nil, err
 	}
-}
-
-func (b *bounded) enter(host string) bool {
+	c := &boundedConn{Conn: raw, of: b}
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.open >= maxConns || b.perHost[host] >= maxConnsHost {
-		return false
+	displaced := b.open.Enter(c)
+	b.mu.Unlock()
+	if displaced != nil {
+		_ = displaced.Close()
 	}
-	b.open++
-	b.perHost[host]++
-	return true
-}
-
-func (b *bounded) leave(host string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.open--
-	if b.perHost[host]--; b.perHost[host] == 0 {
-		delete(b.perHost, host)
-	}
+	return c, nil
 }
 
 type boundedConn struct {
 	net.Conn
-	leave func()
+	of *bounded
 }
 
 // CloseWrite ends one direction, as the server does after an error so that the caller still gets the answer.
@@ -76,6 +58,8 @@ func (c *boundedConn) CloseWrite() error {
 
 // Close may be called again.
 func (c *boundedConn) Close() error {
-	c.leave()
+	c.of.mu.Lock()
+	c.of.open.Leave(c)
+	c.of.mu.Unlock()
 	return c.Conn.Close()
 }

@@ -34,11 +34,19 @@ type helloAnswer struct {
 	Data            DataFacts `json:"data"` // of a node that belongs to no cluster
 	Cluster         string    `json:"cluster,omitempty"`
 	Founding        *founding `json:"founding,omitempty"` // of the cluster it belongs to, without the seed
+	Proof           string    `json:"proof,omitempty"`    // that it has the secret
+}
+
+// formRequest is what the first node sends to the others. The proof shows that it has the secret.
+type formRequest struct {
+	Founding founding `json:"founding"`
+	Proof    string   `json:"proof,omitempty"`
 }
 
 func (c *Cluster) hello() helloAnswer {
 	id := c.identity.get()
-	answer := helloAnswer{NodeID: id.NodeID, Member: c.template(), Peers: c.peers(), FailoverAfterMS: c.cfg.Settings.FailoverAfterMS}
+	answer := helloAnswer{NodeID: id.NodeID, Member: c.template(), Peers: c.peers(), FailoverAfterMS: c.cfg.Settings.FailoverAfterMS,
+		Proof: c.proof(helloProof, "")}
 	if answer.Cluster = c.identity.clusterID(); answer.Cluster == "" {
 		answer.Data = c.deps.DataFacts()
 	}
@@ -128,7 +136,7 @@ func (c *Cluster) bootstrapRound(ctx context.Context, first bool, peers []string
 	if !first {
 		return true, nil, nil
 	}
-	why = c.tellFounding(ctx, peers)
+	why = c.tellFounding(ctx)
 	return len(why) == 0, why, nil
 }
 
@@ -154,21 +162,41 @@ func (c *Cluster) askPeers(ctx context.Context, peers []string) (answers map[str
 			continue
 		}
 		go func() {
-			var a helloAnswer
-			err := c.callWithin(ctx, peerAnswersWithin, addr, callHello, struct{}{}, &a)
+			a, err := c.askHello(ctx, addr)
 			out <- outcome{addr, a, err}
 		}()
 	}
 	for range peers {
 		o := <-out
 		if o.err != nil {
-			missing = append(missing, fmt.Sprintf("%s does not answer: %v", o.addr, o.err))
+			missing = append(missing, fmt.Sprintf("%s %v", o.addr, o.err))
 			continue
 		}
 		answers[o.addr] = o.answer
 	}
 	slices.Sort(missing)
 	return answers, missing
+}
+
+// askHello asks who is at an address, and takes an answer only from a node that is who it says and has the secret: who is
+// believed here is made a member.
+func (c *Cluster) askHello(ctx context.Context, addr string) (a helloAnswer, err error) {
+	ctx, cancel := context.WithTimeout(ctx, peerAnswersWithin)
+	defer cancel()
+	peer, raw, err := c.rpc.CallPeer(ctx, addr, callHello, []byte("{}"))
+	if err != nil {
+		return a, fmt.Errorf("does not answer: %w", fromWire(err))
+	}
+	if err := json.Unmarshal(raw, &a); err != nil {
+		return a, fmt.Errorf("gives an answer that can't be read: %w", err)
+	}
+	if a.Member.ID != a.NodeID {
+		return a, fmt.Errorf("is not believed: %w: it is node %s and as a member %s", ErrUnfit, a.NodeID, a.Member.ID)
+	}
+	if err := c.checkFounder(peer, a.Proof, helloProof, "", a.Member); err != nil {
+		return a, fmt.Errorf("is not believed: %w", err)
+	}
+	return a, nil
 }
 
 // judgePeers lists what speaks against founding a cluster of those that answered.
@@ -245,25 +273,27 @@ func (c *Cluster) adopt(f founding) error {
 	return nil
 }
 
-// tellFounding sends the founding to every other initial node and returns who has not confirmed it. It may be repeated.
-func (c *Cluster) tellFounding(ctx context.Context, peers []string) []string {
+// tellFounding sends the founding to every other initial node and returns who has not confirmed it. It may be repeated. The
+// nodes are called by their ids, because the seed of the passwords is in it: whoever else has come to their addresses is not told.
+func (c *Cluster) tellFounding(ctx context.Context) []string {
 	f := c.identity.get().Founding
-	out := make(chan string, len(peers))
-	for _, addr := range peers {
-		if addr == c.cfg.Member.Addr {
+	req := formRequest{Founding: *f, Proof: c.proof(formProof, f.Init.ClusterID)}
+	out := make(chan string, len(f.Init.Members))
+	for _, m := range f.Init.Members {
+		if m.ID == c.Self() {
 			out <- ""
 			continue
 		}
 		go func() {
-			if err := c.callWithin(ctx, peerAnswersWithin, addr, callForm, f, nil); err != nil {
-				out <- fmt.Sprintf("%s has not confirmed cluster %s: %v", addr, f.Init.ClusterID, err)
+			if err := c.callWithin(ctx, peerAnswersWithin, string(m.ID), callForm, req, nil); err != nil {
+				out <- fmt.Sprintf("%s has not confirmed cluster %s: %v", m.Addr, f.Init.ClusterID, err)
 				return
 			}
 			out <- ""
 		}()
 	}
 	var why []string
-	for range peers {
+	for range f.Init.Members {
 		if w := <-out; w != "" {
 			why = append(why, w)
 		}
@@ -272,12 +302,14 @@ func (c *Cluster) tellFounding(ctx context.Context, peers []string) []string {
 	return why
 }
 
-// onForm is the handler of a founding. Only a node of the very list may send one, and only its first.
-func (c *Cluster) onForm(peer transport.Peer, req []byte) error {
-	var f founding
-	if err := json.Unmarshal(req, &f); err != nil {
+// onForm is the handler of a founding. Only a node of the very list may send one, and only its first, which shows that it has the
+// secret.
+func (c *Cluster) onForm(peer transport.Peer, raw []byte) error {
+	var req formRequest
+	if err := json.Unmarshal(raw, &req); err != nil {
 		return fmt.Errorf("decode founding: %w", err)
 	}
+	f := req.Founding
 	if peer.ClusterID != f.Init.ClusterID || peer.NodeID != string(f.First) {
 		return fmt.Errorf("%w: node %s of cluster %s may not found cluster %s", ErrOtherCluster, peer.NodeID, peer.ClusterID, f.Init.ClusterID)
 	}
@@ -287,6 +319,13 @@ func (c *Cluster) onForm(peer transport.Peer, req []byte) error {
 	}
 	if !slices.Equal(named, c.peers()) {
 		return fmt.Errorf("%w: its nodes are %v, cluster.peers here %v", ErrOtherCluster, named, c.peers())
+	}
+	first := f.Init.Members[0] // cluster.peers is never empty
+	if first.ID != f.First {
+		return fmt.Errorf("%w: node %s founds it, and the first of its nodes is %s", ErrOtherCluster, f.First, first.ID)
+	}
+	if err := c.checkFounder(peer, req.Proof, formProof, f.Init.ClusterID, first); err != nil {
+		return err
 	}
 	if c.identity.get().Founding == nil {
 		if theirs, own := f.Init.Config.Settings.FailoverAfterMS, c.cfg.Settings.FailoverAfterMS; theirs != own {

@@ -198,7 +198,7 @@ func TestACrashWhileFoundingGoesOnWithTheSameCluster(t *testing.T) {
 		}
 		id := n1.ClusterID()
 		p.net.Cut("n1", "n3")
-		if why := n1.tellFounding(t.Context(), p.peers); len(why) != 1 || !strings.Contains(why[0], "n3:7400") {
+		if why := n1.tellFounding(t.Context()); len(why) != 1 || !strings.Contains(why[0], "n3:7400") {
 			t.Errorf("after telling: %q, want n3 missing", why)
 		}
 		if n2.ClusterID() != id || n3.ClusterID() != "" {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -68,7 +67,7 @@ func Join(ctx context.Context, cfg Config, deps JoinDeps, clusterID string, addr
 	}
 	req := JoinRequest{ClusterID: clusterID, Member: c.template(), Data: deps.DataFacts(), Replace: replace}
 	if len(cfg.Secrets) > 0 {
-		req.Proof = proofOf(cfg.Secrets[0], clusterID, req.Member.ID)
+		req.Proof = proofOf(cfg.Secrets[0], joinProof, clusterID, req.Member)
 	}
 	answer, err := c.askToJoin(ctx, req, addrs)
 	if err = errors.Join(err, c.rpc.Close(), c.mux.Close()); err != nil {
@@ -155,11 +154,8 @@ func (c *Cluster) onJoin(ctx context.Context, peer transport.Peer, raw []byte) (
 		return nil, fmt.Errorf("decode request: %w", err)
 	}
 	if !c.isMember(peer) {
-		if peer.NodeID != string(req.Member.ID) {
-			return nil, toWire(fmt.Errorf("%w: node %s asks in the name of node %s", ErrUnfit, peer.NodeID, req.Member.ID))
-		}
-		if peer.Names != nil && !slices.Contains(peer.Names, req.Member.Name) {
-			return nil, toWire(fmt.Errorf("%w: the certificate of node %s is for %v, not for %s", ErrUnfit, peer.NodeID, peer.Names, req.Member.Name))
+		if err := checkClaim(peer, req.Member); err != nil {
+			return nil, toWire(err)
 		}
 	}
 	var answer joined

@@ -56,7 +56,9 @@ func TestACertificateIsNoMembership(t *testing.T) {
 		}
 		for _, claim := range []string{transport.NewCluster, id} {
 			call := p.stranger("n9", claim, "id-of-"+claim)
-			own, proof := "id-of-"+claim, func(node string) string { return proofOf(p.secrets[0], id, fsm.NodeID(node)) }
+			own, proof := "id-of-"+claim, func(node string) string {
+				return proofOf(p.secrets[0], joinProof, id, fsm.Member{ID: fsm.NodeID(node), Name: "n9"})
+			}
 			for _, c := range []struct {
 				what string
 				name string

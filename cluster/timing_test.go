@@ -74,7 +74,7 @@ func TestInitialNodesMustAgreeOnTheTiming(t *testing.T) {
 		if err := n1.credentials.SetIdentity("c1", string(n1.Self())); err != nil {
 			t.Fatal(err)
 		}
-		if why := n1.tellFounding(t.Context(), p.peers); len(why) != 1 || !strings.Contains(why[0], "failover_after is 1s, and this node runs with 10s") {
+		if why := n1.tellFounding(t.Context()); len(why) != 1 || !strings.Contains(why[0], "failover_after is 1s, and this node runs with 10s") {
 			t.Errorf("n2 was told a founding with another timing: %q", why)
 		}
 		p.mustStop(stop1, stop2)

@@ -34,6 +34,10 @@ type Conn struct {
 // Peer says who is at the other end. clusterID may be NewCluster on ProtoRPC.
 func (c *Conn) Peer() (clusterID, nodeID string) { return c.peer.clusterID, c.peer.nodeID }
 
+func (c *Conn) whose() Peer {
+	return Peer{ClusterID: c.peer.clusterID, NodeID: c.peer.nodeID, Addr: c.RemoteAddr().String(), Names: c.names}
+}
+
 // Close never waits longer than 100 ms, also for a peer that is gone.
 func (c *Conn) Close() error {
 	c.closing.Do(func() {
@@ -152,12 +156,4 @@ func checkLoopback(n Network, addr string) error {
 		return nil
 	}
 	return ErrNeedsSecret
-}
-
-func hostOf(addr net.Addr) string {
-	host, _, err := net.SplitHostPort(addr.String())
-	if err != nil {
-		return addr.String()
-	}
-	return host
 }

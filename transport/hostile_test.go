@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -58,44 +59,73 @@ func TestStrangersAreCutOff(t *testing.T) {
 	}
 }
 
-// One host's slow handshakes take their own room only, and end after a second.
+// Those who say nothing keep no member out, from few hosts or from many, and end after a second.
 func TestSlowHandshakes(t *testing.T) {
+	for _, hosts := range []int{1, 5, 3 * maxHandshakes} {
+		synctest.Test(t, func(t *testing.T) {
+			n := NewMemory()
+			s := testSecret(t, 1)
+			a := startMux(t, n.Host("n1"), "n1:7400", testCredentials(t, "demo", "c1", "n1", s), nil)
+			b := startMux(t, n.Host("n2"), "n2:7400", testCredentials(t, "demo", "c1", "n2", s), nil)
+			echo(a, ProtoRPC)
+			var slow []net.Conn
+			for i := range 3 * maxHandshakes {
+				c, err := n.Host(fmt.Sprintf("bad%d", i%hosts)).Dial(t.Context(), "n1:7400")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				slow = append(slow, c)
+				synctest.Wait() // it is accepted
+			}
+			if got := pendingOf(a); got != maxHandshakes {
+				t.Fatalf("%d handshakes under way, want %d", got, maxHandshakes)
+			}
+			for range fairHandshakes {
+				c, err := b.Dial(t.Context(), ProtoRPC, "n1:7400")
+				if err != nil {
+					t.Fatalf("%d hosts lock a member out: %v", hosts, err)
+				}
+				checkEcho(t, c)
+			}
+			begun := time.Now()
+			for _, c := range slow {
+				if _, err := c.Read(make([]byte, 1)); err == nil {
+					t.Fatal("the server talks first")
+				}
+			}
+			if took := time.Since(begun); took > handshakeLimit {
+				t.Fatalf("slow handshakes lasted %v", took)
+			}
+			synctest.Wait()
+			if got := pendingOf(a); got != 0 {
+				t.Fatalf("%d handshakes left", got)
+			}
+		})
+	}
+}
+
+// A member whose handshake has begun does not lose it to a host that opens more and more.
+func TestAHandshakeOutlastsOneHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := NewMemory()
-		s := testSecret(t, 1)
-		a := startMux(t, n.Host("n1"), "n1:7400", testCredentials(t, "demo", "c1", "n1", s), nil)
-		b := startMux(t, n.Host("n2"), "n2:7400", testCredentials(t, "demo", "c1", "n2", s), nil)
-		echo(a, ProtoRPC)
-		var slow []net.Conn
-		for range 2 * maxHandshakesHost {
+		startMux(t, n.Host("n1"), "n1:7400", testCredentials(t, "demo", "c1", "n1", testSecret(t, 1)), nil)
+		member, err := n.Host("n2").Dial(t.Context(), "n1:7400")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer member.Close()
+		for range 2 * maxHandshakes {
 			c, err := n.Host("bad").Dial(t.Context(), "n1:7400")
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			slow = append(slow, c)
+			synctest.Wait() // it is accepted
 		}
-		synctest.Wait()
-		if got := pendingOf(a); got != maxHandshakesHost {
-			t.Fatalf("%d handshakes of one host under way, want %d", got, maxHandshakesHost)
-		}
-		c, err := b.Dial(t.Context(), ProtoRPC, "n1:7400")
-		if err != nil {
-			t.Fatal("another host is locked out:", err)
-		}
-		checkEcho(t, c)
 		begun := time.Now()
-		for _, c := range slow {
-			if _, err := c.Read(make([]byte, 1)); err == nil {
-				t.Fatal("the server talks first")
-			}
-		}
-		if took := time.Since(begun); took > handshakeLimit {
-			t.Fatalf("slow handshakes lasted %v", took)
-		}
-		synctest.Wait()
-		if got := pendingOf(a); got != 0 {
-			t.Fatalf("%d handshakes left", got)
+		if _, err := member.Read(make([]byte, 1)); err == nil || time.Since(begun) != handshakeLimit {
+			t.Fatalf("the member's ended after %v: %v", time.Since(begun), err)
 		}
 	})
 }
@@ -103,7 +133,7 @@ func TestSlowHandshakes(t *testing.T) {
 func pendingOf(m *Mux) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.pending)
+	return m.pending.Len()
 }
 
 // A server that accepts and stays silent costs a dialer a second, or its context.

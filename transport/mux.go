@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/quorate/quorate/internal/crowd"
 )
 
 // Proto is an application protocol on the cluster port, as ALPN names it.
@@ -31,10 +33,12 @@ const (
 	// handshakeLimit bounds a handshake, and the wait for a listener to take the
 	// connection.
 	handshakeLimit = time.Second
-	// maxHandshakes bounds the handshakes under way, in all and from one host, so
-	// that strangers cost bounded memory and one cannot lock out the others.
-	maxHandshakes     = 128
-	maxHandshakesHost = 32
+	// maxHandshakes bounds the handshakes under way, so that strangers cost bounded
+	// memory: an old one ends for a new one, because a node that must come back can't
+	// wait until strangers are silent no more. fairHandshakes is how many a host may
+	// have without being the first of whom one ends: what a node opens at a time.
+	maxHandshakes  = 128
+	fairHandshakes = 8
 	// acceptRetry is the pause after a failed accept, for example without file
 	// descriptors.
 	acceptRetry = 50 * time.Millisecond
@@ -72,8 +76,7 @@ type Mux struct {
 
 	mu        sync.Mutex
 	closed    bool
-	pending   map[net.Conn]string // handshakes under way, and their host
-	perHost   map[string]int
+	pending   *crowd.Crowd       // handshakes under way
 	conns     map[*Conn]struct{} // established, accepted and dialed
 	listeners map[Proto]*protoListener
 	refused   map[refusal]time.Time // when each was last warned of
@@ -97,8 +100,7 @@ func NewMux(cfg MuxConfig) (*Mux, error) {
 		cfg:       cfg,
 		listener:  l,
 		done:      make(chan struct{}),
-		pending:   map[net.Conn]string{},
-		perHost:   map[string]int{},
+		pending:   crowd.New(maxHandshakes, fairHandshakes),
 		conns:     map[*Conn]struct{}{},
 		listeners: map[Proto]*protoListener{},
 		refused:   map[refusal]time.Time{},
@@ -121,10 +123,7 @@ func (m *Mux) Close() error {
 	}
 	m.closed = true
 	close(m.done)
-	var open []net.Conn
-	for raw := range m.pending {
-		open = append(open, raw)
-	}
+	open := m.pending.Conns()
 	for c := range m.conns {
 		open = append(open, c)
 	}
@@ -195,22 +194,23 @@ func (m *Mux) acceptLoop() {
 	}
 }
 
-// begin starts a handshake in its own goroutine if there is room for one more.
+// begin starts a handshake in its own goroutine and ends another one if there is no
+// room for one more.
 func (m *Mux) begin(raw net.Conn) {
-	host := hostOf(raw.RemoteAddr())
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed || len(m.pending) >= maxHandshakes || m.perHost[host] >= maxHandshakesHost {
+	if m.closed {
 		_ = raw.Close()
 		return
 	}
-	m.pending[raw] = host
-	m.perHost[host]++
+	if displaced := m.pending.Enter(raw); displaced != nil {
+		_ = displaced.Close()
+	}
 	m.running.Add(1)
 	go func() {
 		defer m.running.Done()
 		conn, listener, err := m.welcome(raw)
-		m.finish(raw, host)
+		m.finish(raw)
 		if err != nil {
 			_ = raw.Close()
 			m.logRefused(raw, err)
@@ -220,13 +220,10 @@ func (m *Mux) begin(raw net.Conn) {
 	}()
 }
 
-func (m *Mux) finish(raw net.Conn, host string) {
+func (m *Mux) finish(raw net.Conn) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.pending, raw)
-	if m.perHost[host]--; m.perHost[host] == 0 {
-		delete(m.perHost, host)
-	}
+	m.pending.Leave(raw)
 }
 
 // logRefused warns of peers that proved to be somebody, once a minute for each
@@ -234,7 +231,7 @@ func (m *Mux) finish(raw net.Conn, host string) {
 // can cause is for debugging only.
 func (m *Mux) logRefused(raw net.Conn, err error) {
 	var refused *RefusedError
-	if !errors.As(err, &refused) || !m.isNews(refusal{hostOf(raw.RemoteAddr()), refused.Reason}) {
+	if !errors.As(err, &refused) || !m.isNews(refusal{crowd.Host(raw.RemoteAddr()), refused.Reason}) {
 		m.cfg.Logger.Debug("handshake failed", "peer", raw.RemoteAddr(), "error", err)
 		return
 	}

@@ -166,8 +166,7 @@ func (r *RPC) answer(ctx context.Context, conn *Conn, frame []byte) ([]byte, err
 		ctx, cancel = context.WithTimeout(ctx, q.timeout)
 		defer cancel()
 	}
-	clusterID, nodeID := conn.Peer()
-	result, err := handler(ctx, Peer{ClusterID: clusterID, NodeID: nodeID, Addr: conn.RemoteAddr().String(), Names: conn.names}, q.body)
+	result, err := handler(ctx, conn.whose(), q.body)
 	if err != nil {
 		var coded *RemoteError
 		if !errors.As(err, &coded) {

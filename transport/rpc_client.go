@@ -68,30 +68,36 @@ func (r *RPC) Cool(addr string) {
 // request went out and nothing came back, the error is an ErrNoAnswer; any other
 // error means that the peer did not execute the call.
 func (r *RPC) Call(ctx context.Context, addr, name string, req []byte) ([]byte, error) {
+	_, result, err := r.CallPeer(ctx, addr, name, req)
+	return result, err
+}
+
+// CallPeer is Call that says who answered, for a caller that goes by an address.
+func (r *RPC) CallPeer(ctx context.Context, addr, name string, req []byte) (who Peer, result []byte, err error) {
 	q := request{name: name, body: req}
 	if deadline, ok := ctx.Deadline(); ok {
 		q.timeout = max(time.Until(deadline), time.Millisecond)
 	}
 	frame, err := q.encode()
 	if err != nil {
-		return nil, err
+		return who, nil, err
 	}
 	if len(frame) > MaxRPC {
-		return nil, fmt.Errorf("call %s: %w: %d bytes, at most %d", name, ErrTooLarge, len(frame), MaxRPC)
+		return who, nil, fmt.Errorf("call %s: %w: %d bytes, at most %d", name, ErrTooLarge, len(frame), MaxRPC)
 	}
 	for first := true; ; first = false {
 		conn, pooled, err := r.client.take(ctx, addr, first)
 		if err != nil {
-			return nil, fmt.Errorf("call %s at %s: %w", name, addr, err)
+			return who, nil, fmt.Errorf("call %s at %s: %w", name, addr, err)
 		}
 		answer, sent, err := conn.exchange(ctx, frame)
 		if err == nil {
 			r.client.put(conn)
-			result, err := decodeAnswer(answer)
+			result, err = decodeAnswer(answer)
 			if err != nil {
-				return nil, fmt.Errorf("call %s at %s: %w", name, addr, err)
+				return who, nil, fmt.Errorf("call %s at %s: %w", name, addr, err)
 			}
-			return result, nil
+			return conn.whose(), result, nil
 		}
 		r.client.discard(conn)
 		switch {
@@ -104,9 +110,9 @@ func (r *RPC) Call(ctx context.Context, addr, name string, req []byte) ([]byte, 
 			continue
 		}
 		if sent {
-			return nil, fmt.Errorf("call %s at %s: %w (%w)", name, addr, ErrNoAnswer, err)
+			return who, nil, fmt.Errorf("call %s at %s: %w (%w)", name, addr, ErrNoAnswer, err)
 		}
-		return nil, fmt.Errorf("call %s at %s: %w", name, addr, err)
+		return who, nil, fmt.Errorf("call %s at %s: %w", name, addr, err)
 	}
 }
 

@@ -291,7 +291,9 @@ func foreignFounding(w *world, secrets []transport.Secret) refusal {
 	m := w.caller("evil", secrets, transport.NewCluster, "x")
 	rpc := transport.NewRPC(m, hclog.NewNullLogger())
 	defer func() { _ = rpc.Close(); _ = m.Close() }()
-	body, err := json.Marshal(map[string]any{"first": "x", "init": fsm.Init{ClusterID: "b1b1b1b1-0000-0000-0000-000000000000"}})
+	body, err := json.Marshal(map[string]any{
+		"founding": map[string]any{"first": "x", "init": fsm.Init{ClusterID: "b1b1b1b1-0000-0000-0000-000000000000"}},
+	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
