@@ -109,3 +109,16 @@ func TestAdoptionRefusals(t *testing.T) {
 	}
 	must(t, s, Appoint{IfEpoch: 1, Node: "n2"})
 }
+
+// TestWhoCrashedBeforeItToldHasOpenedTheData: promoted in epoch 1, it crashes before anybody hears of that, is appointed again and
+// promoted again. Only epoch 2 is on record as promoted.
+func TestWhoCrashedBeforeItToldHasOpenedTheData(t *testing.T) {
+	s := must(t, State{}, adopted(true), Appoint{Node: "n2", Timeline: 4}, Appoint{IfEpoch: 1, Node: "n2"},
+		Promoted{Epoch: 2, Node: "n2", Timeline: 5, Parent: 4, SwitchLSN: 950, SystemID: 77})
+	if s.Lineage[0].Promoted {
+		t.Fatalf("epoch 1 counts as promoted: %+v", s.Lineage)
+	}
+	if s.Adopting("n2") {
+		t.Error("it is still to open the data that it has promoted")
+	}
+}
