@@ -164,7 +164,8 @@ func (w *world) said(node, message, text string) string {
 			reason = strings.Join(all, "\n")
 		}
 		// A node that has not begun to listen yet is no refusal.
-		if strings.Contains(reason, text) && !strings.Contains(reason, "connection refused") {
+		early := strings.Contains(reason, "connection refused") || strings.Contains(reason, "no such host")
+		if strings.Contains(reason, text) && !early {
 			return reason
 		}
 	}
