@@ -44,7 +44,7 @@ func TestCopiesAtTheBarrier(t *testing.T) {
 	ids := map[string]fsm.NodeID{"n1": "1", "n2": "2", "n3": "3"}
 	two := fsm.SyncRule{Members: []fsm.NodeID{"1", "2"}, Copies: 2}
 	sender := func(name string, streaming bool, flush pg.LSN) pgctl.Sender {
-		return pgctl.Sender{Name: name, Streaming: streaming, Flush: flush}
+		return pgctl.Sender{Slot: name, Streaming: streaming, Flush: flush}
 	}
 	for _, c := range []struct {
 		name           string
