@@ -63,3 +63,14 @@ func TestCopiesAtTheBarrier(t *testing.T) {
 		}
 	}
 }
+
+// What streams under the name of a member from an earlier member's slot is not that member, whatever Postgres was told by then.
+func TestOnlyAMembersOwnSlotCounts(t *testing.T) {
+	s := fsm.State{Members: map[fsm.NodeID]fsm.Member{"id-2": {ID: "id-2", Name: "n2"}}}
+	for id, want := range map[string]int{"id-2": 1, "id-of-the-earlier-n2": 0} {
+		have := pgctl.Status{Senders: []pgctl.Sender{{Name: "n2", Slot: pgctl.SlotName(id, "n2"), Streaming: true}}}
+		if got := streaming(have, bySlot(s)); len(got) != want {
+			t.Errorf("from the slot of %s: %v", id, got)
+		}
+	}
+}
