@@ -244,8 +244,9 @@ func (a *app) memberRemoveVerb() *cobra.Command {
 	var r client.RemoveRequest
 	cmd := &cobra.Command{
 		Use: "remove NAME", Short: "Take a node out of the cluster",
-		Long: `Take a node out: no commit waits for its copy any more, then it has no vote, then it is no member. Its PostgreSQL is
-shut down and its data are left where they are. The primary can't be removed; switch over first.
+		Long: `Take a node out: no commit waits for its copy any more, then it has no vote, then it is no member. Its daemon
+shuts its PostgreSQL down, if it lives, and its data are left where they are. With the daemon dead, stop PostgreSQL there by hand.
+The primary can't be removed; switch over first.
 
 Exit code: 0 done, 5 refused, 4 no quorum, 1 not done in time.`,
 		Args: cobra.ExactArgs(1),

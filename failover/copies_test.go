@@ -102,6 +102,7 @@ func syncViews(visit func(View)) {
 								v.Lost[id] = s.lost
 								v.Seen[id] = Sighting{Report: Report{Node: id, Run: s.run}}
 								if s.streams {
+									v.Seen[id] = Sighting{Report: Report{Node: id, Run: s.run, Upstream: n1}}
 									r.Streaming = append(r.Streaming, StreamingMember{Node: id, Flush: 0x5000})
 								}
 							}

@@ -21,6 +21,7 @@ import (
 //	n1 primary age=1100ms lsn=0/5000 tl=1 run=running serving rev=9 stream=n2@0/5000,n3@0/4F00 released=0/5000
 //	n2 standby age=10ms heard=1100ms answer=1200ms seal=0ms/5ms pos=0/5000 failed=cloning
 //
+// To whom the primary streams says so itself, unless it has an upstream= of its own, of which "none" is nobody.
 // heard: age of the primary's last beat in that node's report; answer: how long ago it vouched, by its answer just now;
 // seal: left when it answered / since then.
 func TestStories(t *testing.T) {
@@ -67,6 +68,12 @@ func parseView(d *datadriven.TestData) (View, error) {
 	for _, line := range strings.Split(strings.TrimSpace(d.Input), "\n") {
 		if err := parseNode(&v, strings.Fields(line)); err != nil {
 			return v, fmt.Errorf("%s: %w", line, err)
+		}
+	}
+	for _, m := range v.Seen[v.State.Primary].Report.Streaming {
+		if s, ok := v.Seen[m.Node]; ok && s.Report.Upstream == "" {
+			s.Report.Upstream = v.State.Primary
+			v.Seen[m.Node] = s
 		}
 	}
 	sort.Slice(v.State.Electorate.Voters, func(i, j int) bool { return v.State.Electorate.Voters[i] < v.State.Electorate.Voters[j] })

@@ -273,7 +273,8 @@ func (f *facts) predictedTimeline() pg.Timeline {
 }
 
 // caughtUp lists the electable data nodes that the primary's last report shows streaming past the rest, the primary
-// included: those that may be in D.
+// included: those that may be in D. That it streams from there each has to say itself too: what the primary sees could be what
+// still runs of a removed node of that name.
 func (f *facts) caughtUp() []fsm.NodeID {
 	p, ok := f.Seen[f.State.Primary]
 	if !ok || !f.primaryFresh || p.Report.Serving != f.State.Epoch {
@@ -282,7 +283,7 @@ func (f *facts) caughtUp() []fsm.NodeID {
 	out := []fsm.NodeID{f.State.Primary}
 	for _, s := range p.Report.Streaming {
 		seen, heard := f.Seen[s.Node]
-		if f.State.Electable(s.Node) != nil || !heard || !f.fresh(seen) || seen.Report.Run != RunRunning {
+		if f.State.Electable(s.Node) != nil || !heard || !f.fresh(seen) || seen.Report.Run != RunRunning || seen.Report.Upstream != f.State.Primary {
 			continue
 		}
 		if lag(p.Report.Flush, s.Flush) <= switchoverLag {

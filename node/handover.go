@@ -61,7 +61,7 @@ func (a *agent) readyToHandOver(ctx context.Context, state fsm.State) bool {
 func closeBehind(state fsm.State, have pgctl.Status) bool {
 	const near = 1 << 20 // bytes; sent within milliseconds
 	for _, s := range have.Senders {
-		wished := state.Wish.To == "" || byName(state)[s.Name] == state.Wish.To
+		wished := state.Wish.To == "" || bySlot(state)[s.Slot] == state.Wish.To
 		if wished && s.Streaming && s.Flush+near >= have.Flush {
 			return true
 		}

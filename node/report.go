@@ -52,13 +52,12 @@ func report(have pgctl.Status, o own) failover.Report {
 	if r.Problem == "" && released && o.state.Primary == o.self && have.Run == pg.RunStandby {
 		r.Problem = reading(have)
 	}
-	ids := byName(o.state)
 	if have.Receiver != "" {
-		r.Upstream = ids[have.Upstream.Name]
+		r.Upstream = byName(o.state)[have.Upstream.Name]
 	}
 	if have.Run == pg.RunPrimary && o.leaseLive && o.state.Primary == o.self && (o.released == nil || o.released.Epoch < o.state.Epoch) {
 		r.Serving, r.Unleased = o.state.Epoch, o.unleased
-		r.Streaming = streaming(have, ids)
+		r.Streaming = streaming(have, bySlot(o.state))
 	}
 	// One that serves reads meanwhile is stopped for that in good order, also while it starts.
 	alone := have.Upstream.Name == "" && (have.Run == pg.RunStandby || have.Run == pg.RunStarting)
@@ -76,10 +75,20 @@ func byName(s fsm.State) map[string]fsm.NodeID {
 	return ids
 }
 
+// bySlot tells the members that stream from here. By name it could be an earlier one of that name, as long as Postgres was not told of
+// the present one.
+func bySlot(s fsm.State) map[string]fsm.NodeID {
+	ids := make(map[string]fsm.NodeID, len(s.Members))
+	for id, m := range s.Members {
+		ids[slot(m)] = id
+	}
+	return ids
+}
+
 func streaming(have pgctl.Status, ids map[string]fsm.NodeID) []failover.StreamingMember {
 	var out []failover.StreamingMember
 	for _, s := range have.Senders {
-		if id, ok := ids[s.Name]; ok && s.Streaming {
+		if id, ok := ids[s.Slot]; ok && s.Streaming {
 			out = append(out, failover.StreamingMember{Node: id, Flush: s.Flush})
 		}
 	}

@@ -88,7 +88,7 @@ func replicas(state fsm.State, self fsm.NodeID) []pgctl.Member {
 	var out []pgctl.Member
 	for id, m := range state.Members {
 		if host, _, err := net.SplitHostPort(m.Postgres); err == nil && id != self && m.Role == fsm.RoleData {
-			out = append(out, pgctl.Member{Name: m.Name, Host: host})
+			out = append(out, pgctl.Member{Name: m.Name, Host: host, Slot: slot(m)})
 		}
 	}
 	slices.SortFunc(out, func(x, y pgctl.Member) int { return strings.Compare(x.Name, y.Name) })

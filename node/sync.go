@@ -65,7 +65,7 @@ func (a *agent) flushedBy(ctx context.Context, state fsm.State, rule fsm.SyncRul
 	defer tick.Stop()
 	for {
 		a.observe(ctx)
-		have, there := copiesAt(a.have, byName(state), a.cluster.Self(), rule, barrier)
+		have, there := copiesAt(a.have, bySlot(state), a.cluster.Self(), rule, barrier)
 		switch {
 		case have >= rule.Copies && barrier > 0:
 			return nil
@@ -92,7 +92,7 @@ func copiesAt(have pgctl.Status, ids map[string]fsm.NodeID, self fsm.NodeID, rul
 		count(have.Flush)
 	}
 	for _, s := range have.Senders {
-		if id, ok := ids[s.Name]; ok && id != self && s.Streaming && rule.Has(id) {
+		if id, ok := ids[s.Slot]; ok && id != self && s.Streaming && rule.Has(id) {
 			count(s.Flush)
 		}
 	}

@@ -44,7 +44,7 @@ func TestCopiesAtTheBarrier(t *testing.T) {
 	ids := map[string]fsm.NodeID{"n1": "1", "n2": "2", "n3": "3"}
 	two := fsm.SyncRule{Members: []fsm.NodeID{"1", "2"}, Copies: 2}
 	sender := func(name string, streaming bool, flush pg.LSN) pgctl.Sender {
-		return pgctl.Sender{Name: name, Streaming: streaming, Flush: flush}
+		return pgctl.Sender{Slot: name, Streaming: streaming, Flush: flush}
 	}
 	for _, c := range []struct {
 		name           string
@@ -60,6 +60,17 @@ func TestCopiesAtTheBarrier(t *testing.T) {
 	} {
 		if flushed, there := copiesAt(c.have, ids, "1", two, 5); flushed != c.flushed || there != c.there {
 			t.Errorf("%s: %d flushed, %d there", c.name, flushed, there)
+		}
+	}
+}
+
+// What streams under the name of a member from an earlier member's slot is not that member, whatever Postgres was told by then.
+func TestOnlyAMembersOwnSlotCounts(t *testing.T) {
+	s := fsm.State{Members: map[fsm.NodeID]fsm.Member{"id-2": {ID: "id-2", Name: "n2"}}}
+	for id, want := range map[string]int{"id-2": 1, "id-of-the-earlier-n2": 0} {
+		have := pgctl.Status{Senders: []pgctl.Sender{{Name: "n2", Slot: pgctl.SlotName(id, "n2"), Streaming: true}}}
+		if got := streaming(have, bySlot(s)); len(got) != want {
+			t.Errorf("from the slot of %s: %v", id, got)
 		}
 	}
 }

@@ -61,7 +61,7 @@ func want(s situation) pgctl.Want {
 	if s.state.Primary != s.self {
 		w.Role, w.Reinit = pgctl.RoleStandby, s.reinit
 		if s.sealed < s.state.Epoch {
-			w.Upstream = upstream(s.state)
+			w.Upstream = upstream(s.state, s.self)
 		}
 		return w
 	}
@@ -115,7 +115,7 @@ func target(s fsm.State) (rejoin.Branch, bool) {
 	return rejoin.Branch{Timeline: last.Timeline, History: history}, last.Promoted
 }
 
-func upstream(s fsm.State) pgctl.Upstream {
+func upstream(s fsm.State, self fsm.NodeID) pgctl.Upstream {
 	p := s.Members[s.Primary]
 	host, port, err := net.SplitHostPort(p.Postgres)
 	if err != nil {
@@ -125,15 +125,18 @@ func upstream(s fsm.State) pgctl.Upstream {
 	if err != nil {
 		return pgctl.Upstream{}
 	}
-	return pgctl.Upstream{Name: p.Name, Host: host, Port: n, Epoch: uint64(s.Epoch)}
+	return pgctl.Upstream{Name: p.Name, Host: host, Port: n, Epoch: uint64(s.Epoch), Slot: slot(s.Members[self])}
 }
 
-// slots names the members for whom the primary keeps log.
+// slot is where the primary keeps log for a member. It is the same member's for ever and never another's.
+func slot(m fsm.Member) string { return pgctl.SlotName(string(m.ID), m.Name) }
+
+// slots are those of the members for whom the primary keeps log.
 func slots(s fsm.State, self fsm.NodeID) []string {
 	var out []string
 	for id, m := range s.Members {
 		if id != self && m.Role == fsm.RoleData {
-			out = append(out, m.Name)
+			out = append(out, slot(m))
 		}
 	}
 	sort.Strings(out)

@@ -177,7 +177,7 @@ func TestAdopt(t *testing.T) {
 			}
 			n1.stopAgent() // whatever it does at its start, it leaves the directory alone
 			n1.startAgent()
-			members := []Member{{Name: "n1", Host: "127.0.0.1"}, {Name: "n2", Host: "127.0.0.1"}}
+			members := []Member{local("n1"), local("n2")}
 			if err := errors.Join(n1.SetMembers(t.Context(), members), n2.SetMembers(t.Context(), members)); err != nil {
 				t.Fatal(err)
 			}
@@ -433,7 +433,7 @@ func TestBesideAdoptedData(t *testing.T) {
 	d1.stop("fast")
 	someData(t, n3)
 
-	members := []Member{{Name: "n1", Host: "127.0.0.1"}, {Name: "n2", Host: "127.0.0.1"}, {Name: "n3", Host: "127.0.0.1"}}
+	members := []Member{local("n1"), local("n2"), local("n3")}
 	for _, n := range []*node{n1, n2, n3} {
 		if err := n.SetMembers(t.Context(), members); err != nil {
 			t.Fatal(err)

@@ -259,8 +259,8 @@ func (i *Instance) copyFrom(ctx context.Context, c *cloning, p *plan) error {
 	if err := i.makeDir(p.New, 0o700, true); err != nil {
 		return err
 	}
-	cmd := i.program(ctx, "pg_basebackup", "-D", p.New, "-d", conninfo(i.cfg, p.Source, i.cfg.Name+"-clone"),
-		"--wal-method=stream", "--slot="+SlotName(i.cfg.Name), "--checkpoint=fast", "--no-password", "--progress")
+	cmd := i.program(ctx, "pg_basebackup", "-D", p.New, "-d", conninfo(i.cfg, p.Source, i.cfg.besides("clone")),
+		"--wal-method=stream", "--slot="+p.Source.Slot, "--checkpoint=fast", "--no-password", "--progress")
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return fmt.Errorf("read from pg_basebackup: %w", err)

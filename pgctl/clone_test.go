@@ -35,7 +35,7 @@ func TestCloneResumes(t *testing.T) {
 		if err := os.WriteFile(mark, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		crashAfter(t, n2, n1.upstream(1), done)
+		crashAfter(t, n2, n1.upstream(n2, 1), done)
 		n2.stopAgent()
 		n2.startAgent()
 		s := n2.Status(t.Context())
@@ -108,7 +108,7 @@ func TestDetachDuringClone(t *testing.T) {
 	if s.Clone == nil || !s.Clone.Running || s.Detached != 1 {
 		t.Errorf("%+v", s)
 	}
-	want := Want{Role: RoleStandby, Epoch: 2, SystemID: c.system, Upstream: n1.upstream(2), Target: rejoin.Branch{Timeline: 1}, Final: true}
+	want := Want{Role: RoleStandby, Epoch: 2, SystemID: c.system, Upstream: n1.upstream(n2, 2), Target: rejoin.Branch{Timeline: 1}, Final: true}
 	if step := Next(want, s); step.Kind != CancelClone {
 		t.Errorf("with another source: %+v", step)
 	}

@@ -224,6 +224,13 @@ func TestImpostorsAreEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "no walsender", func() bool { return len(n1.Status(t.Context()).Senders) == 0 })
+	// The impostor is another member by its address: nobody else is let in.
+	if err := n1.SetMembers(t.Context(), []Member{local("n2"), {Name: "n3", Host: "127.0.0.9", Slot: slotOf("n3")}}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "n3 to be let in", func() bool {
+		return n1.sql("SELECT count(*) FROM pg_hba_file_rules WHERE address = '127.0.0.9'") != "0"
+	})
 	ended := impostor(t, n1, "n2")
 	eventually(t, "the impostor", func() bool { return len(n1.Status(t.Context()).Impostors) == 1 })
 	s := n1.Status(t.Context())

@@ -139,7 +139,7 @@ func (i *Instance) follow(ctx context.Context, u Upstream) (again bool, err erro
 		return false, err
 	}
 	i.note(func() { i.cached, i.seen.followed, i.seen.walGone = nil, time.Now(), false })
-	again = l.Upstream.same(u)
+	again = l.Upstream.same(u) && l.Upstream.Slot == u.Slot
 	l.Upstream = u
 	if err := i.setLive(l); err != nil {
 		return false, err
@@ -244,7 +244,7 @@ func (i *Instance) dialUpstream(ctx context.Context, u Upstream) (*session, erro
 		return nil, fmt.Errorf("describe the connection: %w", err)
 	}
 	cfg.Password = i.cfg.Replication.password()
-	cfg.RuntimeParams = map[string]string{"application_name": i.cfg.Name + "-probe", "replication": "true"}
+	cfg.RuntimeParams = map[string]string{"application_name": i.cfg.besides("probe"), "replication": "true"}
 	conn, err := pgconn.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)

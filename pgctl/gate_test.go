@@ -54,7 +54,7 @@ func refused(t *testing.T, c *cluster, n *node) {
 		if other == n {
 			continue
 		}
-		if _, err := other.identify(t.Context(), n.upstream(c.epoch)); err != nil {
+		if _, err := other.identify(t.Context(), n.upstream(other, c.epoch)); err != nil {
 			t.Errorf("replication from %s: %v", other.name, err)
 		}
 	}
@@ -93,7 +93,7 @@ func TestCrashShowsNothingUnreplicated(t *testing.T) {
 	// An agent that ends here leaves the gate to the next one.
 	n1.stopAgent()
 	n1.startAgent()
-	if err := n1.SetMembers(t.Context(), []Member{{Name: "n2", Host: "127.0.0.1"}}); err != nil {
+	if err := n1.SetMembers(t.Context(), []Member{local("n2")}); err != nil {
 		t.Fatal(err)
 	}
 	if s := n1.drive(c.want(n1), "the next agent", isRun(pg.RunPrimary)); !s.Gated {

@@ -49,6 +49,8 @@ func (s Sender) accusation() string {
 		return fmt.Sprintf("a walsender says that it is %s and comes from %s, which is not on record as its address", s.Name, s.Addr)
 	case s.Addr == "":
 		return fmt.Sprintf("a walsender says that it is %s and comes over the local socket", s.Name)
+	case s.Stray:
+		return fmt.Sprintf("a walsender says that it is %s and uses the slot %q, which is not that member's", s.Name, s.Slot)
 	}
 	return fmt.Sprintf("a walsender says that it is %s and has logged in as %s", s.Name, s.User)
 }
@@ -60,10 +62,14 @@ func (i *Instance) Evict(ctx context.Context, impostors []Sender) error {
 	defer i.mu.Unlock()
 	for _, s := range impostors {
 		sql := fmt.Sprintf("SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE pid = %d", s.PID)
-		if _, err := i.exec(ctx, sql); err != nil {
+		out, err := i.exec(ctx, sql)
+		if err != nil {
 			return fmt.Errorf("end an impostor's walsender: %w", err)
 		}
-		i.accuse(s)
+		// A member's own has no slot any more in the moment in which it ends.
+		if !s.Stray || len(out[0]) > 0 {
+			i.accuse(s)
+		}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package pgctl
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,7 +16,8 @@ import (
 func guarded() *Instance {
 	return &Instance{
 		cfg: Config{Replication: Credentials{Name: "repl"}}, log: hclog.NewNullLogger(),
-		names: map[string][]string{"n2": {"10.0.0.2"}, "n3": {"10.0.0.3"}},
+		names:   map[string][]string{"n2": {"10.0.0.2"}, "n3": {"10.0.0.3"}},
+		members: map[string]Member{"n2": local("n2"), "n3": local("n3")},
 	}
 }
 
@@ -23,7 +25,7 @@ func guarded() *Instance {
 func streamed(t *testing.T, i *Instance, name, user, addr string) Status {
 	t.Helper()
 	var s Status
-	row := []string{name, user, addr, "99", "streaming", "0/5000000", "0/5000000", "quorum", "1"}
+	row := []string{name, user, addr, "99", "streaming", "0/5000000", "0/5000000", "quorum", "1", slotOf(strings.ToLower(name))}
 	if err := i.fillSenders(&s, [][]string{row}); err != nil {
 		t.Fatal(err)
 	}
@@ -137,4 +139,63 @@ func TestAnImpostorThatComesAgain(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 	})
+}
+
+// TestAnEarlierMemberOfTheName is an impostor by its slot alone. One that has no slot yet, because it has just begun, is nothing at all.
+func TestAnEarlierMemberOfTheName(t *testing.T) {
+	for _, c := range []struct{ name, state, slot, want string }{
+		{"the member", "streaming", slotOf("n2"), "sender"},
+		{"an earlier one", "streaming", SlotName("id-of-an-earlier-one", "n2"), "impostor"},
+		{"without a slot", "catchup", "", "impostor"},
+		{"just begun", "startup", "", ""},
+	} {
+		i, s := guarded(), Status{}
+		row := []string{"n2", "repl", "10.0.0.2", "99", c.state, "0/5000000", "0/5000000", "quorum", "1", c.slot}
+		if err := i.fillSenders(&s, [][]string{row}); err != nil {
+			t.Fatal(err)
+		}
+		got := strings.Repeat("sender", len(s.Senders)) + strings.Repeat("impostor", len(s.Impostors))
+		if got != c.want {
+			t.Errorf("%s: it is %q, want %q", c.name, got, c.want)
+		}
+		if got == "impostor" && !strings.Contains(s.Impostors[0].accusation(), "which is not that member's") {
+			t.Errorf("%s: %s", c.name, s.Impostors[0].accusation())
+		}
+	}
+}
+
+// TestConnectionsBesidesTheStream bear no name that a member can have.
+func TestConnectionsBesidesTheStream(t *testing.T) {
+	for _, purpose := range []string{"clone", "probe", "rewind"} {
+		i, s := guarded(), Status{}
+		for _, name := range []string{"n2" + purpose, "n2-" + purpose, "n2_" + purpose} {
+			i.names[name], i.members[name] = []string{"10.0.0.9"}, local(name)
+		}
+		row := []string{Config{Name: "n2"}.besides(purpose), "repl", "10.0.0.2", "99", "backup", "", "", "async", "0", ""}
+		if err := i.fillSenders(&s, [][]string{row}); err != nil || len(s.Senders)+len(s.Impostors) > 0 {
+			t.Errorf("%s: senders %v, impostors %v, %v", row[0], s.Senders, s.Impostors, err)
+		}
+	}
+}
+
+// TestAddressesOfAnEarlierMember: what was known of a host that can't be looked up now goes to nobody else who has the name.
+func TestAddressesOfAnEarlierMember(t *testing.T) {
+	ended, end := context.WithCancel(t.Context())
+	end()
+	n2 := Member{Name: "n2", Host: "n2.example", Slot: slotOf("n2")}
+	next := n2
+	next.Slot = SlotName("id-of-the-next", "n2")
+	moved := n2
+	moved.Host = "elsewhere.example"
+	for _, c := range []struct {
+		name  string
+		m     Member
+		known int
+	}{{"the same", n2, 1}, {"another of its name", next, 0}, {"at another host", moved, 0}} {
+		i := guarded()
+		i.members["n2"] = n2
+		if names, _, err := i.lookUp(ended, []Member{c.m}); err == nil || len(names["n2"]) != c.known {
+			t.Errorf("%s: %v, %v", c.name, names, err)
+		}
+	}
 }

@@ -60,6 +60,7 @@ type Deps struct {
 type Member struct {
 	Name string
 	Host string // as in its connect_address: a name or an address
+	Slot string // SlotName of it
 }
 
 // Instance is the local Postgres. All methods may be called by any goroutine; steps wait for each other, but neither
@@ -92,6 +93,7 @@ type Instance struct {
 	rewind  *rewinding
 	pending []Evidence          // that the cluster does not know of
 	names   map[string][]string // member name to its addresses
+	members map[string]Member   // by name, as they were told last
 	cached  *Position
 	looked  looked
 	drifts  driftWatch

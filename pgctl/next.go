@@ -54,7 +54,7 @@ type Want struct {
 
 	Upstream Upstream // standby: Epoch's primary; its Epoch is Want.Epoch. Empty while there is none to follow
 	Sync     Sync     // what this node's Postgres shall enforce as primary, set on standbys too
-	Slots    []string // names of the other members: for them a primary, and a standby that may become it, keeps slots
+	Slots    []string // SlotName of the other members: a primary, and a standby that may become it, keeps these
 	Sealed   uint64   // highest epoch that this node has sealed
 	Stop     StopMode // for RoleStopped
 	Copies   []Copy   // what is known of the others' logs; read while this node becomes primary, and with Reads
@@ -279,7 +279,7 @@ func keepPrimary(want Want, have Status) Step {
 	switch {
 	case !have.enforces(want.Sync):
 		return Step{Kind: Configure, Sync: want.Sync, Because: "the rule to enforce has changed"}
-	case !sameNames(have.Slots, slotNames(want.Slots)):
+	case !sameNames(have.Slots, want.Slots):
 		return Step{Kind: Slots, Slots: want.Slots, KeepLog: true, Because: "each member's slot shall keep the log it needs"}
 	}
 	if have.Gated {
@@ -336,7 +336,7 @@ func reinits(want Want) bool { return want.Reinit && want.Upstream.Name != "" }
 
 func startStandby(want Want, have Status) Step {
 	if c := have.Clone; c != nil && c.Running {
-		if want.Upstream.Name != "" && !c.Source.same(want.Upstream) {
+		if want.Upstream.Name != "" && (!c.Source.same(want.Upstream) || c.Source.Slot != want.Upstream.Slot) {
 			return Step{Kind: CancelClone, Because: "its source " + c.Source.Name + " is no longer the primary"}
 		}
 		return wait("cloning from " + c.Source.Name)
@@ -398,6 +398,8 @@ func keepStandby(want Want, have Status) Step {
 		return correct(have)
 	case up.Name == "" || want.Epoch <= max(want.Sealed, have.Detached):
 		return keepAlone(want, have)
+	case have.Upstream.same(up) && have.Upstream.Slot != up.Slot:
+		return Step{Kind: Follow, Upstream: up, Because: "this node is another member than before, with another slot"}
 	case have.Upstream.same(up) && have.Upstream.Epoch == want.Epoch:
 		return keepFollowing(want, have)
 	case have.Upstream.same(up):
@@ -432,19 +434,10 @@ func keepFollowing(want Want, have Status) Step {
 		return Step{Kind: Configure, Sync: want.Sync, Because: "the rule to enforce after a promotion has changed"}
 	case len(have.Slots) > 0:
 		return Step{Kind: Slots, Slots: want.Slots, Because: "slots left from its time as primary keep log for nobody"}
-	case !sameNames(have.SpareSlots, slotNames(want.Slots)):
+	case !sameNames(have.SpareSlots, want.Slots):
 		return Step{Kind: Slots, Slots: want.Slots, Because: "it may be the next primary, and then clients would wait for these"}
 	}
 	return wait("following " + want.Upstream.Name)
-}
-
-// slotNames are the slots of the named nodes.
-func slotNames(nodes []string) []string {
-	out := make([]string, len(nodes))
-	for n, name := range nodes {
-		out[n] = SlotName(name)
-	}
-	return out
 }
 
 // sameNames compares two sets.

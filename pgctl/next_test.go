@@ -200,9 +200,9 @@ func setHave(t *testing.T, s *Status, key, value string) {
 	case "in-force":
 		s.SyncInForce = value == "yes"
 	case "slots":
-		s.Slots = slotNames(names(value))
+		s.Slots = names(value)
 	case "spare-slots":
-		s.SpareSlots = slotNames(names(value))
+		s.SpareSlots = names(value)
 	case "signal":
 		s.Dir.StandbySignal = value == "yes"
 	case "upstream":

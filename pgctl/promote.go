@@ -28,7 +28,7 @@ type Promotion struct {
 type PromoteOrder struct {
 	Epoch    uint64
 	Timeline pg.Timeline // the predicted one; Postgres takes it unless a history file already has its number
-	Slots    []string    // members whose slots exist before it opens
+	Slots    []string    // the members' slots, and no other of quorate's, exist before it opens
 	Gate     bool        // no client may read before OpenGate
 }
 
@@ -41,6 +41,9 @@ func (i *Instance) Promote(ctx context.Context, o PromoteOrder) (Promotion, erro
 	own, err := i.promotable(ctx)
 	if err != nil {
 		return Promotion{}, fmt.Errorf("promote for epoch %d: %w", o.Epoch, err)
+	}
+	if err := i.dropSlots(ctx, o.Slots, "false"); err != nil {
+		return Promotion{}, err
 	}
 	if err := i.createSlots(ctx, o.Slots, true); err != nil {
 		return Promotion{}, err

@@ -138,7 +138,7 @@ func TestRewindWaitsForRoom(t *testing.T) {
 	if _, err := n1.Examine(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := n1.StartRewind(n2.upstream(c.epoch), c.target.Timeline, f.at.LSN, "a test"); err != nil {
+	if err := n1.StartRewind(n2.upstream(n1, c.epoch), c.target.Timeline, f.at.LSN, "a test"); err != nil {
 		t.Fatal(err)
 	}
 	s := n1.drive(waits, "a failure", func(s Status) bool { return s.Rewind != nil && s.Rewind.Note != "" })

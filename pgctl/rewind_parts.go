@@ -171,7 +171,7 @@ func (i *Instance) sourceTimeline(ctx context.Context, u Upstream) (pg.Timeline,
 		return 0, fmt.Errorf("describe the connection: %w", err)
 	}
 	cfg.Password = i.cfg.Replication.password()
-	cfg.RuntimeParams = map[string]string{"application_name": i.cfg.Name + "-rewind"}
+	cfg.RuntimeParams = map[string]string{"application_name": i.cfg.besides("rewind")}
 	conn, err := pgconn.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return 0, fmt.Errorf("connect: %w", err)
@@ -289,7 +289,7 @@ func (i *Instance) tryRewind(ctx context.Context, p *rewindPlan) error {
 
 // pgRewind runs pg_rewind as the replication role, whose password is in a file, and returns what it said.
 func (i *Instance) pgRewind(ctx context.Context, u Upstream, more ...string) (string, error) {
-	source := conninfo(i.cfg, u, i.cfg.Name+"-rewind") + " dbname=postgres connect_timeout=10" +
+	source := conninfo(i.cfg, u, i.cfg.besides("rewind")) + " dbname=postgres connect_timeout=10" +
 		// A primary that goes away without a word must not keep pg_rewind for hours.
 		" keepalives_idle=5 keepalives_interval=5 keepalives_count=3 tcp_user_timeout=" + strconv.Itoa(20_000)
 	args := append([]string{"--target-pgdata=" + i.cfg.DataDir, "--source-server=" + source, "--no-ensure-shutdown"}, more...)

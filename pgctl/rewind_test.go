@@ -58,7 +58,7 @@ func (c *cluster) tell(t *testing.T, n *node) {
 	t.Helper()
 	var members []Member
 	for _, m := range c.members {
-		members = append(members, Member{Name: m.name, Host: "127.0.0.1"})
+		members = append(members, local(m.name))
 	}
 	if err := n.SetMembers(t.Context(), members); err != nil {
 		t.Fatal(err)
@@ -266,7 +266,7 @@ func crashRewindAfter(t *testing.T, c *cluster, n *node, f fork, done int) {
 	if _, err := n.Examine(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	p, err := n.planRewind(c.primary.upstream(c.epoch), c.target.Timeline, f.at.LSN, "a test")
+	p, err := n.planRewind(c.primary.upstream(n, c.epoch), c.target.Timeline, f.at.LSN, "a test")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -288,9 +288,16 @@ func (n *node) renew(ctx context.Context) {
 	}
 }
 
-func (n *node) upstream(epoch uint64) Upstream {
-	return Upstream{Name: n.name, Host: "127.0.0.1", Port: n.cfg.Port, Epoch: epoch}
+// upstream is n as the primary of a node.
+func (n *node) upstream(of *node, epoch uint64) Upstream {
+	return Upstream{Name: n.name, Host: "127.0.0.1", Port: n.cfg.Port, Epoch: epoch, Slot: slotOf(of.name)}
 }
+
+// slotOf is the slot of a member whose id is made from its name.
+func slotOf(name string) string { return SlotName("id-of-"+name, name) }
+
+// local is a member on this host.
+func local(name string) Member { return Member{Name: name, Host: "127.0.0.1", Slot: slotOf(name)} }
 
 // drive takes steps toward want until the state is as done says.
 func (n *node) drive(want Want, what string, done func(Status) bool) Status {
@@ -399,7 +406,7 @@ func (c *cluster) want(n *node) Want {
 	w := Want{Role: RoleStandby, Epoch: c.epoch, SystemID: c.system, Target: c.target, Final: c.final, Sync: c.sync[n.name]}
 	for _, m := range c.members {
 		if m != n {
-			w.Slots = append(w.Slots, m.name)
+			w.Slots = append(w.Slots, slotOf(m.name))
 		}
 	}
 	if n == c.primary {
@@ -409,7 +416,7 @@ func (c *cluster) want(n *node) Want {
 		return w
 	}
 	if c.system != 0 {
-		w.Upstream = c.primary.upstream(c.epoch)
+		w.Upstream = c.primary.upstream(n, c.epoch)
 	}
 	return w
 }
@@ -422,7 +429,7 @@ func boot(t *testing.T, names ...string) *cluster {
 	var members []Member
 	for _, name := range names {
 		c.members = append(c.members, r.node(name))
-		members = append(members, Member{Name: name, Host: "127.0.0.1"})
+		members = append(members, local(name))
 	}
 	for _, n := range c.members {
 		if err := n.SetMembers(t.Context(), members); err != nil {

@@ -131,7 +131,6 @@ func (i *Instance) hbaWith(gated bool) string {
 	agent, repl := pg.QuoteIdent(AgentRole), pg.QuoteIdent(i.cfg.Replication.Name)
 	fmt.Fprintf(&out, "# Written by quorate; changes are lost. Use: quorate edit-config\n")
 	fmt.Fprintf(&out, "local all %s peer map=quorate\nlocal replication %s peer map=quorate\nlocal all %s reject\nhost all %s all reject\n", agent, agent, repl, agent)
-	fmt.Fprintf(&out, "host replication %s samenet scram-sha-256\n", repl)
 	for _, addr := range i.memberAddresses() {
 		bits := 32
 		if strings.Contains(addr, ":") {
@@ -257,7 +256,7 @@ func (l live) settings(c Config, detached uint64) map[string]string {
 	}
 	if u := l.upstream(detached); u.Name != "" {
 		out["primary_conninfo"] = conninfo(c, u, c.Name)
-		out["primary_slot_name"] = SlotName(c.Name)
+		out["primary_slot_name"] = u.Slot
 	}
 	return out
 }
@@ -278,6 +277,9 @@ func conninfo(c Config, u Upstream, application string) string {
 		// Without the last, libpq looks for Kerberos tickets first: files and libraries, tens of milliseconds.
 		" sslmode=prefer gssencmode=disable"
 }
+
+// besides names a connection of this node that is not its stream. No member's name has a slash, so no rule counts it.
+func (c Config) besides(purpose string) string { return c.Name + "/" + purpose }
 
 func (i *Instance) autoConf() string { return filepath.Join(i.cfg.DataDir, "postgresql.auto.conf") }
 
@@ -343,11 +345,17 @@ func resolve(ctx context.Context, host string) ([]string, error) {
 	return addrs, nil
 }
 
-// SlotName is the physical replication slot of a node. Slot names have no hyphen and at most 63 bytes, so the name is
-// escaped: different nodes never share a slot unless their names differ only after 26 characters of - and _.
-func SlotName(node string) string {
-	name := slotPrefix + strings.NewReplacer("_", "__", "-", "_x").Replace(node)
+// SlotName is the physical replication slot of the member with that id, for which the name is there to be read by people. A
+// slot belongs to a membership: a node that takes the name of a removed one has another, so what still runs of that one asks
+// for a slot that is dropped. Slot names have no hyphen and at most 63 bytes, so the name is escaped and cut.
+func SlotName(id, node string) string {
+	id = strings.ReplaceAll(id, "-", "")
+	name := slotPrefix + id[:min(len(id), slotDigits)] + "_" + strings.NewReplacer("_", "__", "-", "_x").Replace(node)
 	return name[:min(len(name), 63)]
 }
 
-const slotPrefix = "quorate_"
+// slotDigits is how much of an id, which is random, is in the name of a slot.
+const (
+	slotPrefix = "quorate_"
+	slotDigits = 16
+)

@@ -45,8 +45,13 @@ func TestIsReceiver(t *testing.T) {
 
 func TestSlotName(t *testing.T) {
 	seen := map[string]string{}
-	for _, node := range []string{"n1", "n-1", "n_1", "n__1", "n-_1", "n_-1", "n_x1", "n-x1"} {
-		slot := SlotName(node)
+	long := strings.Repeat("n", 63)
+	for _, m := range [][2]string{
+		{"a", "n1"}, {"a", "n-1"}, {"a", "n_1"}, {"a", "n__1"}, {"a", "n-_1"}, {"a", "n_-1"}, {"a", "n_x1"}, {"a", "n-x1"},
+		{"0b7c4e0a-93d5-4f7e-8a11-2f6f0c9f1a01", "n1"}, {"5d1b22c8-1f0e-4c39-9b7d-7e0a4b1c2d02", "n1"},
+		{"0b7c4e0a-93d5-4f7e-8a11-2f6f0c9f1a01", long}, {"5d1b22c8-1f0e-4c39-9b7d-7e0a4b1c2d02", long},
+	} {
+		node, slot := strings.Join(m[:], " "), SlotName(m[0], m[1])
 		if other, ok := seen[slot]; ok {
 			t.Errorf("%s and %s share %s", node, other, slot)
 		}
@@ -204,5 +209,18 @@ func TestInitWaitsForThePassword(t *testing.T) {
 	i := &Instance{cfg: Config{DataDir: filepath.Join(t.TempDir(), "data"), Replication: Credentials{Name: "r", Ask: func() string { return "" }}}}
 	if err := i.Init(t.Context()); err == nil || !strings.Contains(err.Error(), "the password of r is not known") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Replication is let in from the members, and by nothing of ours from anywhere else.
+func TestOnlyMembersReplicate(t *testing.T) {
+	i := guarded()
+	for line := range strings.Lines(i.hbaWith(true)) {
+		if strings.HasPrefix(line, "host replication ") && !strings.Contains(line, " 10.0.0.2/32 ") && !strings.Contains(line, " 10.0.0.3/32 ") && !strings.Contains(line, " reject") {
+			t.Errorf("%s", line)
+		}
+	}
+	if hba := i.hbaWith(true); !strings.Contains(hba, "host replication \"repl\" 10.0.0.2/32 scram-sha-256\n") {
+		t.Errorf("%s", hba)
 	}
 }

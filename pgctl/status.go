@@ -13,9 +13,10 @@ type Upstream struct {
 	Host  string `json:"host"`
 	Port  int    `json:"port"`
 	Epoch uint64 `json:"epoch"` // the epoch whose primary it is
+	Slot  string `json:"slot"`  // of this node, there
 }
 
-// same reports whether u and o are the same server, whatever the epoch.
+// same reports whether u and o are the same server, whatever the epoch and the slot.
 func (u Upstream) same(o Upstream) bool {
 	return u.Name == o.Name && u.Host == o.Host && u.Port == o.Port
 }
@@ -49,12 +50,13 @@ func (p Position) Branch() rejoin.Branch {
 	return rejoin.Branch{Timeline: p.Timeline, History: p.History}
 }
 
-// Sender is one verified member that streams from here: application_name, role and address all match (DETAILS 24).
+// Sender is one verified member that streams from here: application_name, role, address (DETAILS 24) and slot all match.
 type Sender struct {
 	Name      string
 	PID       int
 	User      string
 	Addr      string
+	Slot      string // empty: it uses none
 	State     string
 	Streaming bool // State is streaming, not catchup or backup
 	Flush     pg.LSN
@@ -65,6 +67,8 @@ type Sender struct {
 
 	// Elsewhere, of an impostor: only its address is not the member's, who may have moved there. It counts for nothing even so.
 	Elsewhere bool
+	// Stray, of an impostor: only its slot is not the member's, so it is what still runs of an earlier member of that name.
+	Stray bool
 }
 
 // Dir is what the data directory says without a server.

@@ -206,7 +206,7 @@ func TestDetachWhileReplayIsPaused(t *testing.T) {
 	if _, err := n1.trySQL(ctx, "INSERT INTO t VALUES (3)"); err == nil {
 		t.Error("a commit was acknowledged after the detach")
 	}
-	if err := n2.Follow(t.Context(), n1.upstream(1)); err == nil {
+	if err := n2.Follow(t.Context(), n1.upstream(n2, 1)); err == nil {
 		t.Error("it follows an epoch that it has detached from")
 	}
 

@@ -67,7 +67,7 @@ func TestSurvivorServesReads(t *testing.T) {
 	// It has added nothing to the log for which it is released, as a look at the disk shows that knows of no earlier one.
 	n1.stopAgent()
 	n1.startAgent()
-	if err := n1.SetMembers(t.Context(), []Member{{Name: "n2", Host: "127.0.0.1"}}); err != nil {
+	if err := n1.SetMembers(t.Context(), []Member{local("n2")}); err != nil {
 		t.Fatal(err)
 	}
 	servesReads(t, n1, "2")
@@ -130,7 +130,7 @@ func TestSurvivorIsKilledAndAppointed(t *testing.T) {
 	}
 	n1.stopAgent()
 	n1.startAgent()
-	if err := n1.SetMembers(t.Context(), []Member{{Name: "n2", Host: "127.0.0.1"}}); err != nil {
+	if err := n1.SetMembers(t.Context(), []Member{local("n2")}); err != nil {
 		t.Fatal(err)
 	}
 	n1.took()

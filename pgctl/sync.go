@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/quorate/quorate/internal/durable"
 	"github.com/quorate/quorate/internal/pg"
@@ -227,38 +228,63 @@ func (i *Instance) CheckpointOf(ctx context.Context, timeline pg.Timeline) error
 	return nil
 }
 
-// SetSlots makes the slots of the named members and drops those that quorate made for others, unless one is in use. With
+// SetSlots makes the slots with these names and drops those that quorate made for others, whose walsenders it ends. With
 // keep they keep log from now on, as those of a primary shall; without, they are spare: they cost nothing until a
 // walreceiver uses them, and are there when this node is promoted.
-func (i *Instance) SetSlots(ctx context.Context, members []string, keep bool) error {
+func (i *Instance) SetSlots(ctx context.Context, slots []string, keep bool) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	names, wrong := []string{"''"}, "restart_lsn IS NOT NULL"
+	wrong := "restart_lsn IS NOT NULL"
 	if keep {
 		wrong = "restart_lsn IS NULL"
 	}
-	for _, m := range members {
-		names = append(names, pg.QuoteLiteral(SlotName(m)))
+	if err := i.dropSlots(ctx, slots, wrong); err != nil {
+		return err
 	}
-	_, err := i.exec(ctx, `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
- WHERE slot_type = 'physical' AND NOT active AND starts_with(slot_name, 'quorate_')
- AND (`+wrong+` OR slot_name NOT IN (`+strings.Join(names, ",")+`))`)
-	if err != nil && sqlState(err) != stateInUse { // a walsender has just begun to use one: the next look sees that
-		return fmt.Errorf("drop slots: %w", err)
+	return i.createSlots(ctx, slots, keep)
+}
+
+// dropSlots drops all slots of quorate's but these, and of these those that are wrong and that nobody uses. What streams from another
+// is the Postgres of a removed member whose agent is dead: it is ended, and comes back in vain. Until that is so no new member
+// of its name gets a slot, without which it never counts.
+func (i *Instance) dropSlots(ctx context.Context, slots []string, wrong string) error {
+	names := []string{"''"}
+	for _, s := range slots {
+		names = append(names, pg.QuoteLiteral(s))
 	}
-	return i.createSlots(ctx, members, keep)
+	const ours = " FROM pg_replication_slots WHERE slot_type = 'physical' AND starts_with(slot_name, '" + slotPrefix + "')"
+	others := "slot_name NOT IN (" + strings.Join(names, ",") + ")"
+	sql := "SELECT pg_terminate_backend(active_pid)" + ours + " AND active AND " + others +
+		";SELECT pg_drop_replication_slot(slot_name)" + ours + " AND NOT active AND (" + wrong + " OR " + others + ")" +
+		";SELECT slot_name" + ours + " AND " + others
+	for began := time.Now(); ; {
+		out, err := i.exec(ctx, sql)
+		switch {
+		case err != nil && sqlState(err) != stateInUse: // a walsender has just begun to use one
+			return fmt.Errorf("drop slots: %w", err)
+		case err == nil && len(out[2]) == 0:
+			return nil
+		case time.Since(began) >= proofLimit && err == nil:
+			return fmt.Errorf("drop the slot %s of a node that is no member: its walsender was told to end and has not yet", out[2][0][0])
+		case time.Since(began) >= proofLimit:
+			return fmt.Errorf("drop slots: %w", err)
+		}
+		if err := pause(ctx, pollEvery); err != nil {
+			return fmt.Errorf("drop slots: %w", err)
+		}
+	}
 }
 
 // createSlots makes missing slots.
-func (i *Instance) createSlots(ctx context.Context, members []string, keep bool) error {
-	if len(members) == 0 {
+func (i *Instance) createSlots(ctx context.Context, slots []string, keep bool) error {
+	if len(slots) == 0 {
 		return nil
 	}
 	// One that kept more log than it may is of no use to anybody any more.
 	sql := []string{`SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
- WHERE slot_type = 'physical' AND NOT active AND starts_with(slot_name, 'quorate_') AND wal_status = 'lost'`}
-	for _, m := range members {
-		name := pg.QuoteLiteral(SlotName(m))
+ WHERE slot_type = 'physical' AND NOT active AND starts_with(slot_name, '` + slotPrefix + `') AND wal_status = 'lost'`}
+	for _, slot := range slots {
+		name := pg.QuoteLiteral(slot)
 		sql = append(sql, fmt.Sprintf("SELECT pg_create_physical_replication_slot(%s, %t) WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %s)", name, keep, name))
 	}
 	if _, err := i.exec(ctx, strings.Join(sql, ";")); err != nil {

@@ -188,7 +188,8 @@ func (i *Instance) controlFile() ([]byte, pg.Control, error) {
 }
 
 // watchPrepare and watchQuery are everything in one round trip, planned once per session: several looks fall into one
-// failover, and planning costs more than looking. CASE keeps the functions of the other role from being called.
+// failover, and planning costs more than looking. CASE keeps the functions of the other role from being called. A walsender takes
+// its slot before it says that it streams; the subquery looks for it afterwards.
 const (
 	watchPrepare = `PREPARE quorate_server AS SELECT r, system_identifier,
  CASE WHEN r THEN greatest(c.timeline_id, m.min_recovery_end_timeline, coalesce(w.received_tli, 0))::text
@@ -206,8 +207,8 @@ const (
 PREPARE quorate_slots AS SELECT slot_name,
  CASE WHEN pg_is_in_recovery() THEN restart_lsn IS NOT NULL AND NOT active ELSE restart_lsn IS NOT NULL OR active END FROM pg_replication_slots WHERE slot_type = 'physical' AND starts_with(slot_name, 'quorate_')
  AND wal_status IS DISTINCT FROM 'lost';
-PREPARE quorate_senders AS SELECT application_name, usename, host(client_addr), pid, state, flush_lsn, replay_lsn, sync_state, sync_priority
- FROM pg_stat_replication`
+PREPARE quorate_senders AS SELECT application_name, usename, host(client_addr), pid, state, flush_lsn, replay_lsn, sync_state, sync_priority,
+ (SELECT slot_name FROM pg_replication_slots WHERE active_pid = pid) FROM pg_stat_replication`
 	watchQuery = "EXECUTE quorate_server; EXECUTE quorate_slots; EXECUTE quorate_senders"
 )
 
@@ -323,10 +324,18 @@ func (i *Instance) fillSenders(s *Status, rows [][]string) error {
 		}
 		sender := Sender{
 			Name: name, PID: int(pid), User: r[1], Addr: r[2], State: r[4], Streaming: r[4] == "streaming", Flush: flush, Replay: replay,
-			SyncState: r[7], SyncPriority: int(priority),
+			SyncState: r[7], SyncPriority: int(priority), Slot: r[9],
+		}
+		if sender.State == "startup" {
+			continue // it has not taken its slot yet, and is sent nothing
 		}
 		if ours := r[1] == i.cfg.Replication.Name; !ours || !slices.Contains(addrs, r[2]) {
 			sender.Elsewhere = ours && r[2] != ""
+			s.Impostors = append(s.Impostors, sender)
+			continue
+		}
+		if sender.Slot != i.members[name].Slot {
+			sender.Stray = true
 			s.Impostors = append(s.Impostors, sender)
 			continue
 		}
@@ -366,22 +375,14 @@ func (i *Instance) remember(s *Status) {
 }
 
 // SetMembers tells who the other nodes are: they may replicate from here, and only their walsenders count as theirs.
-// Names are looked up here; a host that can't be resolved keeps what was known of it and is an error.
+// Names are looked up here; a host that can't be resolved keeps what was known of it, but not of another member of the same name, and
+// is an error.
 func (i *Instance) SetMembers(ctx context.Context, members []Member) error {
-	names := map[string][]string{}
-	var failed error
-	for _, m := range members {
-		addrs, err := resolve(ctx, m.Host)
-		if err != nil {
-			failed = errors.Join(failed, fmt.Errorf("member %s: %w", m.Name, err))
-			i.note(func() { addrs = i.names[m.Name] })
-		}
-		names[m.Name] = addrs
-	}
+	names, told, failed := i.lookUp(ctx, members)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	before := i.hba()
-	i.note(func() { i.names = names })
+	i.note(func() { i.names, i.members, i.looked.at = names, told, time.Time{} })
 	if i.hba() == before {
 		return failed
 	}
@@ -392,4 +393,22 @@ func (i *Instance) SetMembers(ctx context.Context, members []Member) error {
 		return failed
 	}
 	return errors.Join(failed, i.deps.Guard.Signal("SIGHUP"))
+}
+
+// lookUp finds the members' addresses.
+func (i *Instance) lookUp(ctx context.Context, members []Member) (names map[string][]string, told map[string]Member, failed error) {
+	names, told = map[string][]string{}, map[string]Member{}
+	for _, m := range members {
+		addrs, err := resolve(ctx, m.Host)
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("member %s: %w", m.Name, err))
+			i.note(func() {
+				if i.members[m.Name] == m {
+					addrs = i.names[m.Name]
+				}
+			})
+		}
+		names[m.Name], told[m.Name] = addrs, m
+	}
+	return names, told, failed
 }

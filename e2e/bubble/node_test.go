@@ -362,5 +362,8 @@ func (n *node) reportOf(s fsm.State) failover.Report {
 		r.Run = failover.RunFrozen
 	}
 	r.Streaming = streaming
+	if r.InRecovery && n.timeline != 0 && n.detached < s.Epoch {
+		r.Upstream = s.Primary
+	}
 	return r
 }
