@@ -14,7 +14,9 @@ import (
 // somethingRuns is a guard whose record says that Postgres runs.
 type somethingRuns struct{ Guard }
 
-func (somethingRuns) Record() guard.View { return guard.View{State: guard.StateRunning, Run: 1, PID: 7} }
+func (somethingRuns) Record() guard.View {
+	return guard.View{State: guard.StateRunning, Run: 1, PID: 7}
+}
 
 // TestADataDirectoryThatVanishes: a server whose directory was deleted under it is sick, and nothing is made in its place. One
 // that is not there yet is not probed at all, since initdb and a clone want it empty.

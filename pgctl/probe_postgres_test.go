@@ -173,6 +173,20 @@ func TestProbeSlotsExhausted(t *testing.T) {
 	}
 }
 
+// TestProbeWhileCommitsWait: every commit waits for a copy that nobody makes; whoever tries whether Postgres works does not.
+func TestProbeWhileCommitsWait(t *testing.T) {
+	_, n := alone(t)
+	if err := n.SetSync(t.Context(), Sync{K: 1, Names: []string{"n9"}}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := n.trySQL(ctx, "CREATE TABLE t (id int)"); err == nil {
+		t.Fatal("a commit was acknowledged by nobody")
+	}
+	n.probe().staysWell(t)
+}
+
 // moveToSmallDisk puts n's data directory on a file system of its own.
 func (c *cluster) moveToSmallDisk(n *node) {
 	n.t.Helper()
