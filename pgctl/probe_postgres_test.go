@@ -331,6 +331,24 @@ func TestCrashHeardAtOnce(t *testing.T) {
 	}
 }
 
+// TestAFastStopThatHangs: one session that does not run keeps a shutdown from ending. It is given up when its time is over, and
+// a kill ends everything.
+func TestAFastStopThatHangs(t *testing.T) {
+	_, n := alone(t)
+	if err := unix.Kill(n.backend(), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.StopFast(t.Context(), time.Second); !errors.Is(err, ErrStopTimeout) {
+		t.Fatalf("a shutdown that can't end: %v", err)
+	}
+	if n.client.Record().Gone() {
+		t.Fatal("it has ended: this tests nothing")
+	}
+	if err := n.Kill(t.Context()); err != nil || !n.client.Record().Gone() {
+		t.Errorf("after the kill: %v, gone %v", err, n.client.Record().Gone())
+	}
+}
+
 // backend opens a session that stays and returns its pid.
 func (n *node) backend() int {
 	n.t.Helper()
