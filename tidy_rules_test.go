@@ -64,12 +64,15 @@ func importing(dir string, imports ...string) map[string]string {
 
 func lines(n int) string { return strings.Repeat("\n", n) }
 
-// cases has, for each rule, what it must complain about and what it must let pass.
-var cases = map[string][]struct {
+// ruleCase is a repository, and whether the rule must complain about it.
+type ruleCase struct {
 	name  string
 	files map[string]string
 	bad   bool
-}{
+}
+
+// cases has, for each rule, what it must complain about and what it must let pass.
+var cases = map[string][]ruleCase{
 	"packages import only what their row of the table allows": {
 		{"allowed", importing("failover", ourPath("fsm")), false},
 		{"own folder", importing("internal/pg", ourPath("internal/pg/wal")), false},
@@ -192,6 +195,7 @@ var cases = map[string][]struct {
 		{"beside the checkout", map[string]string{"docs/a.md": "see ../sha" + "red/x\n"}, true},
 		{"a part of a path", map[string]string{"docs/a.md": "see docs/wor" + "k/x and /var/wor" + "k/y\n"}, false},
 	},
+	"every fault has its test, or the reason why not": faultCases(),
 }
 
 func TestRulesCanFail(t *testing.T) {

@@ -35,6 +35,7 @@ var rules = []struct {
 	{"no package holds mutable state", packageState},
 	{"nothing is left for later", leftForLater},
 	{"no file names a place outside the repository", outsidePlaces},
+	{"every fault has its test, or the reason why not", faultTests},
 }
 
 func TestTidy(t *testing.T) {

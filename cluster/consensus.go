@@ -82,6 +82,11 @@ func (c *Cluster) startRaft() (notify <-chan bool, closer io.Closer, err error) 
 	if err := c.beginRaft(conf, cache, st, trans); err != nil {
 		return nil, nil, errors.Join(err, network.Close())
 	}
+	if err := st.whole(); err != nil {
+		err = fmt.Errorf("start raft: %w; restore %s from this node's own disk, or wipe cluster.data_dir and join the node as a new member",
+			err, filepath.Join(c.cfg.Dir, raftDir))
+		return nil, nil, errors.Join(err, network.Close())
+	}
 	r, err := raft.NewRaft(conf, c.machine, cache, st.stable, st.snapshots, trans)
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("start raft: %w", err), network.Close())

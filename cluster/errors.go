@@ -18,6 +18,8 @@ var (
 	ErrNotMember = errors.New("this node belongs to no cluster yet")
 	// ErrOtherCluster refuses what another cluster sent.
 	ErrOtherCluster = errors.New("another cluster")
+	// ErrRaftDamaged says that the raft directory has what can't be read, or lacks what it must have.
+	ErrRaftDamaged = errors.New("the raft directory is damaged")
 	// ErrRaftLost says that the raft directory is empty though this node took part in Raft: its votes and its log are
 	// gone, and a node without memory of its votes may never vote again.
 	ErrRaftLost = errors.New("the raft directory was lost")

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -52,6 +53,30 @@ func openStores(dir string, logger hclog.Logger, exit func(string)) (stores, err
 	}
 	watched := deadlineStore{LogStore: bolt, StableStore: bolt, limit: writeLimit, exit: exit}
 	return stores{log: watched, stable: watched, snapshots: snapshots, closer: bolt}, nil
+}
+
+// whole checks that every entry after the newest readable snapshot is there. Raft panics at the first that is not, which would
+// be repeated at every start and say nothing to anybody.
+func (st stores) whole() error {
+	snapshots, listErr := st.snapshots.List() // the newest first
+	last, lastErr := st.log.LastIndex()
+	if err := errors.Join(listErr, lastErr); err != nil {
+		return fmt.Errorf("%w: %w", ErrRaftDamaged, err)
+	}
+	from := uint64(0)
+	for _, kept := range snapshots {
+		if _, content, err := st.snapshots.Open(kept.ID); err == nil {
+			from = kept.Index
+			_ = content.Close()
+			break
+		}
+	}
+	for at := from + 1; at <= last; at++ {
+		if err := st.log.GetLog(at, &raft.Log{}); err != nil {
+			return fmt.Errorf("%w: entry %d of its log, which ends at %d: %w", ErrRaftDamaged, at, last, err)
+		}
+	}
+	return nil
 }
 
 // deadlineStore ends the process when a write hangs. Returning an error instead would wedge replication and let the late

@@ -50,6 +50,17 @@ func TestDiskHangsAndMore(t *testing.T) {
 	})
 }
 
+// TestDiskFull leaves no byte on the primary's disk: another node takes over, and nothing acknowledged is lost.
+func TestDiskFull(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	l := up(t, lab.Options{Disks: true})
+	if trial, _ := try(t, l, lab.Plan{Kind: "disk-full", Prober: true}); trial.New == trial.Old {
+		t.Errorf("%s is still primary", trial.Old)
+	}
+}
+
 // hungAnd hangs the primary's disk, has more happen, and thaws the disk when another node serves.
 func (b *broken) hungAnd(more func(n *lab.Node, was trio) time.Time) {
 	b.Helper()

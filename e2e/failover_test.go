@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -103,6 +104,32 @@ func TestRestartOfTheDaemonDisturbsNothing(t *testing.T) {
 	if away < 400*time.Millisecond && after.Epoch != before.Epoch {
 		t.Errorf("epoch %d -> %d though the daemon was away for %s\n%s", before.Epoch, after.Epoch, away, l.Report())
 	}
+}
+
+// TestAnOrderlyEndHandsOver ends the primary's daemon as a shutdown of its host does: another node takes over, everything here
+// ends, and what comes back needs no rewind, because nothing was written that the others have not.
+func TestAnOrderlyEndHandsOver(t *testing.T) {
+	b := newBroken(t)
+	before := b.healthy()
+	n := b.lab.Node(before.Primary)
+	was, at := b.trio(n), time.Now()
+	b.endDaemon(n, syscall.SIGINT)
+	if lives(was.postmaster) || lives(was.guard) {
+		t.Errorf("the daemon has ended; its postmaster lives: %v, its guard: %v", lives(was.postmaster), lives(was.guard))
+	}
+	b.movedOn(before)
+	if err := b.lab.StartDaemon(n); err != nil {
+		t.Fatal(err)
+	}
+	after := b.healthy()
+	if after.Primary == n.Name || after.Epoch != before.Epoch+1 {
+		t.Errorf("%s of epoch %d became %s of epoch %d", before.Primary, before.Epoch, after.Primary, after.Epoch)
+	}
+	aside, err := filepath.Glob(n.PGData() + ".*")
+	if discards, said := b.ask(n, "discards"); err != nil || len(aside) > 0 || said != 0 || !strings.Contains(discards, "Nothing was discarded") {
+		t.Errorf("it came back as another: %v, %v\n%s", aside, err, discards)
+	}
+	b.writers.check(t, n.Name, at, b.lab.Node(after.Primary))
 }
 
 // TestDemoCleansUp interrupts a demo, and kills another one, whose remains the next lab sweeps.

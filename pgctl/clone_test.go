@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -115,5 +116,32 @@ func TestDetachDuringClone(t *testing.T) {
 	n2.CancelClone()
 	if s := n2.Status(ctx); s.Clone == nil || s.Clone.Running {
 		t.Errorf("after the end: %+v", s.Clone)
+	}
+}
+
+// A clone with a password that the primary does not take ends at once instead of asking for another one, says so in
+// Postgres's words, and leaves nothing.
+func TestCloneWithAWrongPassword(t *testing.T) {
+	c := boot(t, "n1")
+	n1 := c.members[0]
+	n2 := n1.rig.node("n2")
+	n2.stopAgent()
+	n2.cfg.Replication.Password = "another"
+	n2.startAgent()
+	if err := n1.SetMembers(t.Context(), []Member{local("n2")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := n1.SetSlots(t.Context(), []string{slotOf("n2")}, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := n2.StartClone(n1.upstream(n2, 1), "a test"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the refusal", func() bool {
+		s := n2.Status(t.Context())
+		return s.Clone != nil && strings.Contains(s.Clone.Note, "password authentication failed")
+	})
+	if exists(n2.cfg.DataDir) && !n2.dirEmpty() {
+		t.Error("there is something in the data directory")
 	}
 }

@@ -77,10 +77,11 @@ func outcomeOf(err error) outcome {
 
 // outcomeOfConnect reads the error of a connection. The errors in which the server itself says that it can't take this
 // session now are no failures: it forked a process, which answered. It may have no slot left, be starting, or be shutting
-// down, which others look after, or not know the role.
+// down, which others look after, or not know the role or the database: somebody may have dropped that, and did so on the
+// standbys too.
 func outcomeOfConnect(err error) outcome {
 	switch code := sqlState(err); {
-	case err == nil, code == stateTooMany, code == stateCannotConnect, code == stateShutdown, code == stateCrash:
+	case err == nil, code == stateTooMany, code == stateCannotConnect, code == stateShutdown, code == stateCrash, code == stateNoDatabase:
 		return outcome{}
 	case len(code) == 5 && code[:2] == "28": // invalid authorization
 		return outcome{}

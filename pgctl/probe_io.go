@@ -23,6 +23,8 @@ const probeName = "pgsql_tmp.quorate_probe"
 // this left hanging never answers.
 const answersWithin = 10 * time.Second
 
+var errNoDataDir = errors.New("there is no PG_VERSION in it any more: it was deleted, or is not mounted")
+
 // Prober tries again and again whether Postgres here takes a new session and whether its disks take a write. Each kind of
 // try has a goroutine of its own: what hangs in the kernel hangs only that, and counts as failing while it does. All
 // methods may be called from any goroutine.
@@ -246,9 +248,13 @@ func (i *Instance) probeWAL() error {
 
 // probeDir writes a new file and makes it durable. The file is removed afterwards, not kept and reused: one that has its
 // blocks already would be written on a full disk too. A directory without a cluster is left alone: initdb and a clone want
-// it empty.
+// it empty. Under a server that runs there has to be one, which was deleted or whose mount is gone: what it acknowledges goes
+// to files that nobody can open again.
 func (i *Instance) probeDir(dir string) error {
 	if _, err := os.Stat(filepath.Join(i.cfg.DataDir, "PG_VERSION")); errors.Is(err, os.ErrNotExist) {
+		if i.running() {
+			return errNoDataDir
+		}
 		return nil
 	} else if err != nil {
 		return fmt.Errorf("look at the data directory: %w", err)

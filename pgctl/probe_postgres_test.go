@@ -173,6 +173,20 @@ func TestProbeSlotsExhausted(t *testing.T) {
 	}
 }
 
+// TestProbeWhileCommitsWait: every commit waits for a copy that nobody makes; whoever tries whether Postgres works does not.
+func TestProbeWhileCommitsWait(t *testing.T) {
+	_, n := alone(t)
+	if err := n.SetSync(t.Context(), Sync{K: 1, Names: []string{"n9"}}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := n.trySQL(ctx, "CREATE TABLE t (id int)"); err == nil {
+		t.Fatal("a commit was acknowledged by nobody")
+	}
+	n.probe().staysWell(t)
+}
+
 // moveToSmallDisk puts n's data directory on a file system of its own.
 func (c *cluster) moveToSmallDisk(n *node) {
 	n.t.Helper()
@@ -314,6 +328,24 @@ func TestCrashHeardAtOnce(t *testing.T) {
 	}
 	if log := n.logTail(); strings.Contains(log, "issuing SIGKILL to recalcitrant children") {
 		t.Error("the postmaster's own patience ended it")
+	}
+}
+
+// TestAFastStopThatHangs: one session that does not run keeps a shutdown from ending. It is given up when its time is over, and
+// a kill ends everything.
+func TestAFastStopThatHangs(t *testing.T) {
+	_, n := alone(t)
+	if err := unix.Kill(n.backend(), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.StopFast(t.Context(), time.Second); !errors.Is(err, ErrStopTimeout) {
+		t.Fatalf("a shutdown that can't end: %v", err)
+	}
+	if n.client.Record().Gone() {
+		t.Fatal("it has ended: this tests nothing")
+	}
+	if err := n.Kill(t.Context()); err != nil || !n.client.Record().Gone() {
+		t.Errorf("after the kill: %v, gone %v", err, n.client.Record().Gone())
 	}
 }
 

@@ -101,7 +101,7 @@ func TestStreak(t *testing.T) {
 // TestConnectOutcome: a server that says why it can't take a session now is not hung.
 func TestConnectOutcome(t *testing.T) {
 	for code, failed := range map[string]bool{
-		"53300": false, "57P03": false, "57P02": false, "57P01": false, "28000": false, "28P01": false,
+		"53300": false, "57P03": false, "57P02": false, "57P01": false, "28000": false, "28P01": false, "3D000": false,
 		"53100": true, "58030": true, "XX000": true, "53200": true,
 	} {
 		err := fmt.Errorf("connect: %w", &pgconn.PgError{Code: code})

@@ -81,6 +81,9 @@ func checkEvidence(t *testing.T, e Evidence, f fork) manifest {
 	if e.From != f.at.LSN || e.Timeline != f.at.Timeline || e.Commits != len(f.commits) || e.To <= e.From {
 		t.Errorf("%+v, want %d commits from %s of timeline %d", e, len(f.commits), f.at.LSN, f.at.Timeline)
 	}
+	if info, err := os.Stat(e.Path); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("others may look into the evidence: %v, %v", info, err)
+	}
 	content, err := os.ReadFile(filepath.Join(e.Path, manifestFile))
 	if err != nil {
 		t.Fatal(err)

@@ -5,9 +5,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/quorate/quorate/internal/pg"
 )
@@ -222,5 +225,27 @@ func TestOnlyMembersReplicate(t *testing.T) {
 	}
 	if hba := i.hbaWith(true); !strings.Contains(hba, "host replication \"repl\" 10.0.0.2/32 scram-sha-256\n") {
 		t.Errorf("%s", hba)
+	}
+}
+
+// TestASlotKeepsNoMoreThanATenthOfTheDisk: what a member that never comes back leaves can't fill the primary's disk.
+func TestASlotKeepsNoMoreThanATenthOfTheDisk(t *testing.T) {
+	i := bare(t)
+	var disk unix.Statfs_t
+	if err := unix.Statfs(i.cfg.DataDir, &disk); err != nil {
+		t.Fatal(err)
+	}
+	text, err := i.configuration(accepted{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(text, "max_slot_wal_keep_size = '")
+	value, _, _ := strings.Cut(rest, "MB'")
+	mb, err := strconv.ParseUint(value, 10, 64)
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, text)
+	}
+	if tenth := disk.Blocks * uint64(disk.Bsize) / 10 >> 20; mb > max(tenth, 64) || mb > 16<<10 || mb < 64 {
+		t.Errorf("a slot may keep %d MB, a tenth of the disk is %d MB", mb, tenth)
 	}
 }

@@ -130,6 +130,7 @@ const (
 	stateCrash         = "57P02" // a process crashed, so all sessions are ended
 	stateShutdown      = "57P01" // sessions are ended because it shuts down
 	stateTooMany       = "53300" // no connection slot is free
+	stateNoDatabase    = "3D000"
 	stateInUse         = "55006" // of an object, here a slot
 	stateNoFile        = "58P01" // the requested log segment has been removed
 )

@@ -101,13 +101,21 @@ func (n *node) facts() cluster.DataFacts {
 	return *n.data
 }
 
+// network is the node's host, by the wires of the story.
+func (n *node) network() transport.Network {
+	if n.w.wires == nil {
+		return n.w.net.Host(n.host)
+	}
+	return n.w.wires(n.host)
+}
+
 // run starts the node's process.
 func (n *node) run() {
 	n.w.t.Helper()
 	c, err := cluster.Open(n.config(), cluster.Deps{
 		Boot:      n.boot,
 		Logger:    n.logger(),
-		Network:   n.w.net.Host(n.host),
+		Network:   n.network(),
 		DataFacts: n.facts,
 		MayHold:   n.mayHold,
 		Detach:    n.detach,

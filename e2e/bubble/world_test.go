@@ -32,6 +32,8 @@ type world struct {
 	json  bool // the form of the logs
 	// detachTakes is how long a fake Postgres needs to be cut off; set before the fault.
 	detachTakes time.Duration
+	// wires gives a host another network than net's; set before the nodes run.
+	wires func(host string) transport.Network
 
 	mu       sync.Mutex
 	leases   []held

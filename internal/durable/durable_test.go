@@ -36,6 +36,30 @@ func TestSaveThenLoad(t *testing.T) {
 	}
 }
 
+// TestALinkIsNotFollowed: whoever puts a link where a record or its temporary file belongs does not get at what it leads to.
+func TestALinkIsNotFollowed(t *testing.T) {
+	dir := t.TempDir()
+	path, other := filepath.Join(dir, "voter.bin"), filepath.Join(dir, "other")
+	if err := os.WriteFile(other, []byte("somebody's"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range []string{path, path + tempSuffix} {
+		if err := os.Symlink(other, link); err != nil {
+			t.Fatal(err)
+		}
+		if err := Save(path, 1, record{Epoch: 7}); err != nil {
+			t.Fatal(err)
+		}
+		if content, err := os.ReadFile(other); err != nil || string(content) != "somebody's" {
+			t.Errorf("%s led to %q, %v", filepath.Base(link), content, err)
+		}
+		info, err := os.Lstat(path)
+		if err != nil || info.Mode() != 0o600 {
+			t.Errorf("after a link at %s the record is %v, %v", filepath.Base(link), info, err)
+		}
+	}
+}
+
 func TestLoadRefuses(t *testing.T) {
 	whole, err := encode(1, record{Epoch: 7, Names: []string{"n1"}})
 	if err != nil {

@@ -1,0 +1,108 @@
+package cluster
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// flip changes one bit of a file.
+func flip(t *testing.T, file string, at int) {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[at] ^= 0x10
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func cutShort(t *testing.T, file string, to int64) {
+	t.Helper()
+	if err := os.Truncate(file, to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// forgetEntry takes the last entry but one out of the log in dir.
+func forgetEntry(t *testing.T, dir string) {
+	t.Helper()
+	st, err := openStores(dir, hclog.NewNullLogger(), func(r string) { t.Error(r) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	last, err := st.log.LastIndex()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := st.log.DeleteRange(last-1, last-1); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.closer.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// snapshotIn is the content of the one snapshot in dir.
+func snapshotIn(t *testing.T, dir string) string {
+	t.Helper()
+	all, err := filepath.Glob(filepath.Join(dir, "snapshots", "*", "state.bin"))
+	if err != nil || len(all) != 1 {
+		t.Fatalf("snapshots %v: %v", all, err)
+	}
+	return all[0]
+}
+
+// TestADamagedRaftDirectoryIsNotTakenForAnEmptyOne: a log that lacks an entry or can't be found in its file, and a snapshot
+// that is not what was written, keep the node down with a reason. It neither panics nor goes on with less than it knew.
+func TestADamagedRaftDirectoryIsNotTakenForAnEmptyOne(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		damage func(t *testing.T, dir string)
+		says   string
+	}{
+		{"both pages by which the log is found", func(t *testing.T, dir string) {
+			flip(t, filepath.Join(dir, logFile), 20)
+			flip(t, filepath.Join(dir, logFile), os.Getpagesize()+20)
+		}, logFile},
+		{"the file of the log was cut short", func(t *testing.T, dir string) { cutShort(t, filepath.Join(dir, logFile), 5000) }, logFile},
+		{"an entry is missing", forgetEntry, "of its log, which ends at "},
+		{"the snapshot", func(t *testing.T, dir string) { flip(t, snapshotIn(t, dir), 40) }, "snapshots"},
+		{"the snapshot was cut short", func(t *testing.T, dir string) { cutShort(t, snapshotIn(t, dir), 40) }, "snapshots"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPeerNodes(t, 1)
+				n := p.open("n1")
+				stop := p.run(n)
+				waitFor(t, "a primary", func() bool { return n.State().Epoch == 1 })
+				if err := n.raft.Load().Snapshot().Error(); err != nil {
+					t.Fatal(err)
+				}
+				for range 3 { // entries after it
+					if err := n.raft.Load().Barrier(time.Second).Error(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				before := n.State()
+				p.mustStop(stop)
+				c.damage(t, filepath.Join(p.dir, "n1", raftDir))
+				n = p.open("n1")
+				if err := n.Run(t.Context()); err == nil || !strings.Contains(err.Error(), c.says) {
+					t.Errorf("it runs, or says something else than %q: %v", c.says, err)
+				}
+				if now := n.State(); now.Rev != before.Rev || now.Epoch != 1 {
+					t.Errorf("its state was of revision %d and is of %d, epoch %d", before.Rev, now.Rev, now.Epoch)
+				}
+				time.Sleep(gossipLinger)
+			})
+		})
+	}
+}
