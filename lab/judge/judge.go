@@ -75,3 +75,19 @@ type Unfenced map[string][]Span
 func (u Unfenced) at(node string, from, to int64) bool {
 	return slices.ContainsFunc(u[node], func(s Span) bool { return from <= s.To && s.From <= to })
 }
+
+// UnfencedOf says when nobody could fence a node: while its guard is stopped and its agent is stopped or gone. It takes grace
+// until one who goes on has looked at the clock.
+func UnfencedOf(guards, agents map[string][]Span, grace int64) Unfenced {
+	u := Unfenced{}
+	for node, all := range guards {
+		for _, g := range all {
+			for _, a := range agents[node] {
+				if from, to := max(g.From, a.From), min(g.To, a.To); from <= to {
+					u[node] = append(u[node], Span{from, to + grace})
+				}
+			}
+		}
+	}
+	return u
+}

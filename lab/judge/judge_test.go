@@ -105,8 +105,9 @@ func TestDiscarded(t *testing.T) {
 		{"and listed by another node", present(1), []judge.Kept{list("n2", 102)}, []string{"2 on n1"}},
 		{"both, in two lists", present(), []judge.Kept{list("n1", 102), list("n1", 101)}, nil},
 		{"both, and one is listed", present(), []judge.Kept{list("n1", 101)}, []string{"1 acknowledged"}},
-		{"the whole directory was set aside", present(), []judge.Kept{{Node: "n1", Whole: true}}, nil},
-		{"another one's directory was set aside", present(), []judge.Kept{{Node: "n2", Whole: true}}, []string{"2 acknowledged"}},
+		{"the whole directory was set aside", present(), []judge.Kept{{Node: "n1", Whole: judge.Span{From: 0, To: 9 * second}}}, nil},
+		{"the whole directory was set aside before", present(), []judge.Kept{{Node: "n1", Whole: judge.Span{From: 0, To: 2 * second}}}, []string{"1 acknowledged writes were discarded and stand in no evidence: 2 on n1"}},
+		{"another one's directory was set aside", present(), []judge.Kept{{Node: "n2", Whole: judge.Span{From: 0, To: 9 * second}}}, []string{"2 acknowledged"}},
 	} {
 		expect(t, c.name, judge.Discarded(writes, c.present, c.kept), c.want...)
 	}
@@ -264,8 +265,10 @@ func TestSameLineage(t *testing.T) {
 			[]string{"lineage: lab.load differs: n1 has 7 rows, sum 12 and n2 has 7 rows, sum 13"}},
 		{"no rows were compared", func(c []judge.Copy) { c[0].Tables, c[1].Tables, c[2].Tables = nil, nil, nil }, agreed, []string{"n1", "n2", "n3"}},
 		{"a table less", func(c []judge.Copy) { c[1].Tables = nil }, agreed, []string{"n1 has 1 tables to compare and n2 has 0"}},
-		{"agreed on elsewhere", func([]judge.Copy) {}, []judge.Branch{{3, 2, "0/5000061"}}, []string{"leaves 2 at 0/5000061"}},
-		{"agreed on more", func([]judge.Copy) {}, []judge.Branch{{4, 3, "0/6000000"}}, []string{"does not have it"}},
+		{"agreed on elsewhere", func([]judge.Copy) {}, []judge.Branch{{3, 2, "0/5000061"}}, []string{"timeline 3 leaves 2 at 0/5000061"}},
+		{"agreed on more", func([]judge.Copy) {}, []judge.Branch{{4, 3, "0/6000000"}}, []string{"the cluster is on timeline 4, and its nodes are on 3"}},
+		{"one was given up", func([]judge.Copy) {}, []judge.Branch{agreed[0], agreed[1], {7, 2, "0/4000000"}, agreed[2]}, nil},
+		{"agreed on otherwise long ago", func([]judge.Copy) {}, []judge.Branch{agreed[0], {2, 1, "0/3000000"}, agreed[2]}, []string{"timeline 2 leaves 1 at 0/3000000"}},
 	} {
 		copies := whole()
 		c.change(copies)
@@ -305,4 +308,14 @@ func TestNoSecret(t *testing.T) {
 		}
 	}
 	expect(t, "too short", judge.NoSecret("log", nil, []judge.Secret{{"the pin", []byte("1234")}}), "too short")
+}
+
+func TestUnfencedOf(t *testing.T) {
+	span := func(from, to int64) judge.Span { return judge.Span{From: from, To: to} }
+	guards := map[string][]judge.Span{"n1": {span(10, 20), span(40, 50)}, "n2": {span(10, 20)}}
+	agents := map[string][]judge.Span{"n1": {span(15, 45)}, "n2": {span(21, 30)}, "n3": {span(0, 99)}}
+	got := judge.UnfencedOf(guards, agents, 3)
+	if len(got) != 1 || len(got["n1"]) != 2 || got["n1"][0] != span(15, 23) || got["n1"][1] != span(40, 48) {
+		t.Errorf("%v", got)
+	}
 }

@@ -22,7 +22,8 @@ type Copy struct {
 }
 
 // SameLineage says that all nodes have one history and the same rows, and that the history is that which the cluster agreed on:
-// agreed are the branches that the replicated state records, of which it may have forgotten the oldest.
+// agreed are the branches that the replicated state records, the present one last, of which it may have forgotten the oldest,
+// and which may have some that were given up.
 func SameLineage(copies []Copy, agreed []Branch) []Violation {
 	if len(copies) == 0 {
 		return []Violation{{Lineage, "no node was compared"}}
@@ -53,18 +54,21 @@ func SameLineage(copies []Copy, agreed []Branch) []Violation {
 	if err != nil {
 		say("the history of %s: %v", first.Node, err)
 	}
-	for _, a := range agreed {
-		i := slices.IndexFunc(branches, func(b Branch) bool { return b.Timeline == a.Timeline })
-		switch {
-		case a.Parent == 0: // the first
-		case i < 0:
-			say("the cluster agreed on timeline %d, and the history of timeline %d does not have it", a.Timeline, first.Timeline)
-		case branches[i] != a:
-			say("the cluster agreed that timeline %d leaves %d at %s, and %s has it leave %d at %s", a.Timeline, a.Parent, a.Switch,
-				first.Node, branches[i].Parent, branches[i].Switch)
-		}
+	if n := len(agreed); n > 0 && agreed[n-1].Timeline != first.Timeline {
+		say("the cluster is on timeline %d, and its nodes are on %d", agreed[n-1].Timeline, first.Timeline)
 	}
-	return found
+	for tli := first.Timeline; ; {
+		i := slices.IndexFunc(agreed, func(a Branch) bool { return a.Timeline == tli })
+		if i < 0 || agreed[i].Parent == 0 {
+			return found
+		}
+		a := agreed[i]
+		if b := slices.IndexFunc(branches, func(b Branch) bool { return b.Timeline == tli }); b < 0 || branches[b] != a {
+			say("the cluster agreed that timeline %d leaves %d at %s, and the nodes have %v", a.Timeline, a.Parent, a.Switch, branches)
+			return found
+		}
+		tli = a.Parent
+	}
 }
 
 // parseHistory reads a timeline's history file: a line for each ancestor, with where it was left for the next.

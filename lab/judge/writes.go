@@ -55,11 +55,11 @@ func OneWriter(writes []history.Write, unfenced Unfenced) []Violation {
 }
 
 // Kept is evidence of discarded log: of which node, and which transactions it lists. Whole says that it is a directory that was
-// set aside with all that is in it, or that a member left with.
+// set aside, or that a member left with, and that has all that was acknowledged in that time.
 type Kept struct {
 	Node  string
 	XIDs  map[uint64]bool
-	Whole bool
+	Whole Span
 }
 
 // Discarded says that every acknowledged write that is not in present, be it the load's or a prober's, stands in evidence. Writes
@@ -71,7 +71,9 @@ func Discarded(writes []history.Write, present map[int64]bool, kept []Kept) []Vi
 			continue
 		}
 		// Commit lists have the number without its epoch.
-		listed := func(k Kept) bool { return k.Node == w.Node && (k.Whole || k.XIDs[w.XID] || k.XIDs[w.XID&(1<<32-1)]) }
+		listed := func(k Kept) bool {
+			return k.Node == w.Node && (k.XIDs[w.XID] || k.XIDs[w.XID&(1<<32-1)] || k.Whole.From <= w.End && w.End <= k.Whole.To)
+		}
 		if !slices.ContainsFunc(kept, listed) {
 			bare = append(bare, w)
 		}
