@@ -73,7 +73,7 @@ func (n *Node) failDisk() error {
 	}
 	trigger := filepath.Join("/sys/fs/ext4", filepath.Base(source), "trigger_fs_error")
 	if err := os.WriteFile(trigger, []byte("made by a lab\n"), 0); err != nil {
-		return fmt.Errorf("make the disk of %s fail: %w", n.Name, err)
+		return errors.Join(fmt.Errorf("make the disk of %s fail: %w", n.Name, err), os.Remove(n.failedFile()))
 	}
 	return nil
 }
