@@ -191,3 +191,21 @@ func TestWhatIsFoundIsKept(t *testing.T) {
 		t.Errorf("%v: %s", err, said.String())
 	}
 }
+
+func TestHeldStill(t *testing.T) {
+	ms := int64(time.Millisecond)
+	log := []logLine{
+		{"n1", 100 * ms, "decided: rule=primary-silent verdict=acting"}, {"n1", 200 * ms, "decided: rule=backing-off verdict=waiting"},
+		{"n1", 300 * ms, "next step: step=stop"}, {"n2", 500 * ms, "decided: rule=best-standby verdict=acting"},
+		{"n2", 900 * ms, "decided: rule=backing-off verdict=waiting"},
+	}
+	for _, c := range []struct {
+		lines    int
+		from, to int64
+		want     time.Duration
+	}{{5, 0, 1000, 400}, {5, 300, 950, 250}, {5, 600, 800, 0}, {1, 0, 1000, 0}, {2, 0, 1000, 800}} {
+		if got := heldStill(log[:c.lines], c.from*ms, c.to*ms); got != c.want*time.Millisecond {
+			t.Errorf("%+v: held still for %s", c, got)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/quorate/quorate/lab/history"
@@ -89,9 +90,9 @@ func (c *chaos) heal(ctx context.Context, t *turn, clients *clients, p *course, 
 	if err := t.calm(ctx); err != nil {
 		return State{}, err
 	}
-	healing := time.Now()
+	healing, at := time.Now(), load.Now()
 	p.Healing.Round = c.tally.rounds
-	limit, stop := context.WithTimeout(ctx, healLimit)
+	limit, stop := context.WithTimeout(ctx, healLimit+backOffMost)
 	defer stop()
 	state, err := c.restore(limit, t)
 	if err == nil {
@@ -103,6 +104,11 @@ func (c *chaos) heal(ctx context.Context, t *turn, clients *clients, p *course, 
 	if ctx.Err() != nil {
 		return state, context.Cause(ctx)
 	}
+	log, errLog := c.l.logSince(began)
+	if errLog != nil {
+		return state, errors.Join(err, errLog)
+	}
+	p.Healing.Held = heldStill(log, at, load.Now())
 	if found := judge.Alive([]judge.Healing{p.Healing}, healLimit); len(found) > 0 {
 		return state, errors.Join(c.violated(found), c.report(err))
 	}
@@ -121,6 +127,30 @@ func (c *chaos) heal(ctx context.Context, t *turn, clients *clients, p *course, 
 	again, enough := context.WithTimeout(ctx, upLimit) // it clones
 	defer enough()
 	return c.l.AwaitHealthy(again)
+}
+
+// backOffMost is how long a leader holds still at most after several failovers within a minute (DETAILS 10).
+const backOffMost = 30 * time.Second
+
+// heldStill is how long leaders held still from one time to another, going by a log. Whoever decides next ends it.
+func heldStill(log []logLine, from, to int64) (held time.Duration) {
+	since := int64(0)
+	over := func(at int64) {
+		if since > 0 {
+			held += time.Duration(max(0, min(at, to)-max(since, from)))
+		}
+		since = 0
+	}
+	for _, r := range log {
+		if rule, ok := strings.CutPrefix(r.text, "decided: rule="); ok {
+			over(r.at)
+			if strings.HasPrefix(rule, "backing-off ") {
+				since = r.at
+			}
+		}
+	}
+	over(to)
+	return held
 }
 
 // restore starts what does not run, ends a pause, sees a member off, and waits until the rest is whole.

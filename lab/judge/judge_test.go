@@ -283,9 +283,9 @@ func TestSameLineage(t *testing.T) {
 
 func TestAlive(t *testing.T) {
 	limit := 30 * time.Second
-	expect(t, "in time", judge.Alive([]judge.Healing{{1, time.Second, 2 * time.Second}, {2, limit, limit}}, limit))
-	expect(t, "late", judge.Alive([]judge.Healing{{1, time.Second, time.Second}, {2, time.Second, 31 * time.Second}}, limit), "round 2: writable 31s after healing")
-	expect(t, "never", judge.Alive([]judge.Healing{{3, 0, 0}}, limit), "round 3: not whole within 30s", "round 3: not writable")
+	expect(t, "in time", judge.Alive([]judge.Healing{{1, time.Second, 2 * time.Second, 0}, {2, limit, limit, 0}, {3, time.Second, 40 * time.Second, 10 * time.Second}}, limit))
+	expect(t, "late", judge.Alive([]judge.Healing{{1, time.Second, time.Second, 0}, {2, time.Second, 32 * time.Second, time.Second}}, limit), "round 2: writable 32s after healing, of which the leader held still for 1s")
+	expect(t, "never", judge.Alive([]judge.Healing{{3, 0, 0, time.Minute}}, limit), "round 3: not whole within 30s", "round 3: not writable")
 }
 
 func TestNoSecret(t *testing.T) {
