@@ -83,13 +83,12 @@ func Chaos(ctx context.Context, o ChaosOptions, out io.Writer) (err error) {
 	if err := l.form(ctx); err != nil {
 		return err
 	}
+	c.began = time.Now()
 	l.say("chaos of %s with seed %d; raw history in %s", o.For, o.Seed, o.Dir)
 	err = c.run(ctx)
-	if err := c.sum(); err != nil {
-		return err
-	}
+	err = errors.Join(err, c.sum())
 	if errors.Is(err, errFound) {
-		return fmt.Errorf("%w: %d violations; the same faults again: %s", ErrUnsafe, len(c.found), o.again())
+		return fmt.Errorf("%w: %w: %d violations; the same faults again: %s", ErrUnsafe, err, len(c.found), o.again())
 	}
 	return err
 }

@@ -1,11 +1,15 @@
 package load
 
 import (
+	"context"
+	"encoding/json"
+	"io"
 	"net"
 	"path/filepath"
 	"reflect"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -82,4 +86,47 @@ func TestWhatAReaderSees(t *testing.T) {
 			t.Errorf("looks on from %d", r.highest)
 		}
 	})
+}
+
+// TestRegistersBesideTheLoad: the process writes two histories more, of registers that no other run has used, and completes them.
+func TestRegistersBesideTheLoad(t *testing.T) {
+	primary := standIn(t, false, "00000002")
+	primary.Node = "n1"
+	dir := t.TempDir()
+	spec := Spec{
+		Hosts: []Host{primary}, Writers: 1, Database: "postgres", Load: Account{User: "lab_load", Table: "lab.load"}, Events: filepath.Join(dir, "events"),
+		Registers: &Registers{Table: "lab.register", Accesses: filepath.Join(dir, "accesses"), Sights: filepath.Join(dir, "sights")},
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	out, said := io.Pipe()
+	ended := make(chan error, 1)
+	before := time.Now().UnixMicro()
+	go func() { ended <- Run(ctx, spec, said) }()
+	for dec, p := json.NewDecoder(out), (Progress{}); p.Acks < 2; {
+		if err := dec.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	go func() { _, _ = io.Copy(io.Discard, out) }()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	accesses, err := ReadAccesses(spec.Registers.Accesses)
+	if err != nil || len(accesses) == 0 {
+		t.Fatalf("%d attempts, %v", len(accesses), err)
+	}
+	written := map[int64]bool{}
+	for _, a := range accesses {
+		if a.Key < before || a.Key >= accesses[0].Key+registers || a.End < a.Start || a.Kind != history.Get && written[a.New] {
+			t.Errorf("attempt %+v", a)
+		}
+		if a.Kind != history.Get {
+			written[a.New] = true
+		}
+	}
+	sights, err := ReadSights(spec.Registers.Sights)
+	if err != nil || len(sights) == 0 || sights[0].Node != "n1" || sights[0].From < before {
+		t.Errorf("%d looks, %v: %+v", len(sights), err, sights)
+	}
 }
