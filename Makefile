@@ -12,7 +12,7 @@ MINUTES ?= 30
 SEED    ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help build dist test lint e2e bench soak model fuzz demo check clean
+.PHONY: help build dist test lint e2e bench soak chaos model fuzz demo check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench: build ## measure every fault: make bench [OUT=directory] [RUNS=20] [FAULT
 
 soak: build ## break and heal at random: make soak [MINUTES=30] [SEED=1]
 	bin/quorate lab soak --minutes $(MINUTES) --seed $(SEED)
+
+chaos: build ## break several things at once and judge: make chaos [MINUTES=30] [SEED=1]
+	bin/quorate lab chaos --minutes $(MINUTES) --seed $(SEED)
 
 model: ## the short configurations of the model in docs/model: what must hold, and what must be caught
 	$(GO) run ./docs/model/lease short

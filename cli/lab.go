@@ -28,6 +28,7 @@ Begin with: quorate lab demo (under three minutes, leaves nothing behind) or quo
 		Args: cobra.NoArgs,
 	}
 	cmd.AddCommand(a.labUpVerb(), a.labStatusVerb(), a.labFaultVerb(), a.labHealVerb(), a.labBenchVerb(), a.labSoakVerb(),
+		a.labChaosVerb(),
 		a.labDemoVerb(), a.labDownVerb(), a.labLoadVerb())
 	return cmd
 }
@@ -212,6 +213,39 @@ primaries took writes at once. The same seed makes the same faults in the same o
 	f.Uint64Var(&o.Seed, "seed", 0, "which faults come when (default: any)")
 	f.StringVar(&o.Dir, "out", "", "`directory` for the raw history (default: a new one)")
 	f.StringVar(&o.ID, "id", "", "which lab (default: one of its own)")
+	return cmd
+}
+
+func (a *app) labChaosVerb() *cobra.Command {
+	var o lab.ChaosOptions
+	minutes := 5.0
+	cmd := &cobra.Command{
+		Use: "chaos [--minutes N] [--seed S]", Short: "Break several things at once, as a seed says, and judge all that clients saw", Args: cobra.NoArgs,
+		Long: `Break several things at once in a cluster of its own under load, heal, judge, and so on. What is broken follows from the seed and
+is printed before it is: kill, stop and continue every set of {agent, guard, postmaster, backend, walreceiver}; cut the network in
+every shape; take hosts and the power away; hang, fill and fail disks; kill in the middle of a promotion, a rewind, a clone or a
+change of configuration; switch over, pause, reinit, and have members leave and join. Every kind comes once before any comes again.
+
+Checked are, with what got no answer as may or may not be: that nothing acknowledged is lost, that no two nodes take writes, that
+registers are linearizable, that nothing read is taken back, that what was discarded stands in evidence, that all nodes end on one
+history with the same rows, that the cluster is whole within 30 s after healing, and that no secret stands where anybody reads.
+
+Exit code 1 when a check finds something. Then it ends at once, and the lab and the raw history stay.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := interruptible(cmd)
+			defer stop()
+			o.For = time.Duration(minutes * float64(time.Minute))
+			if !cmd.Flags().Changed("seed") {
+				o.Seed = rand.Uint64N(1_000_000)
+			}
+			return lab.Chaos(ctx, o, a.out)
+		},
+	}
+	labSize(cmd, &o.Nodes, &o.Witnesses, &o.Durability, &o.Failover)
+	f := cmd.Flags()
+	f.Float64Var(&minutes, "minutes", minutes, "how long, beside the last round")
+	f.Uint64Var(&o.Seed, "seed", 0, "which faults come when (default: any)")
+	f.StringVar(&o.Dir, "out", "", "`directory` for the raw history (default: a new one)")
 	return cmd
 }
 

@@ -69,28 +69,9 @@ func (l *Lab) signalPostgres(n *Node, sig syscall.Signal) (at int64, err error) 
 
 // killBackend kills one of the load's sessions, or of any client where the load has none.
 func (l *Lab) killBackend(_ context.Context, n *Node) (at int64, err error) {
-	postmaster, err := l.Postmaster(n)
+	own, err := l.children(n, " "+loadRole+" ")
 	if err != nil {
 		return 0, err
-	}
-	var own []Owner
-	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		return 0, fmt.Errorf("look for sessions: %w", err)
-	}
-	for _, file := range files {
-		// A session's title is: postgres: CLUSTER: ROLE DATABASE HOST(PORT) what it does.
-		title, err := os.ReadFile(file)
-		if err != nil || !strings.Contains(string(title), " "+loadRole+" ") {
-			continue
-		}
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-		if err != nil || parent(pid) != postmaster {
-			continue
-		}
-		if o, err := owner(pid); err == nil {
-			own = append(own, o)
-		}
 	}
 	if len(own) == 0 {
 		return 0, fmt.Errorf("no session of %s is there on %s: %w", loadRole, n.Name, fs.ErrNotExist)
@@ -98,18 +79,31 @@ func (l *Lab) killBackend(_ context.Context, n *Node) (at int64, err error) {
 	return l.signal(n, syscall.SIGKILL, own[rand.IntN(len(own))])
 }
 
-// parent is the process's parent, 0 if it has ended.
-func parent(pid int) int {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+// children are those of the node's postmaster whose title has these words. That of a session is: postgres: CLUSTER: ROLE
+// DATABASE HOST(PORT) what it does.
+func (l *Lab) children(n *Node, words string) (all []Owner, err error) {
+	postmaster, err := l.Postmaster(n)
 	if err != nil {
-		return 0
+		return nil, err
 	}
-	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	if len(fields) < 2 {
-		return 0
+	list, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", postmaster, postmaster))
+	if err != nil {
+		return nil, fmt.Errorf("list the processes of Postgres on %s: %w", n.Name, err)
 	}
-	number, _ := strconv.Atoi(fields[1]) // the kernel writes numbers there
-	return number
+	for _, child := range strings.Fields(string(list)) {
+		title, err := os.ReadFile(filepath.Join("/proc", child, "cmdline"))
+		if err != nil || !strings.Contains(string(title), words) {
+			continue // one that has ended has no title
+		}
+		pid, err := strconv.Atoi(child)
+		if err != nil {
+			return nil, fmt.Errorf("list the processes of Postgres on %s: %w", n.Name, err)
+		}
+		if o, err := owner(pid); err == nil {
+			all = append(all, o)
+		}
+	}
+	return all, nil
 }
 
 func (l *Lab) cutOff(ctx context.Context, n *Node) (at int64, err error) {

@@ -104,12 +104,8 @@ func Measure(ctx context.Context, o BenchOptions, progress io.Writer) (b Bench, 
 	if err := l.CanMake(o.Kind); err != nil {
 		return b, err
 	}
-	if o.Dir == "" {
-		if o.Dir, err = os.MkdirTemp("", "quorate-bench-"); err != nil {
-			return b, fmt.Errorf("make a directory for the events: %w", err)
-		}
-	} else if err := os.MkdirAll(o.Dir, 0o755); err != nil {
-		return b, fmt.Errorf("make a directory for the events: %w", err)
+	if o.Dir, err = makeOut(o.Dir, "quorate-bench-"); err != nil {
+		return b, err
 	}
 	l.say("raw events go to %s", o.Dir)
 	for i := 1; i <= o.Runs; i++ {

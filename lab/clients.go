@@ -36,6 +36,7 @@ type clients struct {
 // loadOptions say what runs beside the writers, and how patient they are.
 type loadOptions struct {
 	probe, libpq bool
+	registers    bool          // with readers; their histories go beside the events
 	dial         time.Duration // load.Spec.DialLimit
 }
 
@@ -48,6 +49,9 @@ func (l *Lab) startLoad(events string, o loadOptions) (*clients, error) {
 	}
 	if o.libpq {
 		spec.Libpq = libpqTable
+	}
+	if o.registers {
+		spec.Registers = &load.Registers{Table: registers, Accesses: accessesOf(events), Sights: sightsOf(events)}
 	}
 	for _, n := range l.data() {
 		spec.Hosts = append(spec.Hosts, load.Host{Node: n.Name, Addr: n.Addr, Port: port(n.Postgres)})
@@ -78,6 +82,10 @@ func (l *Lab) startLoad(events string, o loadOptions) (*clients, error) {
 	}
 	return c, nil
 }
+
+// accessesOf and sightsOf are the files beside the one with the events.
+func accessesOf(events string) string { return events + ".registers" }
+func sightsOf(events string) string   { return events + ".sights" }
 
 // follow reads the process's progress until it ends.
 func (c *clients) follow(stdout io.Reader) {

@@ -51,7 +51,7 @@ func (l *Lab) survivors(ctx context.Context, n *Node, writes []history.Write) ([
 			last = max(last, w.ID)
 		}
 	}
-	have, err := l.present(ctx, n, first, last)
+	have, err := l.present(ctx, n, loadTable, first, last)
 	if err != nil {
 		return nil, err
 	}

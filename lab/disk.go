@@ -39,13 +39,98 @@ func (n *Node) makeDisk(ctx context.Context) error {
 	}
 	for _, argv := range [][]string{
 		{"mkfs.ext4", "-q", "-m", "0", "-E", "nodiscard,lazy_itable_init=1", n.image()},
-		{"mount", "-o", "loop", n.image(), n.mountPoint()},
+		n.mountCommand(),
 	} {
-		if out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput(); err != nil {
-			return fmt.Errorf("make the disk of %s: %s: %w: %s", n.Name, strings.Join(argv, " "), err, bytes.TrimSpace(out))
+		if err := runDisk(ctx, argv); err != nil {
+			return fmt.Errorf("make the disk of %s: %w", n.Name, err)
 		}
 	}
 	return giveToPostgres(n.mountPoint())
+}
+
+// mountCommand has the file system become read-only when it finds an error, as Debian's installer does.
+func (n *Node) mountCommand() []string {
+	return []string{"mount", "-o", "loop,errors=remount-ro", n.image(), n.mountPoint()}
+}
+
+func runDisk(ctx context.Context, argv []string) error {
+	if out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+// failDisk makes the file system find an error, after which no byte of it can be changed until repairDisk. What was not
+// synchronised is lost, as behind a disk that fails. That it was done is written down beside the image, since how a file
+// system shows it differs between kernels.
+func (n *Node) failDisk() error {
+	source, err := n.device()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(n.failedFile(), nil, 0o644); err != nil {
+		return fmt.Errorf("write down that the disk of %s fails: %w", n.Name, err)
+	}
+	trigger := filepath.Join("/sys/fs/ext4", filepath.Base(source), "trigger_fs_error")
+	if err := os.WriteFile(trigger, []byte("made by a lab\n"), 0); err != nil {
+		return errors.Join(fmt.Errorf("make the disk of %s fail: %w", n.Name, err), os.Remove(n.failedFile()))
+	}
+	return nil
+}
+
+func (n *Node) failedFile() string { return filepath.Join(n.Dir, "disk.failed") }
+
+// repairDisk ends all that runs on a node whose disk has failed, as a reboot does, and repairs the disk. On others it changes
+// nothing.
+func (l *Lab) repairDisk(ctx context.Context, n *Node) error {
+	if _, err := os.Stat(n.failedFile()); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := l.KillNodes(ctx, n); err != nil {
+		return err
+	}
+	err := until(ctx, n.mountPoint()+" is unmounted", func() (bool, error) {
+		err := unix.Unmount(n.mountPoint(), 0)
+		return err == nil || errors.Is(err, unix.EINVAL), err // EINVAL: it is already
+	})
+	if err != nil {
+		return err
+	}
+	var exit *exec.ExitError
+	if err := runDisk(ctx, []string{"e2fsck", "-f", "-y", n.image()}); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != repaired) {
+		return fmt.Errorf("repair the disk of %s: %w", n.Name, err)
+	}
+	if err := runDisk(ctx, n.mountCommand()); err != nil {
+		return fmt.Errorf("mount the disk of %s again: %w", n.Name, err)
+	}
+	return os.Remove(n.failedFile())
+}
+
+// repaired is how e2fsck ends when it has found errors and mended them.
+const repaired = 1
+
+// device is the loop device of the node's disk.
+func (n *Node) device() (string, error) {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", fmt.Errorf("read mountinfo: %w", err)
+	}
+	if source := sourceOf(string(b), n.mountPoint()); source != "" {
+		return source, nil
+	}
+	return "", fmt.Errorf("%s has no disk of its own", n.Name)
+}
+
+// sourceOf is what is mounted at that place; of several the last.
+func sourceOf(mountinfo, at string) (source string) {
+	for line := range strings.Lines(mountinfo) {
+		before, after, _ := strings.Cut(line, " - ")
+		place, what := strings.Fields(before), strings.Fields(after)
+		if len(place) > 4 && place[4] == at && len(what) > 1 {
+			source = what[1]
+		}
+	}
+	return source
 }
 
 // hangDisk makes every write to the disk wait until thawDisk, and who waits can't be killed: as behind a path to

@@ -68,6 +68,53 @@ func TestADiskHangsAndFillsAndIsRemoved(t *testing.T) {
 	gone(t, l)
 }
 
+// TestADiskFailsAndIsRepaired: no byte of it can be changed until healing has repaired it, and what was synchronised is there.
+func TestADiskFailsAndIsRepaired(t *testing.T) {
+	l, err := create(Options{Exe: sleeper(t), Disks: true, Out: talk{t}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Down(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := errors.Join(l.makeNetwork(t.Context()), l.writeFiles(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	n := l.Nodes[0]
+	file := filepath.Join(n.mountPoint(), "file")
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("kept"); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Sync(), n.failDisk()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("more"); !errors.Is(err, syscall.EROFS) && !errors.Is(err, syscall.EIO) {
+		t.Errorf("written to an open file of a disk that has failed: %v", err)
+	}
+	if err := os.WriteFile(file+"2", nil, 0o600); !errors.Is(err, syscall.EROFS) && !errors.Is(err, syscall.EIO) {
+		t.Errorf("a file was made on a disk that has failed: %v", err)
+	}
+	_ = f.Close() // its disk has failed
+	if err := errors.Join(l.mend(t.Context()), l.mend(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(file); err != nil || string(b) != "kept" {
+		t.Errorf("what was synchronised is now %q, %v", b, err)
+	}
+	if err := os.WriteFile(file+"2", []byte("new"), 0o600); err != nil {
+		t.Errorf("after the repair: %v", err)
+	}
+	if other, err := os.ReadDir(l.Nodes[1].mountPoint()); err != nil || len(other) == 0 {
+		t.Errorf("another disk: %v, %v", other, err)
+	}
+}
+
 func TestWhatIsNotMountedIsLeftAlone(t *testing.T) {
 	n := &Node{Name: "n1", Dir: t.TempDir(), Disk: true}
 	if err := os.Mkdir(n.mountPoint(), 0o755); err != nil {

@@ -46,16 +46,10 @@ func Sweep(ctx context.Context, out io.Writer) error {
 // Down ends all processes of the lab and removes its control groups, namespaces and directory. It can be called again
 // after an error, and by another process than the one that made the lab.
 func (l *Lab) Down(ctx context.Context) error {
-	// Who waits for a disk that hangs can't be killed.
-	errs := []error{l.releaseDisks()}
-	if l.Namespaces {
-		errs = append(errs, l.endGroups(ctx))
-	} else {
-		errs = append(errs, l.endProcesses(ctx))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := l.end(ctx); err != nil {
 		return fmt.Errorf("lab %s stays, something in it still runs: %w", l.ID, err)
 	}
+	var errs []error
 	for _, n := range l.Nodes {
 		errs = append(errs, freeSharedMemory(n.PGData()))
 	}
@@ -84,6 +78,27 @@ func (l *Lab) Down(ctx context.Context) error {
 		return fmt.Errorf("remove lab %s: %w", l.ID, err)
 	}
 	return os.RemoveAll(l.dir)
+}
+
+// end ends all processes of the lab.
+func (l *Lab) end(ctx context.Context) error {
+	// Who waits for a disk that hangs can't be killed.
+	errs := []error{l.releaseDisks()}
+	if l.Namespaces {
+		errs = append(errs, l.endGroups(ctx))
+	} else {
+		errs = append(errs, l.endProcesses(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// halt ends all processes of the lab and leaves the rest to people, who look at what is there and then take the lab down.
+func (l *Lab) halt(ctx context.Context) error {
+	if err := l.end(ctx); err != nil {
+		return fmt.Errorf("end what runs in lab %s: %w", l.ID, err)
+	}
+	l.Owner = nil
+	return l.save()
 }
 
 // Left names what there is of the lab: nothing, after Down.

@@ -2,19 +2,15 @@ package lab
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/quorate/quorate/api/client"
 	"github.com/quorate/quorate/lab/history"
 	"github.com/quorate/quorate/lab/load"
 )
@@ -37,11 +33,10 @@ const soakDial = 2 * time.Second
 
 // soak is one that runs.
 type soak struct {
-	l     *Lab
+	archive
 	o     SoakOptions
 	began time.Time
 	made  map[string]int // faults
-	kept  []Kept         // evidence of all rounds
 	tally tally
 }
 
@@ -63,12 +58,8 @@ func Soak(ctx context.Context, o SoakOptions, out io.Writer) (err error) {
 	if err := Sweep(ctx, out); err != nil {
 		return err
 	}
-	if o.Dir == "" {
-		if o.Dir, err = os.MkdirTemp("", "quorate-soak-"); err != nil {
-			return fmt.Errorf("make a directory for the events: %w", err)
-		}
-	} else if err := os.MkdirAll(o.Dir, 0o755); err != nil {
-		return fmt.Errorf("make a directory for the events: %w", err)
+	if o.Dir, err = makeOut(o.Dir, "quorate-soak-"); err != nil {
+		return err
 	}
 	var l *Lab
 	if o.ID != "" {
@@ -82,7 +73,7 @@ func Soak(ctx context.Context, o SoakOptions, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	s := &soak{l: l, o: o, began: time.Now(), made: map[string]int{}}
+	s := &soak{archive: archive{l: l, dir: o.Dir}, o: o, began: time.Now(), made: map[string]int{}}
 	defer func() {
 		err = errors.Join(err, s.keepLogs())
 		if o.ID == "" {
@@ -289,24 +280,7 @@ func (s *soak) judge(ctx context.Context, p played) error {
 	}
 	s.say("  whole %.1f s after healing began: %s is primary, epoch %d -> %d; gap %.0f ms, %d acks, lost %d, unknown %d, overlap %.0f ms, %d respawned",
 		p.HealedMS/1000, p.New, p.Before, p.After, p.GapMS, p.Acks, len(p.Lost), p.Unknown, p.OverlapMS, p.Respawned)
-	return s.keepRound(p)
-}
-
-// keepRound appends the round to the file beside the events.
-func (s *soak) keepRound(p played) error {
-	b, err := json.Marshal(p)
-	if err != nil {
-		return fmt.Errorf("encode the round: %w", err)
-	}
-	f, err := os.OpenFile(filepath.Join(s.o.Dir, "rounds.json"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return fmt.Errorf("keep the round: %w", err)
-	}
-	_, err = f.Write(append(b, '\n'))
-	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("keep the round: %w", err)
-	}
-	return nil
+	return s.note("rounds.json", p)
 }
 
 // compare looks in the end for every write that was acknowledged in any round: a later round may lose an earlier one's.
@@ -344,38 +318,6 @@ func (s *soak) compare(ctx context.Context) error {
 	return nil
 }
 
-// gather remembers the evidence that the cluster knows of and dismisses it there, which makes room: what nobody has looked at
-// is recorded up to a limit.
-func (s *soak) gather(ctx context.Context, state State) error {
-	for _, k := range state.Kept {
-		if slices.ContainsFunc(s.kept, func(known Kept) bool { return known.ID == k.ID }) {
-			continue
-		}
-		if err := client.Unix(s.l.Node(state.Primary).Socket()).DismissDiscard(ctx, k.ID); err != nil {
-			return fmt.Errorf("dismiss the discard %s: %w", k.ID, err)
-		}
-		s.kept = append(s.kept, k)
-	}
-	return nil
-}
-
-// keepLogs copies the logs of daemons and servers to where the history is.
-func (s *soak) keepLogs() error {
-	var errs []error
-	for _, n := range s.l.Nodes {
-		for from, to := range map[string]string{n.Log(): n.Name + ".log", n.postgresLog(): n.Name + "-postgres.log"} {
-			b, err := os.ReadFile(from)
-			if err == nil {
-				err = os.WriteFile(filepath.Join(s.o.Dir, to), b, 0o644)
-			}
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				errs = append(errs, fmt.Errorf("keep a log of %s: %w", n.Name, err))
-			}
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // sum says what it all came to.
 func (s *soak) sum() {
 	t := s.tally
@@ -399,20 +341,31 @@ func (s *soak) sum() {
 
 // again is the command that makes the same faults in the same order: the kinds that can be made depend on the lab.
 func (o SoakOptions) again() string {
-	command := fmt.Sprintf("quorate lab soak --minutes %s --seed %d", trimFloat(o.For.Minutes()), o.Seed)
+	command := again("soak", o.For, o.Seed)
+	if o.ID != "" {
+		command += " --id " + o.ID
+	}
+	return command + labFlags(o.Nodes, o.Witnesses, o.Durability, o.Failover)
+}
+
+func again(verb string, long time.Duration, seed uint64) string {
+	return fmt.Sprintf("quorate lab %s --minutes %s --seed %d", verb, trimFloat(long.Minutes()), seed)
+}
+
+// labFlags are the flags of a verb that makes such a lab; what is not given is left out.
+func labFlags(data, witnesses int, durability string, failover time.Duration) (flags string) {
 	for _, f := range []struct {
 		flag  string
 		value any
 		given bool
 	}{
-		{"id", o.ID, o.ID != ""}, {"data", o.Nodes, o.Nodes > 0}, {"witness", o.Witnesses, o.Witnesses > 0},
-		{"durability", o.Durability, o.Durability != ""}, {"failover-after", o.Failover, o.Failover > 0},
+		{"data", data, data > 0}, {"witness", witnesses, witnesses > 0}, {"durability", durability, durability != ""}, {"failover-after", failover, failover > 0},
 	} {
 		if f.given {
-			command += fmt.Sprintf(" --%s %v", f.flag, f.value)
+			flags += fmt.Sprintf(" --%s %v", f.flag, f.value)
 		}
 	}
-	return command
+	return flags
 }
 
 func trimFloat(f float64) string { return strings.TrimSuffix(fmt.Sprintf("%.1f", f), ".0") }

@@ -17,6 +17,7 @@ const (
 	loadTable   = "lab.load"
 	proberTable = "lab.beat"
 	libpqTable  = "lab.libpq"
+	registers   = "lab.register"
 	database    = "postgres"
 )
 
@@ -62,8 +63,10 @@ func (l *Lab) MakeTables(ctx context.Context) error {
 		"CREATE TABLE " + loadTable + " (id bigint PRIMARY KEY, node text NOT NULL, ts timestamptz NOT NULL)",
 		"CREATE TABLE " + proberTable + " (id bigint PRIMARY KEY, node text NOT NULL, ts timestamptz NOT NULL)",
 		"CREATE TABLE " + libpqTable + " (id bigint PRIMARY KEY, node text NOT NULL, ts timestamptz NOT NULL)",
+		"CREATE TABLE " + registers + " (key bigint PRIMARY KEY, value bigint NOT NULL)",
 		"GRANT USAGE ON SCHEMA lab TO " + loadRole + ", " + proberRole,
 		"GRANT SELECT, INSERT ON " + loadTable + ", " + libpqTable + " TO " + loadRole,
+		"GRANT SELECT, INSERT, UPDATE ON " + registers + " TO " + loadRole,
 		"GRANT SELECT, INSERT ON " + proberTable + " TO " + proberRole,
 	} {
 		if _, err := conn.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
@@ -73,14 +76,14 @@ func (l *Lab) MakeTables(ctx context.Context) error {
 	return nil
 }
 
-// present returns which ids from first to last the node's Postgres has.
-func (l *Lab) present(ctx context.Context, n *Node, first, last int64) (map[int64]bool, error) {
+// present returns which ids from first to last the node's Postgres has in the table.
+func (l *Lab) present(ctx context.Context, n *Node, table string, first, last int64) (map[int64]bool, error) {
 	conn, err := l.connect(ctx, n)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	rows, err := conn.Query(ctx, "SELECT id FROM "+loadTable+" WHERE id BETWEEN $1 AND $2", first, last)
+	rows, err := conn.Query(ctx, "SELECT id FROM "+table+" WHERE id BETWEEN $1 AND $2", first, last)
 	if err != nil {
 		return nil, fmt.Errorf("read what %s has: %w", n.Name, err)
 	}

@@ -12,14 +12,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/quorate/quorate/lab/history"
 )
 
 // The timing of the clients, which is part of what a figure means.
@@ -47,6 +44,15 @@ type Spec struct {
 	DialLimit time.Duration `json:"dial_limit,omitempty"`
 	Libpq     string        `json:"libpq"`  // table of the client that is like libpq, which has the load's role; "": there is none
 	Events    string        `json:"events"` // file for the history, JSON lines of history.Write
+	// Registers has clients of the load's role read and change registers, and readers look at what is there; nil: none do.
+	Registers *Registers `json:"registers,omitempty"`
+}
+
+// Registers say where registers are and where their history goes.
+type Registers struct {
+	Table    string `json:"table"`
+	Accesses string `json:"accesses"` // file, JSON lines of history.Access
+	Sights   string `json:"sights"`   // file, JSON lines of history.Sight
 }
 
 // Host is one server.
@@ -98,6 +104,8 @@ func Main(ctx context.Context, in io.Reader, out io.Writer) error {
 
 // Run writes until ctx ends and returns when the history is complete in its file.
 func Run(ctx context.Context, spec Spec, out io.Writer) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	rec, err := newRecorder(spec.Events)
 	if err != nil {
 		return err
@@ -126,13 +134,21 @@ func Run(ctx context.Context, spec Spec, out io.Writer) error {
 	if spec.Libpq != "" {
 		wg.Go(func() { (&libpq{pool: p, table: spec.Libpq, ids: ids, rec: rec}).run(ctx) })
 	}
+	closing := func() error { return nil }
+	if spec.Registers != nil {
+		if closing, err = startRegisters(ctx, &wg, spec, p, ids.Load()); err != nil {
+			stop()
+			wg.Wait()
+			return errors.Join(err, rec.close())
+		}
+	}
 	for _, p := range probers {
 		wg.Go(func() { p.stand(ctx) })
 		wg.Go(func() { p.knock(ctx) })
 	}
 	wg.Go(func() { report(ctx, rec, out) })
 	wg.Wait()
-	return rec.close()
+	return errors.Join(rec.close(), closing())
 }
 
 func report(ctx context.Context, rec *recorder, out io.Writer) {
@@ -148,67 +164,6 @@ func report(ctx context.Context, rec *recorder, out io.Writer) {
 				return
 			}
 		}
-	}
-}
-
-// recorder appends to the history.
-type recorder struct {
-	mu   sync.Mutex
-	file *os.File
-	buf  *bufio.Writer
-	enc  *json.Encoder
-	err  error
-	acks atomic.Int64
-}
-
-func newRecorder(file string) (*recorder, error) {
-	f, err := os.Create(file)
-	if err != nil {
-		return nil, fmt.Errorf("make the history: %w", err)
-	}
-	r := &recorder{file: f, buf: bufio.NewWriterSize(f, 1<<16)}
-	r.enc = json.NewEncoder(r.buf)
-	return r, nil
-}
-
-func (r *recorder) add(w history.Write) {
-	if w.Outcome == history.OK && w.OfLoad() {
-		r.acks.Add(1)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err := r.enc.Encode(w); err != nil && r.err == nil {
-		r.err = err
-	}
-}
-
-func (r *recorder) close() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err := errors.Join(r.err, r.buf.Flush(), r.file.Close()); err != nil {
-		return fmt.Errorf("write the history: %w", err)
-	}
-	return nil
-}
-
-// Read reads a history.
-func Read(file string) ([]history.Write, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, fmt.Errorf("read the history: %w", err)
-	}
-	defer func() { _ = f.Close() }()
-	var all []history.Write
-	for dec := json.NewDecoder(f); ; {
-		var w history.Write
-		err := dec.Decode(&w)
-		if errors.Is(err, io.EOF) {
-			return all, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read the history %s: %w", file, err)
-		}
-		all = append(all, w)
 	}
 }
 

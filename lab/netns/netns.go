@@ -121,20 +121,56 @@ func setUp(hub string, up bool, ports []string) error {
 // Cut drops all packets between the namespace and peers, in both directions and on established connections too.
 func Cut(ctx context.Context, name string, peers []string) error {
 	set := "{ " + strings.Join(peers, ", ") + " }"
-	rules := "table inet " + table + " {\n" +
+	cut := "table inet " + table + " {\n" +
 		"chain in { type filter hook input priority -300; ip saddr " + set + " drop; }\n" +
 		"chain out { type filter hook output priority -300; ip daddr " + set + " drop; }\n}\n"
-	if err := filter(ctx, name, rules); err != nil {
+	if err := filter(ctx, name, cut); err != nil {
 		return fmt.Errorf("cut %s off from %v: %w", name, peers, err)
 	}
 	return nil
 }
 
-// Mend undoes Cut. Mending what is not cut changes nothing.
+// Deny is what a host drops of what comes from others: all, or what goes to one of its own ports, over TCP and UDP, and
+// answers from that port of theirs.
+type Deny struct {
+	From []string
+	Port string
+}
+
+// Filter makes the host in the namespace drop these and nothing else, instead of what it dropped before, on established
+// connections too.
+func Filter(ctx context.Context, name string, denies []Deny) error {
+	if err := filter(ctx, name, rules(denies)); err != nil {
+		return fmt.Errorf("have %s drop %v: %w", name, denies, err)
+	}
+	return nil
+}
+
+// rules replaces the table in one transaction. Adding it first makes deleting it succeed in any case.
+func rules(denies []Deny) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "table inet %s\ndelete table inet %s\n", table, table)
+	if len(denies) == 0 {
+		return b.String()
+	}
+	fmt.Fprintf(&b, "table inet %s {\nchain in { type filter hook input priority -300;\n", table)
+	for _, d := range denies {
+		from := "ip saddr { " + strings.Join(d.From, ", ") + " }"
+		if d.Port == "" {
+			fmt.Fprintf(&b, "%s drop;\n", from)
+			continue
+		}
+		for _, side := range []string{"dport", "sport"} {
+			fmt.Fprintf(&b, "%s meta l4proto { tcp, udp } th %s %s drop;\n", from, side, d.Port)
+		}
+	}
+	b.WriteString("}\n}\n")
+	return b.String()
+}
+
+// Mend undoes Cut and Filter. Mending what is not cut changes nothing.
 func Mend(ctx context.Context, name string) error {
-	// Adding the table first makes deleting it succeed in any case.
-	rules := "table inet " + table + "\ndelete table inet " + table + "\n"
-	if err := filter(ctx, name, rules); err != nil {
+	if err := filter(ctx, name, rules(nil)); err != nil {
 		return fmt.Errorf("mend %s: %w", name, err)
 	}
 	return nil

@@ -119,6 +119,40 @@ func TestCutAndPlug(t *testing.T) {
 	check("at its new address", true)
 }
 
+// TestFilter: packets of one direction are dropped, or those of a port; another filter takes the place of the one before.
+func TestFilter(t *testing.T) {
+	_, a, b := network(t)
+	ctx := t.Context()
+	for _, c := range []struct {
+		name   string
+		at     netns.Host
+		denies []netns.Deny
+		want   bool
+	}{
+		{"nothing", b, nil, true},
+		{"b drops what comes from a", b, []netns.Deny{{From: []string{a.Addr}}}, false},
+		{"b drops what comes from others", b, []netns.Deny{{From: []string{"10.254.7.98", "10.254.7.99"}}}, true},
+		{"b drops what comes from a to the port", b, []netns.Deny{{From: []string{a.Addr}, Port: "9"}}, false},
+		{"b drops what comes from a to another port", b, []netns.Deny{{From: []string{a.Addr}, Port: "10"}}, true},
+		{"nothing again", b, nil, true},
+		{"a drops the answer", a, []netns.Deny{{From: []string{b.Addr}}}, false},
+		{"a drops the answer from the port", a, []netns.Deny{{From: []string{"10.254.7.99"}}, {From: []string{b.Addr}, Port: "9"}}, false},
+	} {
+		if err := netns.Filter(ctx, c.at.Name, c.denies); err != nil {
+			t.Fatal(err)
+		}
+		if got := reaches(t, a, b); got != c.want {
+			t.Errorf("%s: a reaches b: %v, want %v", c.name, got, c.want)
+		}
+	}
+	if err := netns.Mend(ctx, a.Name); err != nil {
+		t.Fatal(err)
+	}
+	if !reaches(t, a, b) {
+		t.Error("mended: a does not reach b")
+	}
+}
+
 func TestStartComesBack(t *testing.T) {
 	_, a, _ := network(t)
 	before := links(t)

@@ -1,0 +1,63 @@
+package chaos
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/e2e/alone"
+	"github.com/quorate/quorate/lab"
+)
+
+// TestMain waits until it has the machine: what it does to a cluster is not to be done to other tests.
+func TestMain(m *testing.M) {
+	lock, err := alone.Take(os.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	_ = lock.Close() // the process ends
+	os.Exit(code)
+}
+
+// TestChaos: no check finds anything. If one does, the log has the command that makes the same faults, and the lab and the raw
+// history stay where it says.
+func TestChaos(t *testing.T) {
+	if err := lab.Able(); err != nil {
+		t.Skip(err)
+	}
+	minutes, err := strconv.ParseFloat(cmp.Or(os.Getenv("CHAOS_MINUTES"), "5"), 64)
+	if err != nil {
+		t.Fatalf("CHAOS_MINUTES: %v", err)
+	}
+	seed, err := strconv.ParseUint(cmp.Or(os.Getenv("CHAOS_SEED"), fmt.Sprint(rand.Uint64N(1_000_000))), 10, 64)
+	if err != nil {
+		t.Fatalf("CHAOS_SEED: %v", err)
+	}
+	t.Logf("seed %d; the same again: CHAOS_MINUTES=%v CHAOS_SEED=%d go test -count 1 ./e2e/chaos", seed, minutes, seed)
+	exe := filepath.Join(t.TempDir(), "quorate")
+	build := exec.Command("go", "build", "-tags", "hashicorpmetrics", "-o", exe, "../../cmd/quorate")
+	build.Stdout, build.Stderr = os.Stderr, os.Stderr
+	if err := build.Run(); err != nil {
+		t.Fatalf("build quorate: %v", err)
+	}
+	o := lab.ChaosOptions{For: time.Duration(minutes * float64(time.Minute)), Seed: seed, Exe: exe}
+	if err := lab.Chaos(t.Context(), o, talk{t}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// talk sends what the lab says to the test's log.
+type talk struct{ t *testing.T }
+
+func (w talk) Write(b []byte) (int, error) {
+	w.t.Logf("%s", b)
+	return len(b), nil
+}

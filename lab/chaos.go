@@ -1,0 +1,232 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/quorate/quorate/lab/history"
+	"github.com/quorate/quorate/lab/judge"
+	"github.com/quorate/quorate/lab/nemesis"
+)
+
+// ChaosOptions say how long to break what. Chaos makes a lab of its own, since its nodes leave and join.
+type ChaosOptions struct {
+	For        time.Duration
+	Seed       uint64
+	Nodes      int // with a Postgres; 0: three
+	Witnesses  int
+	Durability string
+	Failover   time.Duration
+	Dir        string // for the raw history; "": a new one
+	Exe        string // see Options
+}
+
+// compareLimit is how long the comparison at the end may take, which reads all of a long history again.
+const compareLimit = 5 * time.Minute
+
+// chaos is a run of faults that overlap. It differs from a soak in what it breaks, which package nemesis composes, and in how
+// it judges, which package judge does.
+type chaos struct {
+	archive
+	o        ChaosOptions
+	can      nemesis.Can
+	kinds    []string
+	began    time.Time
+	evidence []judge.Kept
+	made     map[string]int       // faults of which a step was made, by kind
+	failed   map[string]int       // those of which none was
+	gaps     map[string][]float64 // by kind, and whether the primary was hit
+	last     *turn                // the round that is played, or was
+	found    []judge.Violation
+	tally    chaosTally
+}
+
+// chaosTally is what all rounds come to.
+type chaosTally struct {
+	rounds, writes, unknown, accesses, sights int
+	lost                                      int // at the end, with async: all of them in evidence
+	undecided, unjudged                       int // registers; rounds that async may have taken something back in
+}
+
+// errFound says that a check found something, which was written down.
+var errFound = errors.New("something was found")
+
+// Chaos composes faults from a seed, makes them in a lab of its own and heals, until the time is over or a check finds something.
+// ErrUnsafe then: all that runs is ended, and the lab and the raw history stay. An interrupt ends it like the end of its time.
+func Chaos(ctx context.Context, o ChaosOptions, out io.Writer) (err error) {
+	if o.Dir, err = makeOut(o.Dir, "quorate-chaos-"); err != nil {
+		return err
+	}
+	l, err := Up(ctx, Options{
+		Nodes: o.Nodes, Witnesses: o.Witnesses, Durability: o.Durability, Failover: o.Failover, Disks: Able() == nil,
+		Owned: true, Waiting: true, Exe: o.Exe, Out: out,
+	})
+	if err != nil {
+		return err
+	}
+	c := &chaos{
+		archive: archive{l: l, dir: o.Dir}, o: o, began: time.Now(),
+		can:  nemesis.Can{Data: len(l.data()), Witnesses: len(l.witnesses()), Network: l.Namespaces, Disks: l.Disks, Members: l.Namespaces},
+		made: map[string]int{}, failed: map[string]int{}, gaps: map[string][]float64{},
+	}
+	defer func() {
+		clean, stop := context.WithTimeout(context.WithoutCancel(ctx), healLimit)
+		defer stop()
+		err = errors.Join(err, c.end(clean))
+	}()
+	if err := l.form(ctx); err != nil {
+		return err
+	}
+	c.began = time.Now()
+	l.say("chaos of %s with seed %d; raw history in %s", o.For, o.Seed, o.Dir)
+	err = c.run(ctx)
+	err = errors.Join(err, c.sum())
+	if errors.Is(err, errFound) {
+		return fmt.Errorf("%w: %w: %d violations; the same faults again: %s", ErrUnsafe, err, len(c.found), o.again())
+	}
+	return err
+}
+
+// end takes the lab down, but for one in which something was found.
+func (c *chaos) end(ctx context.Context) error {
+	err := c.keepLogs()
+	if len(c.found) == 0 {
+		if err := errors.Join(err, c.l.Down(ctx)); err != nil {
+			return err
+		}
+		if left := c.l.Left(); len(left) > 0 {
+			return fmt.Errorf("left of lab %s: %s", c.l.ID, strings.Join(left, ", "))
+		}
+		return nil
+	}
+	if err := errors.Join(err, c.l.halt(ctx)); err != nil {
+		return err
+	}
+	c.l.say("lab %s stays as it was, with nothing running, in %s; remove it with: quorate lab down --id %s", c.l.ID, c.l.dir, c.l.ID)
+	return nil
+}
+
+// say tells what happens, and when.
+func (c *chaos) say(format string, args ...any) {
+	c.l.say("%7.1fs  "+format, append([]any{time.Since(c.began).Seconds()}, args...)...)
+}
+
+// run plays rounds until the time is over, and compares in the end. errFound: a check found something.
+func (c *chaos) run(ctx context.Context) error {
+	deck := nemesis.New(c.o.Seed, c.can)
+	c.kinds = deck.Kinds()
+	for time.Since(c.began) < c.o.For && ctx.Err() == nil {
+		c.tally.rounds++
+		err := c.play(ctx, deck.Deal())
+		switch {
+		case errors.Is(err, errFound):
+			return err
+		case err != nil && ctx.Err() != nil:
+			c.say("interrupted")
+		case err != nil:
+			return fmt.Errorf("round %d (seed %d): %w", c.tally.rounds, c.o.Seed, err)
+		}
+	}
+	// An interrupt ends the rounds and not the comparison.
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), compareLimit)
+	defer stop()
+	return c.compare(ctx)
+}
+
+// violated writes down what was found; errFound if anything was.
+func (c *chaos) violated(found []judge.Violation) error {
+	if len(found) == 0 {
+		return nil
+	}
+	for _, v := range found {
+		c.say("  VIOLATION in round %d: %s", c.tally.rounds, v)
+		if err := c.note("violations.json", v); err != nil {
+			return err
+		}
+	}
+	c.found = append(c.found, found...)
+	return errFound
+}
+
+// report keeps the last state and log of every node beside the history.
+func (c *chaos) report(why error) error {
+	text := fmt.Sprintf("%v\n%s", why, c.l.Report())
+	if err := os.WriteFile(filepath.Join(c.dir, "report.txt"), []byte(text), 0o644); err != nil {
+		return fmt.Errorf("keep the report: %w", err)
+	}
+	c.say("  %s; the rest is in %s", firstLine(why), filepath.Join(c.dir, "report.txt"))
+	return nil
+}
+
+// again is the command that makes the same faults in the same order, in a lab that can make the same kinds.
+func (o ChaosOptions) again() string {
+	return again("chaos", o.For, o.Seed) + labFlags(o.Nodes, o.Witnesses, o.Durability, o.Failover)
+}
+
+// sum says what it all came to, and keeps it.
+func (c *chaos) sum() error {
+	t := c.tally
+	c.say("end: %d rounds with seed %d", t.rounds, c.o.Seed)
+	c.l.say("  %-52s %5s %8s", "fault", "made", "not made")
+	for _, k := range c.kinds {
+		if c.made[k]+c.failed[k] > 0 {
+			c.l.say("  %-52s %5d %8d", k, c.made[k], c.failed[k])
+		}
+	}
+	c.l.say("  longest time without an acknowledgement around each fault, in seconds; faults that overlap share it:")
+	c.l.say("  %-70s%s", "", history.HistogramHead())
+	for _, k := range c.kinds {
+		for _, whom := range []string{hitOther, hitPrimary} {
+			if g := c.gaps[k+whom]; len(g) > 0 {
+				c.l.say("  %-70s%s", k+whom, history.HistogramOf(g))
+			}
+		}
+	}
+	c.l.say("  not made by any seed: a jump of the wall clock, since time namespaces have no offset for it, and preloading a library"+
+		" reaches Postgres and not the daemon; %s", c.lacks())
+	c.l.say("  %d writes acknowledged, %d without an answer, %d lost; %d attempts on registers, %d registers not decided; %d looks of readers",
+		t.writes, t.unknown, t.lost, t.accesses, t.undecided, t.sights)
+	if t.unjudged > 0 {
+		c.l.say("  in %d rounds with a failover reads were not judged: durability async may take back what was acknowledged", t.unjudged)
+	}
+	counts := map[judge.Check]int{}
+	for _, v := range c.found {
+		counts[v.Check]++
+	}
+	for _, check := range judge.Checks() {
+		c.l.say("  %-16s %d violations", check, counts[check])
+	}
+	c.l.say("  raw history and logs: %s", c.dir)
+	c.l.say("  the same again: %s", c.o.again())
+	return c.note("summary.json", map[string]any{"seed": c.o.Seed, "again": c.o.again(), "made": c.made, "not_made": c.failed, "gaps_ms": c.gaps, "found": c.found})
+}
+
+// Who was hit, at the end of what a gap is counted under.
+const (
+	hitPrimary = " (the primary)"
+	hitOther   = " (others)"
+)
+
+// lacks says what else this lab can't break.
+func (c *chaos) lacks() string {
+	var all []string
+	if !c.can.Network {
+		all = append(all, "without root no partition, no lost host, no power loss")
+	}
+	if !c.can.Disks {
+		all = append(all, "without root no fault of a disk")
+	}
+	if !c.can.Members {
+		all = append(all, "without root no member leaves")
+	}
+	if len(all) == 0 {
+		return "this lab can make all others"
+	}
+	return strings.Join(all, "; ")
+}

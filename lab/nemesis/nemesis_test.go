@@ -1,0 +1,222 @@
+package nemesis_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/lab/nemesis"
+)
+
+var whole = nemesis.Can{Data: 3, Network: true, Disks: true, Members: true}
+
+func TestAPlanFollowsFromItsSeed(t *testing.T) {
+	one, same, other := nemesis.New(7, whole), nemesis.New(7, whole), nemesis.New(8, whole)
+	differs := false
+	for range 50 {
+		r := one.Deal()
+		if again := same.Deal(); !reflect.DeepEqual(r, again) {
+			t.Fatalf("two decks of one seed dealt\n%+v\n%+v", r, again)
+		}
+		differs = differs || !reflect.DeepEqual(r, other.Deal())
+	}
+	if !differs {
+		t.Error("another seed dealt the same")
+	}
+}
+
+// TestAPlanInWords: the plan of a seed stays what it is, or what a seed once found can't be made again.
+func TestAPlanInWords(t *testing.T) {
+	d := nemesis.New(1, whole)
+	var got []string
+	for range 2 {
+		r := d.Deal()
+		got = append(got, strings.Join(r.Faults, "; "))
+		for _, s := range r.Steps {
+			got = append(got, fmt.Sprintf("%d %s", s.Fault, s))
+		}
+	}
+	want, err := os.ReadFile("testdata/seed-1.txt")
+	if now := strings.Join(got, "\n") + "\n"; err != nil || now != string(want) {
+		t.Errorf("seed 1 is now (%v)\n%s", err, now)
+	}
+}
+
+func TestEveryKindComesBeforeAnyComesAgain(t *testing.T) {
+	for name, can := range map[string]nemesis.Can{
+		"whole": whole, "loopback": {Data: 3}, "two and a witness": {Data: 2, Witnesses: 1, Network: true, Disks: true, Members: true},
+		"five": {Data: 5, Witnesses: 2, Network: true}, "alone": {Data: 1, Network: true},
+	} {
+		d := nemesis.New(3, can)
+		kinds := d.Kinds()
+		var dealt []string
+		for len(dealt) < 3*len(kinds) {
+			dealt = append(dealt, d.Deal().Faults...)
+		}
+		for pass := range 3 {
+			if got := slices.Sorted(slices.Values(dealt[pass*len(kinds) : (pass+1)*len(kinds)])); !slices.Equal(got, slices.Sorted(slices.Values(kinds))) {
+				t.Errorf("%s, pass %d: %v", name, pass, got)
+			}
+		}
+	}
+}
+
+func TestKindsAreThoseThatTheLabCanMake(t *testing.T) {
+	for _, c := range []struct {
+		can       nemesis.Can
+		has, lack []string
+	}{
+		{whole, []string{"kill agent+guard+postmaster+backend+walreceiver", "stop walreceiver", "stutter agent+guard", "cut ring", "cut bridge",
+			"flapping", "disk read-only", "disk hang", "disk full", "kill in promote", "kill in rewind", "kill in clone", "kill in config change",
+			"switchovers", "pause", "member out and in", "power"}, []string{"cut halves"}},
+		{nemesis.Can{Data: 3}, []string{"kill agent", "kill in promote", "pause"}, []string{"cut full", "vanish", "power", "disk full", "kill in rewind", "member out and in"}},
+		{nemesis.Can{Data: 2, Network: true, Members: true}, []string{"cut full"}, []string{"cut bridge", "member out and in"}},
+		{nemesis.Can{Data: 5, Network: true}, []string{"cut halves"}, []string{"disk hang"}},
+	} {
+		kinds := nemesis.New(1, c.can).Kinds()
+		for _, k := range c.has {
+			if !slices.Contains(kinds, k) {
+				t.Errorf("%+v has no %q", c.can, k)
+			}
+		}
+		for _, k := range c.lack {
+			if slices.Contains(kinds, k) {
+				t.Errorf("%+v has %q", c.can, k)
+			}
+		}
+		if twice := slices.Sorted(slices.Values(kinds)); len(slices.Compact(twice)) != len(kinds) {
+			t.Errorf("%+v: two kinds share a name: %v", c.can, kinds)
+		}
+	}
+}
+
+// TestRounds: steps are in order, of a fault of the round and for a seat that there is; what is stopped, cut or paused is told
+// to go on, by the same fault; and many rounds have faults that overlap.
+func TestRounds(t *testing.T) {
+	undone := map[nemesis.Do]nemesis.Do{
+		nemesis.Stop: nemesis.Resume, nemesis.Cut: nemesis.Mend, nemesis.Pause: nemesis.Unpause, nemesis.Hang: nemesis.Thaw,
+		nemesis.Fill: nemesis.Free, nemesis.Vanish: nemesis.Return, nemesis.PowerOff: nemesis.PowerOn,
+	}
+	for _, can := range []nemesis.Can{whole, {Data: 2, Witnesses: 1, Network: true, Disks: true}, {Data: 1, Network: true}} {
+		seats := max(2, can.Data+can.Witnesses)
+		overlapping := 0
+		for seed := range uint64(300) {
+			r := nemesis.New(seed, can).Deal()
+			began := map[int]time.Duration{}
+			for i, s := range r.Steps {
+				if i > 0 && s.At < r.Steps[i-1].At || s.Fault < 0 || s.Fault >= len(r.Faults) || s.Seat < 0 || s.Seat >= seats {
+					t.Fatalf("seed %d: step %+v of %+v", seed, s, r)
+				}
+				if _, ok := began[s.Fault]; !ok {
+					began[s.Fault] = s.At
+				}
+				undo, ok := undone[s.Do]
+				if ok && !slices.ContainsFunc(r.Steps[i:], func(o nemesis.Step) bool { return o.Fault == s.Fault && o.Do == undo }) {
+					t.Errorf("seed %d: nothing ends %s", seed, s)
+				}
+			}
+			if len(began) != len(r.Faults) || r.Calm <= 0 || r.Hold <= 0 {
+				t.Fatalf("seed %d: %+v", seed, r)
+			}
+			last := r.Steps[len(r.Steps)-1]
+			if len(r.Faults) > 1 && began[last.Fault] < last.At && slices.ContainsFunc(r.Steps, func(s nemesis.Step) bool {
+				return s.Fault != last.Fault && s.At > began[last.Fault]
+			}) {
+				overlapping++
+			}
+		}
+		if overlapping < 30 {
+			t.Errorf("%+v: of 300 rounds %d overlap", can, overlapping)
+		}
+	}
+}
+
+func TestSets(t *testing.T) {
+	seen := map[string]bool{}
+	for _, s := range nemesis.Sets() {
+		seen[fmt.Sprint(s)] = true
+	}
+	if len(seen) != 31 || len(nemesis.Sets()) != 31 || seen["[]"] {
+		t.Errorf("%d sets: %v", len(seen), seen)
+	}
+}
+
+// TestDrops says who hears whom: a line for each node, with those it hears.
+func TestDrops(t *testing.T) {
+	three, five := []string{"a", "b", "c"}, []string{"a", "b", "c", "d", "e"}
+	for _, c := range []struct {
+		shape nemesis.Shape
+		turn  int
+		nodes []string
+		want  string
+	}{
+		{nemesis.Full, 0, three, "a: b:c c:b"},
+		{nemesis.Full, 1, three, "a:c b: c:a"},
+		{nemesis.Full, 4, three, "a:c b: c:a"},
+		{nemesis.Deaf, 0, three, "a: b:ac c:ab"},
+		{nemesis.Mute, 0, three, "a:bc b:c c:b"},
+		{nemesis.Ring, 0, three, "a:b b:c c:a"},
+		{nemesis.Ring, 0, five, "a:bc b:cd c:de d:ea e:ab"},
+		{nemesis.Bridge, 0, three, "a:bc b:a c:a"},
+		{nemesis.Bridge, 2, three, "a:c b:c c:ab"},
+		{nemesis.Bridge, 0, five, "a:bcde b:ac c:ab d:ae e:ad"},
+		{nemesis.Halves, 0, five, "a:b b:a c:de d:ce e:cd"},
+		{nemesis.Alone, 0, three, "a: b: c:"},
+		{nemesis.Postgres, 0, three, "a: b:c c:b"},
+		{nemesis.Full, 0, three[:2], "a: b:"},
+		{nemesis.Full, 0, three[:1], "a:"},
+	} {
+		drops := nemesis.Drops(c.shape, c.turn, c.nodes)
+		var got []string
+		for _, at := range c.nodes {
+			hears := ""
+			for i := range c.nodes { // from the next on, as in a ring
+				from := c.nodes[(slices.Index(c.nodes, at)+i)%len(c.nodes)]
+				if from != at && !slices.ContainsFunc(drops, func(d nemesis.Drop) bool { return d.At == at && slices.Contains(d.From, from) }) {
+					hears += from
+				}
+			}
+			got = append(got, at+":"+hears)
+		}
+		want := strings.Fields(c.want)
+		for i := range want {
+			if sorted(got[i]) != sorted(want[i]) {
+				t.Errorf("%s turned by %d of %v: %v, want %v", c.shape, c.turn, c.nodes, got, want)
+				break
+			}
+		}
+		for _, d := range drops {
+			if (d.Port == nemesis.PostgresPort) != (c.shape == nemesis.Postgres) {
+				t.Errorf("%s: %+v", c.shape, d)
+			}
+		}
+	}
+	if d := nemesis.Drops(nemesis.Cluster, 0, three); len(d) != 3 || d[0].Port != nemesis.ClusterPort {
+		t.Errorf("%+v", d)
+	}
+}
+
+func sorted(s string) string {
+	b := []byte(s)
+	slices.Sort(b)
+	return string(b)
+}
+
+// TestKept: what is written down of a round is the round.
+func TestKept(t *testing.T) {
+	for seed := range uint64(50) {
+		r, again := nemesis.New(seed, whole).Deal(), nemesis.Round{}
+		b, err := json.Marshal(r)
+		if err == nil {
+			err = json.Unmarshal(b, &again)
+		}
+		if err != nil || !reflect.DeepEqual(r, again) {
+			t.Fatalf("%v: %s", err, b)
+		}
+	}
+}

@@ -1,0 +1,347 @@
+package lab
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/quorate/quorate/api/client"
+	"github.com/quorate/quorate/config"
+	"github.com/quorate/quorate/lab/history"
+	"github.com/quorate/quorate/lab/judge"
+	"github.com/quorate/quorate/lab/load"
+)
+
+// decideLimit is how long one register's history may take to be judged.
+const decideLimit = 20 * time.Second
+
+// histories are what was recorded of a round, and what the primary has of it.
+type histories struct {
+	writes   []history.Write
+	accesses []history.Access
+	sights   []history.Sight
+	load     map[int64]bool // ids of the load's writes that are there
+	all      map[int64]bool // and of the probers'
+}
+
+// recorded reads the histories of a round, and adds what the registers hold now as a last read of each.
+func (c *chaos) recorded(ctx context.Context, p course, state State) (h histories, err error) {
+	file := filepath.Join(c.dir, p.Events)
+	if h.writes, err = load.Read(file); err != nil {
+		return h, err
+	}
+	if h.accesses, err = load.ReadAccesses(accessesOf(file)); err != nil {
+		return h, err
+	}
+	if h.sights, err = load.ReadSights(sightsOf(file)); err != nil {
+		return h, err
+	}
+	primary := c.l.Node(state.Primary)
+	last, err := c.l.readRegisters(ctx, primary, h.accesses)
+	if err != nil {
+		return h, err
+	}
+	h.accesses = append(h.accesses, last...)
+	h.load, h.all, err = c.l.there(ctx, primary, h.writes)
+	return h, err
+}
+
+// there are the ids of the load's writes that a node has, and those with the probers'.
+func (l *Lab) there(ctx context.Context, n *Node, writes []history.Write) (ofLoad, all map[int64]bool, err error) {
+	all = map[int64]bool{}
+	for _, prober := range []bool{true, false} {
+		table := loadTable
+		if prober {
+			table = proberTable
+		}
+		first, last := int64(math.MaxInt64), int64(0)
+		for _, w := range writes {
+			if w.Client == "" && w.Prober == prober {
+				first, last = min(first, w.ID), max(last, w.ID)
+			}
+		}
+		if ofLoad, err = l.present(ctx, n, table, first, last); err != nil {
+			return nil, nil, err
+		}
+		for id := range ofLoad {
+			all[id] = true
+		}
+	}
+	return ofLoad, all, nil
+}
+
+// readRegisters reads each register of a history once.
+func (l *Lab) readRegisters(ctx context.Context, n *Node, accesses []history.Access) (reads []history.Access, err error) {
+	if len(accesses) == 0 {
+		return nil, nil
+	}
+	var keys []int64
+	for _, a := range accesses {
+		keys = append(keys, a.Key)
+	}
+	slices.Sort(keys)
+	conn, err := l.connect(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	for _, key := range slices.Compact(keys) {
+		a := history.Access{Key: key, Kind: history.Get, Node: n.Name, Start: load.Now(), Outcome: history.OK}
+		if err := conn.QueryRow(ctx, "SELECT coalesce((SELECT value FROM "+registers+" WHERE key = $1), 0)", key).Scan(&a.Got); err != nil {
+			return nil, fmt.Errorf("read a register on %s: %w", n.Name, err)
+		}
+		a.End = load.Now()
+		reads = append(reads, a)
+	}
+	return reads, nil
+}
+
+// judge is what all checks find in a round. With async a failover may take back what was acknowledged, and what was read.
+func (c *chaos) judge(h histories, p course) []judge.Violation {
+	async := c.l.Durability == "async"
+	found := judge.AppendSet(h.writes, h.load, async)
+	found = append(found, judge.OneWriter(h.writes, p.Unfenced)...)
+	found = append(found, judge.Discarded(h.writes, h.all, c.evidence)...)
+	if async && p.Before != p.After {
+		c.tally.unjudged++
+		return found
+	}
+	registers, undecided := judge.Linearizable(h.accesses, p.Unfenced, decideLimit)
+	c.tally.undecided += undecided
+	found = append(found, registers...)
+	return append(found, judge.Monotone(h.sights, h.writes, h.load, p.Unfenced)...)
+}
+
+// collect gathers evidence and reads what it lists, while it is there.
+func (c *chaos) collect(ctx context.Context, state State) error {
+	known := len(c.kept)
+	if err := c.gather(ctx, state); err != nil {
+		return err
+	}
+	for _, k := range c.kept[known:] {
+		listed, err := commitsIn(k.Path)
+		if err != nil {
+			return err
+		}
+		e := judge.Kept{Node: k.Node, XIDs: listed}
+		if k.Commits < 0 { // a directory whose log could not be read was set aside whole
+			e.Whole = judge.Span{From: 0, To: load.Now()}
+		}
+		c.evidence = append(c.evidence, e)
+	}
+	return nil
+}
+
+// compare looks in the end for what any round had, since a later one may lose it, and at all copies.
+func (c *chaos) compare(ctx context.Context) error {
+	state, err := c.whole(ctx)
+	if err != nil {
+		return errors.Join(c.violated([]judge.Violation{{Check: judge.Liveness, What: firstLine(err)}}), c.report(err))
+	}
+	if err := c.collect(ctx, state); err != nil {
+		return err
+	}
+	files, err := filepath.Glob(filepath.Join(c.dir, "round-*.events"))
+	if err != nil {
+		return fmt.Errorf("look for the history: %w", err)
+	}
+	var found []judge.Violation
+	for _, file := range files {
+		writes, err := load.Read(file)
+		if err != nil {
+			return err
+		}
+		ofLoad, all, err := c.l.there(ctx, c.l.Node(state.Primary), writes)
+		if err != nil {
+			return err
+		}
+		c.tally.lost += len(judge.Lost(writes, ofLoad))
+		found = append(found, judge.AppendSet(writes, ofLoad, c.l.Durability == "async")...)
+		found = append(found, judge.Discarded(writes, all, c.evidence)...)
+	}
+	copies, err := c.l.copies(ctx, state)
+	if err != nil {
+		return err
+	}
+	agreed, err := c.l.agreed(ctx)
+	if err != nil {
+		return err
+	}
+	found = append(found, judge.SameLineage(copies, agreed)...)
+	leaks, err := c.leaks(ctx)
+	if err != nil {
+		return err
+	}
+	return c.violated(append(found, leaks...))
+}
+
+// whole undoes what is left of the last round, which may have been interrupted, and waits until the cluster is whole.
+func (c *chaos) whole(ctx context.Context) (State, error) {
+	ctx, stop := context.WithTimeout(ctx, healLimit)
+	defer stop()
+	if c.last == nil {
+		return c.l.AwaitHealthy(ctx)
+	}
+	if err := c.last.calm(ctx); err != nil {
+		return State{}, err
+	}
+	return c.restore(ctx, c.last)
+}
+
+// copies reads what every node with a Postgres has, once the standbys have all that the primary has. Nobody may write.
+func (l *Lab) copies(ctx context.Context, state State) ([]judge.Copy, error) {
+	ctx, stop := context.WithTimeout(ctx, healLimit)
+	defer stop()
+	end := ""
+	var all []judge.Copy
+	for _, n := range seating(l.members(), state.Primary) {
+		if n.Witness {
+			continue
+		}
+		c, err := l.copyOf(ctx, n, state, &end)
+		if err != nil {
+			return nil, fmt.Errorf("compare %s: %w", n.Name, err)
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+// copyOf reads one node; end is where the primary's log ends, which the primary, the first of them, sets.
+func (l *Lab) copyOf(ctx context.Context, n *Node, state State, end *string) (judge.Copy, error) {
+	c := judge.Copy{Node: n.Name, Timeline: state.Nodes[n.Name].Timeline, Tables: map[string]string{}}
+	conn, err := l.connect(ctx, n)
+	if err != nil {
+		return c, err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	if n.Name == state.Primary {
+		err = conn.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn()::text").Scan(end)
+	} else {
+		err = until(ctx, n.Name+" has replayed "+*end, func() (done bool, err error) {
+			err = conn.QueryRow(ctx, "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn", *end).Scan(&done)
+			return done, err
+		})
+	}
+	if err != nil {
+		return c, err
+	}
+	file := filepath.Join(n.PGData(), "pg_wal", fmt.Sprintf("%08X.history", c.Timeline))
+	content, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return c, err
+	}
+	c.History = string(content)
+	for _, table := range []string{loadTable, proberTable, libpqTable, registers} {
+		if c.Tables[table], err = sumOf(ctx, conn, table); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+// sumOf is a sum over all rows, whatever their order.
+func sumOf(ctx context.Context, conn *pgx.Conn, table string) (sum string, err error) {
+	err = conn.QueryRow(ctx, "SELECT count(*) || ' rows, sum ' || coalesce(sum(hashtextextended(t::text, 0)::numeric), 0) FROM "+table+" t").Scan(&sum)
+	if err != nil {
+		return "", fmt.Errorf("sum up %s: %w", table, err)
+	}
+	return sum, nil
+}
+
+// agreed is how the cluster's timelines came to be, as far as it remembers.
+func (l *Lab) agreed(ctx context.Context) (all []judge.Branch, err error) {
+	err = l.ask(ctx, func(ctx context.Context, c *client.Client) error {
+		e, err := c.Explain(ctx)
+		if err != nil {
+			return err
+		}
+		all = nil
+		for _, b := range e.View.State.Lineage {
+			if b.Promoted {
+				all = append(all, judge.Branch{Timeline: uint32(b.Timeline), Parent: uint32(b.Parent), Switch: b.SwitchLSN.String()})
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
+// leaks looks for the lab's secrets in what daemons and servers wrote and what the API tells.
+func (c *chaos) leaks(ctx context.Context) ([]judge.Violation, error) {
+	secrets := []judge.Secret{{Name: "the password of the roles", Value: []byte(c.l.Password)}}
+	text, err := os.ReadFile(filepath.Join(c.l.Nodes[0].Data(), config.SecretName))
+	if err != nil {
+		return nil, fmt.Errorf("read the secret to look for: %w", err)
+	}
+	text = []byte(strings.TrimSpace(string(text)))
+	secrets = append(secrets, judge.Secret{Name: "cluster.secret", Value: text})
+	if key, err := hex.DecodeString(string(text)); err == nil {
+		secrets = append(secrets, judge.Secret{Name: "the bytes of cluster.secret", Value: key})
+	}
+	if err := c.keepAnswers(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.keepLogs(); err != nil {
+		return nil, err
+	}
+	places := []string{c.dir}
+	for _, n := range c.l.data() {
+		places = append(places, filepath.Join(n.Data(), "postgres", "evidence"))
+	}
+	var found []judge.Violation
+	for _, place := range places {
+		err := filepath.WalkDir(place, func(file string, d fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) || err == nil && !d.Type().IsRegular() {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			content, err := os.ReadFile(file)
+			if err != nil {
+				return err
+			}
+			found = append(found, judge.NoSecret(file, content, secrets)...)
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("look for secrets: %w", err)
+		}
+	}
+	return found, nil
+}
+
+// keepAnswers keeps what the API tells.
+func (c *chaos) keepAnswers(ctx context.Context) error {
+	for _, n := range c.l.Nodes {
+		api := client.Unix(n.Socket())
+		status, errStatus := api.Status(ctx)
+		explain, errExplain := api.Explain(ctx)
+		past, errHistory := api.History(ctx)
+		settings, errConfig := api.ConfigHistory(ctx)
+		members, errMembers := api.Members(ctx)
+		if err := errors.Join(errStatus, errExplain, errHistory, errConfig, errMembers); err != nil {
+			return fmt.Errorf("ask %s: %w", n.Name, err)
+		}
+		b, err := json.MarshalIndent([]any{status, explain, past, settings, members}, "", " ")
+		if err != nil {
+			return fmt.Errorf("encode the answers of %s: %w", n.Name, err)
+		}
+		if err := os.WriteFile(filepath.Join(c.dir, n.Name+"-answers.json"), b, 0o644); err != nil {
+			return fmt.Errorf("keep the answers of %s: %w", n.Name, err)
+		}
+	}
+	return nil
+}
