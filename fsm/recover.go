@@ -25,9 +25,10 @@ func (s State) Recovered(self NodeID, clusterID string, wall int64) (State, erro
 	next.ClusterID, next.Generation = clusterID, s.Generation+1
 	next.Members = map[NodeID]Member{self: m}
 	next.Electorate = Electorate{Voters: []NodeID{self}, Version: s.Electorate.Version + 1}
-	// Under async too: without a rule an election asks how far the old primary was, which nobody is left to say. The leader agrees
-	// on async again once there is a primary.
 	next.Sync = SyncRule{Members: []NodeID{self}, Copies: 1}
+	if s.Config.Settings.Durability == DurabilityAsync {
+		next.Sync = SyncRule{Members: []NodeID{}}
+	}
 	next.Wish, next.Paused, next.PauseRev = nil, false, 0
 	next.Rev, next.Version = s.Rev+1, s.Version+1
 	text := fmt.Sprintf("recovered with %s alone, %d other members were given up; generation %d", m.Name, was-1, next.Generation)
