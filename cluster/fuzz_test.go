@@ -185,8 +185,12 @@ func FuzzFounders(f *testing.F) {
 			}
 			return
 		}
-		init := testInit()
-		init.Members, init.Adopted = []fsm.Member{own.Member, b.Member}, v.adopt
+		c := &Cluster{cfg: Config{Scope: "demo", Settings: testInit().Config.Settings}}
+		init := c.firstCommand(peers, answers, v)
+		if why := unfounded(init); len(why) > 0 {
+			return
+		}
+		init.ClusterID = "c1"
 		if _, err := (fsm.State{}).Apply(fsm.Envelope{ID: "init", Change: init}); err != nil {
 			t.Fatalf("by rule %s a cluster would begin that can't: %v\n%s\n%s", v.rule, err, one, two)
 		}

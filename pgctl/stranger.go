@@ -53,7 +53,9 @@ func parseLock(content string) (Postmaster, bool) {
 	}
 	p := Postmaster{PID: pid}
 	if len(lines) > 3 {
-		p.Port, _ = strconv.Atoi(strings.TrimSpace(lines[3])) // for people; 0 while it starts
+		if port, err := strconv.ParseUint(strings.TrimSpace(lines[3]), 10, 16); err == nil {
+			p.Port = int(port) // for people; 0 while it starts
+		}
 	}
 	return p, true
 }
