@@ -124,6 +124,26 @@ func FuzzDocument(f *testing.F) {
 	})
 }
 
+// What is nested deeper than any document is refused, and soon: the time for it grew with the square of its length and more.
+func TestNestingIsBounded(t *testing.T) {
+	sections, indented := strings.Repeat("{a: ", 900)+"1"+strings.Repeat("}", 900), ""
+	for n := range maxDepth + 1 {
+		indented += strings.Repeat(" ", n) + "a:\n"
+	}
+	for name, doc := range map[string]string{
+		"brackets": strings.Repeat("[", 60_000), "sections": sections, "indented": indented, "anchors": "a: " + strings.Repeat("!!str ", maxDepth+1) + "x",
+	} {
+		_, err := ReadDCS([]byte(doc))
+		complaint(t, []byte(doc), err)
+		if !strings.Contains(err.Error(), "deep") && !strings.Contains(err.Error(), "brackets") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := ReadDCS([]byte("a: " + strings.Repeat("[", maxDepth-2) + strings.Repeat("]", maxDepth-2))); err == nil || strings.Contains(err.Error(), "deep") {
+		t.Errorf("what is nested less deep: %v", err)
+	}
+}
+
 // Any change of a good document gives a good one or a list of what is wrong; the same again changes nothing.
 func FuzzMerge(f *testing.F) {
 	for _, seed := range stories(f, "patch") {
