@@ -2,6 +2,7 @@ package beat
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"github.com/quorate/quorate/cluster/lease"
 	"github.com/quorate/quorate/failover"
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/durable"
 )
 
 // sampleState is a healthy cluster of n1 (primary), n2 and n3.
@@ -171,6 +173,45 @@ func possible(t *testing.T, s *Service) {
 			t.Fatalf("nothing follows: %+v", d)
 		}
 	}
+}
+
+// Whatever voter.bin holds, the promises in it are kept to after a start, or there is no voter. One that may have vouched a
+// moment before it went down counts as busy for as long.
+func FuzzVoterFile(f *testing.F) {
+	for _, rec := range []lease.VoterRecord{{ID: "n2"}, {ID: "n2", Sealed: 7, Lmax: 800 * time.Millisecond}, {ID: "n1", Sealed: 1}} {
+		b, err := json.Marshal(rec)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Add([]byte(`{"id":"n2","sealed":1,"lmax":-1}`))
+	f.Add([]byte(`{"id":"n2","sealed":1,"lmax":9223372036854775807}`))
+	f.Add([]byte(`{"id":"n2","sealed":1,"lmax":91322505432427482}`)) // times 101 it is just above 2^63
+	path := filepath.Join(f.TempDir(), "voter.bin")
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		if !json.Valid(payload) || durable.Save(path, voterFileVersion, json.RawMessage(payload)) != nil {
+			return
+		}
+		const now = time.Hour
+		v, err := openVoter(path, "n2", func() time.Duration { return now })
+		if err != nil {
+			if !errors.Is(err, ErrPromisesLost) {
+				t.Fatalf("%s: untyped error %v", payload, err)
+			}
+			return
+		}
+		var rec lease.VoterRecord
+		if err := json.Unmarshal(payload, &rec); err != nil || rec.ID != "n2" || v.lease.Record() != rec {
+			t.Fatalf("%s became %+v, %v", payload, v.lease.Record(), err)
+		}
+		if left := v.lease.SealReply(now).Left; left < rec.Lmax || left > 2*lease.MaxL {
+			t.Fatalf("%s: it counts as busy for %s", payload, left)
+		}
+		if reply, _ := v.lease.Vouch(now, lease.Beat{Epoch: rec.Sealed, Node: "n1", L: 1}); reply.Yes || reply.Sealed != rec.Sealed {
+			t.Fatalf("%s: it vouches for what it sealed: %+v", payload, reply)
+		}
+	})
 }
 
 // Only who is at the other end may be spoken for.
