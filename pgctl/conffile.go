@@ -176,6 +176,9 @@ func wholeLines(content string) []string {
 // of an option, its name too; they take the meaning from a leading @.
 func notForAll(line string) string {
 	const elsewhere = "refers to another file (%s), which quorate does not read"
+	if strings.HasSuffix(line, `\`) { // behind it was a blank or a comment
+		return "ends in a backslash, which would join it with the next line"
+	}
 	for n, field := range strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' || r == ',' }) {
 		name, _, option := strings.Cut(strings.ReplaceAll(field, `"`, ""), "=")
 		switch {
