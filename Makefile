@@ -9,6 +9,8 @@ FAULTS ?= host-kill postgres-kill partition switchover backend-kill isolate agen
 	agent-upgrade guard-kill guard-stop agent+guard-kill agent+guard-stop postgres-stop disk-hang disk-full standby-kill \
 	leader-kill 2+1-witness-kill 2+1-host-kill 2+1-standby-kill
 MINUTES ?= 30
+FUZZTIME ?= 30s
+FUZZ    ?= .
 SEED    ?= 1
 
 .DEFAULT_GOAL := help
@@ -60,12 +62,14 @@ model: ## the short configurations of the model in docs/model: what must hold, a
 	$(GO) run ./docs/model/lease short
 	$(GO) run ./docs/model/syncm short
 
-fuzz: ## every fuzz target for FUZZTIME=10s each
-	@grep -rlE '^func Fuzz' --include='*_test.go' . | while read -r file; do \
+fuzz: ## search for input that breaks a decoder or parser, each target for a while: make fuzz [FUZZTIME=30s] [FUZZ=./pgctl]
+	@grep -rlE '^func Fuzz' --include='*_test.go' . | sort | while read -r file; do \
 		sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' "$$file" | while read -r target; do \
-			echo "$$(dirname "$$file"): $$target"; \
-			$(GO) test -tags $(TAGS) -run '^$$' -fuzz "^$$target\$$" -fuzztime $(or $(FUZZTIME),10s) "$$(dirname "$$file")" </dev/null || exit 1; \
-		done || exit 1; \
+			echo "$$(dirname "$$file") $$target"; \
+		done; \
+	done | grep -e "$(FUZZ)" | while read -r dir target; do \
+		echo "$$dir: $$target for $(FUZZTIME)"; \
+		$(GO) test -tags $(TAGS) -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$dir" </dev/null || exit 1; \
 	done
 
 demo: ## three nodes on this machine and one failover, step by step

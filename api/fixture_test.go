@@ -113,7 +113,7 @@ func (f *fake) move(change func(*fsm.State)) {
 }
 
 // three is a healthy cluster of n1 (primary), n2 (leader of Raft) and n3, seen from self.
-func three(t *testing.T, self fsm.NodeID) *fake {
+func three(t testing.TB, self fsm.NodeID) *fake {
 	t.Helper()
 	state := fsm.State{
 		ClusterID: "c", Scope: "demo", SystemID: 7_000_000_000_000_000_001, Rev: 12, Version: 20, Epoch: 8, Primary: "n1",

@@ -3,7 +3,6 @@ package api
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -81,7 +80,7 @@ func (s *Server) members(w http.ResponseWriter, _ *http.Request) {
 
 func (s *Server) initCluster(w http.ResponseWriter, r *http.Request) {
 	var req InitRequest
-	if !decode(w, r, &req) {
+	if !strict(w, r, `{"adopt_from": "NAME"}`, &req) {
 		return
 	}
 	if s.opts.Members.Init == nil {
@@ -93,7 +92,7 @@ func (s *Server) initCluster(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) joinCluster(w http.ResponseWriter, r *http.Request) {
 	var req JoinRequest
-	if !decode(w, r, &req) {
+	if !strict(w, r, `{"token": "quorate1.TOKEN", "hosts": ["HOST"], "replace": false}`, &req) {
 		return
 	}
 	if s.opts.Members.Join == nil {
@@ -130,21 +129,10 @@ func (s *Server) token(w http.ResponseWriter, _ *http.Request) {
 
 func (s *Server) removeMember(w http.ResponseWriter, r *http.Request) {
 	var req RemoveRequest
-	if !decode(w, r, &req) {
+	if !strict(w, r, `{"name": "NAME", "last_copy": false, "replace": false}`, &req) {
 		return
 	}
 	settle(w, s.opts.Members.Remove(r.Context(), req))
-}
-
-// decode reads the body strictly; false: it has answered already.
-func decode(w http.ResponseWriter, r *http.Request, into any) bool {
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		problem(w, http.StatusBadRequest, CodeInvalid, "the body is not what is expected: "+err.Error())
-		return false
-	}
-	return true
 }
 
 // settle answers a request that either was done or was not.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -32,10 +31,7 @@ type Paused struct {
 func (s *Server) setPause(pause bool) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var req PauseRequest
-		d := json.NewDecoder(r.Body)
-		d.DisallowUnknownFields()
-		if err := d.Decode(&req); err != nil && !errors.Is(err, io.EOF) {
-			problem(w, http.StatusBadRequest, CodeInvalid, `the body is not {"wait": "10s"}: `+err.Error())
+		if !strictOr(w, r, `{"wait": "10s"}`, &req, true) {
 			return
 		}
 		wait := time.Duration(0)

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -91,17 +90,6 @@ func (s *Server) reinit(w http.ResponseWriter, r *http.Request) {
 	s.at(w, r, req.Node, func(ctx context.Context, id fsm.NodeID, name string) (any, error) {
 		return Reinited{Node: name, Begun: true}, s.opts.Reinit(ctx, id, req.Force)
 	})
-}
-
-// strict decodes the body into v; false: it is no such document, and that was answered.
-func strict(w http.ResponseWriter, r *http.Request, like string, v any) bool {
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		problem(w, http.StatusBadRequest, CodeInvalid, "the body is not "+like+": "+err.Error())
-		return false
-	}
-	return true
 }
 
 // act is done at a node, id, of a name. It returns what to answer.

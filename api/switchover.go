@@ -3,10 +3,7 @@ package api
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -52,10 +49,7 @@ type Switchover struct {
 // askSwitchover records the wish. Its answer is 202: GET tells the outcome.
 func (s *Server) askSwitchover(w http.ResponseWriter, r *http.Request) {
 	var req SwitchoverRequest
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields()
-	if err := d.Decode(&req); err != nil && !errors.Is(err, io.EOF) {
-		problem(w, http.StatusBadRequest, CodeInvalid, `the body is not {"to": "NAME"}: `+err.Error())
+	if !strictOr(w, r, `{"to": "NAME"}`, &req, true) {
 		return
 	}
 	before := s.node.State()

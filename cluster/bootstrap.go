@@ -129,7 +129,11 @@ func (c *Cluster) bootstrapRound(ctx context.Context, first bool, peers []string
 		if len(why) > 0 {
 			return false, why, nil
 		}
-		if err := c.found(peers, answers, data); err != nil {
+		init := c.firstCommand(peers, answers, data)
+		if why := unfounded(init); len(why) > 0 {
+			return false, why, nil
+		}
+		if err := c.found(init); err != nil {
 			return false, nil, err
 		}
 	}
@@ -233,28 +237,44 @@ func judgePeers(self string, peers []string, answers map[string]helloAnswer) []s
 
 func millis(ms int64) time.Duration { return time.Duration(ms) * time.Millisecond }
 
+// firstCommand is what the log of a cluster of these nodes would begin with, without its id.
+func (c *Cluster) firstCommand(peers []string, answers map[string]helloAnswer, data dataVerdict) fsm.Init {
+	init := fsm.Init{
+		Scope:   c.cfg.Scope,
+		Config:  fsm.Config{Version: 1, Doc: c.cfg.ConfigDoc, Settings: c.cfg.Settings},
+		Adopted: data.adopt,
+	}
+	if data.config != nil {
+		init.Config = *data.config
+	}
+	for _, addr := range peers {
+		init.Members = append(init.Members, answers[addr].Member)
+	}
+	return init
+}
+
+// unfounded says why no cluster can begin like that, nil if one can. What the machine refuses must be known before it is on
+// any disk: a founding is for ever, and all nodes would have to be emptied.
+func unfounded(init fsm.Init) []string {
+	init.ClusterID = "any"
+	if _, err := (fsm.State{}).Apply(fsm.Envelope{ID: "init", Change: init}); err != nil {
+		return []string{"what the nodes say of themselves makes no cluster: " + err.Error()}
+	}
+	return nil
+}
+
 // found makes the cluster, on this node's disk first.
-func (c *Cluster) found(peers []string, answers map[string]helloAnswer, data dataVerdict) error {
+func (c *Cluster) found(init fsm.Init) error {
 	random, err := uuid.NewRandom()
 	if err != nil {
 		return fmt.Errorf("draw cluster id: %w", err)
 	}
-	f := founding{First: c.Self(), Init: fsm.Init{
-		ClusterID: random.String(),
-		Scope:     c.cfg.Scope,
-		Config:    fsm.Config{Version: 1, Doc: c.cfg.ConfigDoc, Settings: c.cfg.Settings},
-		Adopted:   data.adopt,
-	}, Seed: transport.GenerateSecret().Hex()}
-	if data.config != nil {
-		f.Init.Config = *data.config
-	}
-	for _, addr := range peers {
-		f.Init.Members = append(f.Init.Members, answers[addr].Member)
-	}
+	init.ClusterID = random.String()
+	f := founding{First: c.Self(), Init: init, Seed: transport.GenerateSecret().Hex()}
 	if err := c.adopt(f); err != nil {
 		return err
 	}
-	c.log.Info("founded the cluster", "cluster", f.Init.ClusterID, "nodes", len(peers))
+	c.log.Info("founded the cluster", "cluster", f.Init.ClusterID, "nodes", len(f.Init.Members))
 	if a := f.Init.Adopted; a != nil {
 		c.log.Info("the cluster begins with data that were there", "node", string(a.Node), "system", a.SystemID.String(),
 			"timeline", uint32(a.Timeline), "kept", len(a.Keep), "set_aside", len(a.Aside))
@@ -333,6 +353,9 @@ func (c *Cluster) onForm(peer transport.Peer, raw []byte) error {
 		}
 		if err := c.deps.DataFacts().fits(c.Self(), f.Init.Adopted); err != nil {
 			return err
+		}
+		if why := unfounded(f.Init); len(why) > 0 {
+			return fmt.Errorf("%w: %s", ErrOtherCluster, strings.Join(why, "; "))
 		}
 	}
 	return c.adopt(f)

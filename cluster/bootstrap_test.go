@@ -193,7 +193,7 @@ func TestACrashWhileFoundingGoesOnWithTheSameCluster(t *testing.T) {
 		if len(missing) > 0 {
 			t.Fatal(missing)
 		}
-		if err := n1.found(p.peers, answers, dataVerdict{}); err != nil {
+		if err := n1.found(n1.firstCommand(p.peers, answers, dataVerdict{})); err != nil {
 			t.Fatal(err)
 		}
 		id := n1.ClusterID()

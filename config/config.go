@@ -114,6 +114,9 @@ type DCSPostgreSQL struct {
 	PgHBA      []string          `yaml:"pg_hba" json:"pg_hba,omitempty"` // for nodes without lines of their own
 }
 
+// IsZero leaves a section without content out of Doc, however it was written: equal content has one form.
+func (p DCSPostgreSQL) IsZero() bool { return len(p.Parameters) == 0 && len(p.PgHBA) == 0 }
+
 // Fencing says how the guard makes Postgres unable to commit.
 type Fencing struct {
 	Cgroup    string   `yaml:"cgroup"`     // below the cgroup v2 mount; default quorate/<scope>-<name>

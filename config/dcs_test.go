@@ -69,6 +69,8 @@ func TestReadDCSRefuses(t *testing.T) {
 		{"a directive for a name", "postgresql: { parameters: { \"include x\": y } }", []string{"include x"}},
 		{"nothing but reserved", "postgresql: { parameters: { max_connections: 3, superuser_reserved_connections: 3 } }", []string{"max_connections: 3 leaves nothing beside superuser_reserved_connections 3 (line 1)"}},
 		{"a line that is none", "postgresql: { pg_hba: [\"hots all all all md5\"] }", []string{"entry 1", "begins with none"}},
+		{"a line that goes on", "postgresql: { pg_hba: [\"host all all all md5 \\\\\"] }", []string{"entry 1", "backslash"}},
+		{"a comment that ends", "postgresql: { pg_hba: [\"# x\\nlocal all all trust\"] }", []string{"entry 1", "not one line"}},
 		{"a short line", "postgresql: { pg_hba: [\"host all all md5\"] }", []string{"lacks fields"}},
 		{"contradictions", "{strict: true, durability: async}", []string{"strict: true contradicts durability: async (line 1)"}},
 		{"two faults", "{failover_after: 1ms, durability: none}", []string{"failover_after: 1ms", `durability: "none"`}},

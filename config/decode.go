@@ -197,9 +197,16 @@ func (r *reader) addresses(v *item, field reflect.Value, at string) {
 	r.texts(flat, field, at)
 }
 
+// maxHints is for how many mistakes it is looked what was meant: a misspelt file has a few, and each look takes a while.
+const maxHints = 100
+
 // unknown complains of a key that is none, with what was probably meant: beside it, or anywhere.
 func (r *reader) unknown(p *pair, into reflect.Value, path string) {
 	at := join(path, p.key)
+	if len(r.errs) >= maxHints {
+		r.fail(p.line, at, "unknown key")
+		return
+	}
 	if k, ok := keyOf(at); ok && k.Fate == Used {
 		r.fail(p.line, at, "it belongs in each node's file, as %s", strings.TrimPrefix(at, dcs+"."))
 		return

@@ -92,18 +92,47 @@ func (m *item) equal(o *item) bool {
 	return true
 }
 
-// maxItems bounds what aliases of aliases can become.
-const maxItems = 100_000
+const (
+	// maxItems bounds what aliases of aliases can become.
+	maxItems = 100_000
+	// maxDepth is far more than any document needs. Paths grow with the depth, and so would the time for each key: 60 kB of
+	// nothing but sections kept a node busy for minutes.
+	maxDepth = 64
+	// maxOpen is how many brackets may be open at a place, as far as that can be told without parsing, quoted ones counted
+	// too: the parser's own time grows with the square of them.
+	maxOpen = 1000
+)
+
+// tooDeep says that a document is nested too deep to be parsed at all.
+func tooDeep(b []byte) bool {
+	open := 0
+	for _, c := range b {
+		switch c {
+		case '[', '{':
+			open++
+		case ']', '}':
+			open = max(0, open-1)
+		}
+		if open > maxOpen {
+			return true
+		}
+	}
+	return false
+}
 
 // grower makes items of the parser's nodes.
 type grower struct {
 	anchors map[string]ast.Node
 	open    map[string]bool // anchors that are being resolved: an alias of its own anchor has no end
 	count   int
+	depth   int
 }
 
 // parse reads one YAML document, of which JSON is a kind, whose top is a mapping. Nothing at all is an empty one.
 func parse(b []byte) (*item, error) {
+	if tooDeep(b) {
+		return nil, Invalid{{Text: fmt.Sprintf("more than %d brackets are open at one place", maxOpen)}}
+	}
 	file, err := parser.ParseBytes(b, 0)
 	if err != nil {
 		return nil, syntax(err)
@@ -149,6 +178,10 @@ func (g *grower) grow(n ast.Node) (*item, error) {
 	if g.count++; g.count > maxItems {
 		return nil, Invalid{{Line: lineOf(n), Text: "the document is too large"}}
 	}
+	if g.depth++; g.depth > maxDepth {
+		return nil, Invalid{{Line: lineOf(n), Text: fmt.Sprintf("it is nested more than %d deep", maxDepth)}}
+	}
+	defer func() { g.depth-- }()
 	switch v := n.(type) {
 	case *ast.AnchorNode:
 		g.anchors[v.Name.GetToken().Value] = v.Value

@@ -306,9 +306,11 @@ func (r *reader) checkHBA(path string, lines []string) {
 		fields := strings.Fields(line)
 		shown := strings.Join(fields[:min(5, len(fields))], " ") // The options behind the method may hold a password.
 		switch {
-		case len(fields) == 0 || strings.HasPrefix(fields[0], "#"):
-		case strings.ContainsAny(line, "\n\r\x00"):
+		case strings.ContainsAny(line, "\n\r\x00"): // of a comment, too, which it would end
 			r.bad(path, "entry %d %q is not one line", n+1, shown)
+		case strings.HasSuffix(line, `\`):
+			r.bad(path, "entry %d %q ends in a backslash, which would join it with the next line: write both as one", n+1, shown)
+		case len(fields) == 0 || strings.HasPrefix(fields[0], "#"):
 		case !slices.Contains(kinds, fields[0]):
 			r.bad(path, "entry %d %q begins with none of %s", n+1, shown, strings.Join(kinds, ", "))
 		case len(fields) < 4 || fields[0] != "local" && len(fields) < 5:

@@ -44,7 +44,7 @@ func told(t *testing.T) map[string]*outcomes {
 	for _, r := range Rules() {
 		all[r.Name] = &outcomes{}
 	}
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	walkStories(t, func(t *testing.T, path string) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			if d.Cmd == "view" {
 				v, err := parseView(d)

@@ -139,12 +139,15 @@ func (f *facts) studySeals() {
 func (f *facts) studyPositions() {
 	f.positions = make(map[fsm.NodeID]fsm.Position, len(f.Positions)+1)
 	for id, p := range f.Positions {
-		if p.Detached >= f.State.Epoch && id != f.State.Primary {
+		if p.Detached >= f.State.Epoch && id != f.State.Primary && f.counts(id, p) {
 			f.positions[id] = p
 		}
 	}
 	if r := f.released; r != nil {
-		f.positions[r.Node] = fsm.Position{Node: r.Node, Detached: r.Epoch, Timeline: r.Timeline, LSN: r.FinalLSN}
+		p := fsm.Position{Node: r.Node, Detached: r.Epoch, Timeline: r.Timeline, LSN: r.FinalLSN}
+		if f.counts(r.Node, p) {
+			f.positions[r.Node] = p
+		}
 	}
 	for _, id := range f.sortedPositions() {
 		c := f.qualify(id)
@@ -152,6 +155,13 @@ func (f *facts) studyPositions() {
 			f.best = c
 		}
 	}
+}
+
+// counts says that the machine counts p. It refuses an appointment with one that it does not, and an election that relied on
+// one would be proposed for ever.
+func (f *facts) counts(id fsm.NodeID, p fsm.Position) bool {
+	_, known := f.State.Members[id]
+	return known && p.Node == id && p.LSN != 0
 }
 
 func (f *facts) sortedPositions() []fsm.NodeID {

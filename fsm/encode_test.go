@@ -164,66 +164,6 @@ func TestUnknownCommandSaysWhetherItMayBeSkipped(t *testing.T) {
 	}
 }
 
-// Whatever decodes, encodes again to bytes that mean the same, and can be applied without panic.
-func FuzzDecodeCommand(f *testing.F) {
-	for _, change := range goldenCommands() {
-		seed, err := EncodeCommand(Envelope{ID: "r-1", IfRev: 1, Change: change})
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(seed)
-	}
-	s := three(f)
-	f.Fuzz(func(t *testing.T, input []byte) {
-		e, err := DecodeCommand(input)
-		if err != nil {
-			return
-		}
-		once, err := EncodeCommand(e)
-		if err != nil {
-			t.Fatal(err)
-		}
-		back, err := DecodeCommand(once)
-		if err != nil {
-			t.Fatal(err)
-		}
-		twice, err := EncodeCommand(back)
-		if err != nil || !bytes.Equal(once, twice) {
-			t.Fatalf("%s became %s, %v", once, twice, err)
-		}
-		a, errA := s.Apply(e)
-		b, errB := s.Apply(back)
-		if (errA == nil) != (errB == nil) || !sameState(t, a, b) {
-			t.Fatalf("%s and its copy differ: %v, %v", once, errA, errB)
-		}
-	})
-}
-
-// Whatever decodes as a state, encodes to bytes that decode to the same, and every reader and command copes with it.
-func FuzzDecodeState(f *testing.F) {
-	f.Add(encoded(f, State{}))
-	f.Add(encoded(f, three(f)))
-	f.Fuzz(func(t *testing.T, input []byte) {
-		s, err := DecodeState(input)
-		if err != nil {
-			return
-		}
-		once := encoded(t, s)
-		back, err := DecodeState(once)
-		if err != nil || !bytes.Equal(encoded(t, back), once) {
-			t.Fatalf("%s: %v", once, err)
-		}
-		for _, change := range append([]Command{good()}, changes(goldenCommands())...) {
-			if next, err := try(s, change); err == nil {
-				next.OrdersFor(next.Primary)
-			}
-		}
-		for id := range s.Members {
-			s.OrdersFor(id)
-		}
-	})
-}
-
 func changes(all map[string]Command) []Command {
 	var list []Command
 	for _, c := range all {

@@ -82,7 +82,7 @@ func lineageText(s State) string {
 
 // branched is a history with an appointment that came to nothing: 1 to 2 at 20, 2 predicted to go to 3 at 30, where n3
 // died; then 2 to 4 at 28, then appointed again.
-func branched(t *testing.T) State {
+func branched(t testing.TB) State {
 	s := three(t)
 	s = must(t, s, handover(s, "n2", 1, 2, 20), Promoted{Epoch: 2, Node: "n2", Timeline: 2, SwitchLSN: 20})
 	s = must(t, s, handover(s, "n3", 2, 3, 30))

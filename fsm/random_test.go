@@ -153,7 +153,7 @@ func applyFromWire(t *testing.T, s State, e Envelope) (State, error) {
 }
 
 // checkStep holds what must be true between a state and its successor.
-func checkStep(t *testing.T, before, after State, c Command) {
+func checkStep(t testing.TB, before, after State, c Command) {
 	t.Helper()
 	fail := func(what string) { t.Helper(); t.Fatalf("%s after %#v: %+v", what, c, after) }
 	if after.Epoch < before.Epoch || after.Epoch > before.Epoch+1 || len(after.Lineage) != int(after.Epoch) {

@@ -101,8 +101,10 @@ func confSetting(line string) (name, value string, ok bool) {
 	rest := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line[len(name):]), "="))
 	if !strings.HasPrefix(rest, "'") {
 		value, _, _ = strings.Cut(rest, "#")
-		value = strings.TrimSpace(value)
-		return name, value, value != ""
+		if value = strings.TrimSpace(value); value == "" {
+			return "", "", false
+		}
+		return name, value, true
 	}
 	var out strings.Builder
 	for at := 1; at < len(rest); at++ {
@@ -139,7 +141,7 @@ func readHBA(path string) ([]string, error) {
 		return nil, fmt.Errorf("read who may connect: %w", err)
 	}
 	var out []string
-	for n, line := range strings.Split(strings.ReplaceAll(string(content), "\\\n", " "), "\n") {
+	for n, line := range wholeLines(string(content)) {
 		line = strings.TrimSpace(beforeComment(line))
 		if line == "" {
 			continue
@@ -152,10 +154,31 @@ func readHBA(path string) ([]string, error) {
 	return out, nil
 }
 
+// wholeLines joins the lines that end in a backslash with those after them as Postgres does: with nothing in between, so that a
+// word may go on. At the end of the file the backslash is lost; kept, it would swallow a line that is written behind it.
+func wholeLines(content string) []string {
+	var out []string
+	open := false
+	for _, line := range strings.Split(content, "\n") {
+		line = strings.TrimRight(line, "\r")
+		text, more := strings.CutSuffix(line, `\`)
+		if open {
+			out[len(out)-1] += text
+		} else {
+			out = append(out, text)
+		}
+		open = more
+	}
+	return out
+}
+
 // notForAll says why a line of pg_hba can't become one of the whole cluster, empty if it can. Quotes may be around any part
 // of an option, its name too; they take the meaning from a leading @.
 func notForAll(line string) string {
 	const elsewhere = "refers to another file (%s), which quorate does not read"
+	if strings.HasSuffix(line, `\`) { // behind it was a blank or a comment
+		return "ends in a backslash, which would join it with the next line"
+	}
 	for n, field := range strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' || r == ',' }) {
 		name, _, option := strings.Cut(strings.ReplaceAll(field, `"`, ""), "=")
 		switch {

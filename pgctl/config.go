@@ -131,6 +131,9 @@ func (c Config) Validate() error {
 		if strings.ContainsAny(line, "\n\x00") {
 			return bad("pg_hba line %q must be one line", line)
 		}
+		if strings.HasSuffix(strings.TrimRight(line, "\r"), `\`) {
+			return bad("pg_hba line %q must not end in a backslash, which joins it with the next", line)
+		}
 	}
 	return nil
 }

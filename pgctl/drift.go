@@ -142,10 +142,11 @@ func settingOf(line string) string {
 	return strings.ToLower(line[:end])
 }
 
-// isReadable says whether Postgres takes the line for a setting, a comment or nothing.
+// isReadable says whether Postgres takes the line for a setting, a comment or nothing. Before a value without quotes there is
+// an equals sign or a blank: a word alone is no setting, and with one in the file Postgres neither reloads nor starts.
 func isReadable(line string) bool {
-	const value = `('([^'\\]|\\.|'')*'|[-+0-9A-Za-z_.:/]+)`
-	return regexp.MustCompile(`^\s*([A-Za-z_][0-9A-Za-z_.$]*\s*=?\s*` + value + `)?\s*(#.*)?$`).MatchString(strings.TrimSpace(line))
+	const quoted, bare = `'([^'\\]|\\.|'')*'`, `[-+0-9A-Za-z_.:/]+`
+	return regexp.MustCompile(`^([A-Za-z_][0-9A-Za-z_.$]*(\s*=?\s*` + quoted + `|(\s*=\s*|\s+)` + bare + `))?\s*(#.*)?$`).MatchString(strings.TrimSpace(line))
 }
 
 func isInclude(name string) bool {

@@ -34,6 +34,8 @@ func TestDriftedSettings(t *testing.T) {
 		{"a comment behind the value", auto(want) + "primary_conninfo = 'x' # mine\n", "primary_conninfo"},
 		{"an include", auto(want) + "include_dir 'd'\n", "include_dir"},
 		{"what is no setting", auto(want) + "this is no setting\n", "a line that is no setting"},
+		{"a word alone", auto(want) + "work_mem\n", "a line that is no setting"},
+		{"a word with a number behind it", auto(want) + "work_mem-8\n", "a line that is no setting"},
 		{"forms that Postgres reads", auto(want) + "\nwork_mem 8MB # mine\nx.y = 'it''s \\' this'\n  # comment\nseq_page_cost=1.5e0\n", ""},
 		{"nothing left", "", strings.Join(liveNames(), ",")},
 		{"somebody else's settings", auto(want) + "primary_conninfo.x = 1\n", ""},

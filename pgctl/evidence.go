@@ -354,6 +354,10 @@ func readEvidence(path string) (Evidence, error) {
 	if err := json.Unmarshal(content, &m); err != nil {
 		return Evidence{}, fmt.Errorf("decode the manifest: %w", err)
 	}
+	// The id becomes the name of a file beside the directory.
+	if m.ID != filepath.Base(path) || m.Commits < -1 {
+		return Evidence{}, fmt.Errorf("the manifest is not of %s: it has the id %q and %d commits", filepath.Base(path), m.ID, m.Commits)
+	}
 	sum := sha256.Sum256(content)
 	d := m.Discard
 	if m.Aside != "" {

@@ -76,7 +76,12 @@ func TestReadHBA(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pg_hba.conf")
 	put(t, path, "# comment\n\nlocal all all peer # trailing\n host  \"a#b\" \"@all\" \\\n 10.0.0.0/8 md5\n")
 	got, err := readHBA(path)
-	if want := `local all all peer|host  "a#b" "@all"   10.0.0.0/8 md5`; err != nil || strings.Join(got, "|") != want {
+	if want := `local all all peer|host  "a#b" "@all"  10.0.0.0/8 md5`; err != nil || strings.Join(got, "|") != want {
+		t.Errorf("read %q, %v, want %q", got, err, want)
+	}
+	put(t, path, "host all al\\\r\nl samenet md5\r\n# a comment \\\nthat goes on\nlocal all all peer\\")
+	got, err = readHBA(path)
+	if want := `host all all samenet md5|local all all peer`; err != nil || strings.Join(got, "|") != want {
 		t.Errorf("read %q, %v, want %q", got, err, want)
 	}
 	for _, line := range []string{"include more.conf", "host all @users all md5", "host all a,@b all md5",

@@ -155,12 +155,17 @@ func stateOf(pid int) (state string, parent int) {
 	if err != nil {
 		return "", 0
 	}
+	return parseStat(string(content))
+}
+
+// parseStat reads a line of /proc/PID/stat; "" and 0 for one that is none.
+func parseStat(line string) (state string, parent int) {
 	// The name is in parentheses and may contain any byte; state and parent follow the last one.
-	fields := strings.Fields(string(content)[strings.LastIndexByte(string(content), ')')+1:])
+	fields := strings.Fields(line[strings.LastIndexByte(line, ')')+1:])
 	if len(fields) < 2 {
 		return "", 0
 	}
-	parent, err = strconv.Atoi(fields[1])
+	parent, err := strconv.Atoi(fields[1])
 	if err != nil {
 		return "", 0
 	}

@@ -27,26 +27,37 @@ func (i *Instance) stranger() Postmaster {
 	if err != nil {
 		return Postmaster{}
 	}
-	lines := strings.Split(string(content), "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(lines[0]))
-	if err != nil || pid <= 1 {
+	p, ok := parseLock(string(content))
+	if !ok {
 		return Postmaster{}
 	}
-	if state, _ := stateOf(pid); state == "" || state == "Z" || state == "X" {
+	if state, _ := stateOf(p.PID); state == "" || state == "Z" || state == "X" {
 		return Postmaster{}
 	}
 	dir, err := placeOf(i.cfg.DataDir)
 	if err != nil {
 		return Postmaster{}
 	}
-	if at, err := workplace(pid); err != nil || at != dir {
+	if at, err := workplace(p.PID); err != nil || at != dir {
 		return Postmaster{}
+	}
+	return p
+}
+
+// parseLock reads the content of postmaster.pid; false when it names no process that could be a server.
+func parseLock(content string) (Postmaster, bool) {
+	lines := strings.Split(content, "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(lines[0]))
+	if err != nil || pid <= 1 {
+		return Postmaster{}, false
 	}
 	p := Postmaster{PID: pid}
 	if len(lines) > 3 {
-		p.Port, _ = strconv.Atoi(strings.TrimSpace(lines[3])) // for people; 0 while it starts
+		if port, err := strconv.ParseUint(strings.TrimSpace(lines[3]), 10, 16); err == nil {
+			p.Port = int(port) // for people; 0 while it starts
+		}
 	}
-	return p
+	return p, true
 }
 
 func (i *Instance) lockFile() string { return filepath.Join(i.cfg.DataDir, "postmaster.pid") }

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -316,6 +318,8 @@ func TestTwoHandlersPanic(t *testing.T) {
 	a.HandleRPC("x", func(context.Context, Peer, []byte) ([]byte, error) { return nil, nil })
 }
 
+// A frame that is read is one that was written, no longer than allowed; a request and an answer that are understood encode
+// to the same bytes.
 func FuzzFrames(f *testing.F) {
 	for _, q := range []request{{name: "hello", timeout: time.Second, body: []byte("x")}, {name: "y"}} {
 		b, err := q.encode()
@@ -325,16 +329,39 @@ func FuzzFrames(f *testing.F) {
 		var frame bytes.Buffer
 		_ = writeFrame(&frame, b)
 		f.Add(frame.Bytes())
+		f.Add(b)
 	}
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 1})
 	f.Add(append([]byte{0, 0, 0, 20}, encodeError(&RemoteError{Code: "c", Message: "m"})...))
+	f.Add(encodeError(&RemoteError{Code: "stale-rev", Message: "decided under revision 3"}))
+	f.Add(encodeResult([]byte("{}")))
+	const limit = 1 << 10
 	f.Fuzz(func(t *testing.T, data []byte) {
-		_, _ = readFrame(bytes.NewReader(data), MaxRPC)
+		if body, err := readFrame(bytes.NewReader(data), limit); err == nil {
+			var again bytes.Buffer
+			if err := writeFrame(&again, body); err != nil || len(body) > limit || !bytes.HasPrefix(data, again.Bytes()) {
+				t.Fatalf("%d bytes: %v", len(body), err)
+			}
+		}
 		if q, err := decodeRequest(data); err == nil {
 			if again, err := q.encode(); err != nil || !bytes.Equal(again, data) {
 				t.Fatalf("%+v: %v", q, err)
 			}
 		}
-		_, _ = decodeAnswer(data)
+		result, err := decodeAnswer(data)
+		var remote *RemoteError
+		switch {
+		case err == nil:
+			if !bytes.Equal(encodeResult(result), data) {
+				t.Fatalf("result %q", result)
+			}
+		case errors.As(err, &remote):
+			_, again := decodeAnswer(encodeError(remote))
+			if strings.ContainsAny(remote.Message, "\n\r\x1b\x00") || !reflect.DeepEqual(again, err) {
+				t.Fatalf("%#v became %#v", err, again)
+			}
+		case !errors.Is(err, errBadFrame):
+			t.Fatalf("untyped error %v", err)
+		}
 	})
 }

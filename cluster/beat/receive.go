@@ -77,6 +77,10 @@ func (s *Service) serve(ctx context.Context, conn net.Conn) {
 // errStranger says that a beat is not from whom it should be.
 var errStranger = errors.New("not a beat of this cluster")
 
+// maxAge is older than anything on a clock that counts since boot. Ages are added up, and a sum that wraps around would have
+// somebody heard of in the future: a silent primary would never be missed.
+const maxAge = 100 * 365 * 24 * time.Hour
+
 // admit checks that msg is of this protocol and cluster and from the node that the connection is with.
 func (s *Service) admit(conn net.Conn, msg beatMessage) error {
 	if msg.Version != wireVersion {
@@ -87,6 +91,11 @@ func (s *Service) admit(conn net.Conn, msg beatMessage) error {
 	}
 	if msg.Report.Node != msg.Node || msg.Node == s.Self {
 		return fmt.Errorf("%w: node %q reports for %q to %q", errStranger, msg.Node, msg.Report.Node, s.Self)
+	}
+	for _, a := range msg.Report.Sightings {
+		if a.MS < 0 || a.MS > maxAge.Milliseconds() {
+			return fmt.Errorf("%w: node %q has heard %q %d ms ago, 0 to %d are possible", errWire, msg.Node, a.Node, a.MS, maxAge.Milliseconds())
+		}
 	}
 	if p, ok := conn.(identified); ok {
 		if cluster, node := p.Peer(); cluster != s.ClusterID || node != string(msg.Node) {

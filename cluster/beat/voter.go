@@ -44,6 +44,9 @@ func openVoter(path string, self fsm.NodeID, boot func() time.Duration) (*voter,
 		return nil, fmt.Errorf("read voter record: %w", err)
 	case rec.ID != self:
 		return nil, fmt.Errorf("%w: %s holds the promises of node %s, this is node %s", ErrPromisesLost, path, rec.ID, self)
+	case rec.Lmax < 0 || rec.Lmax > lease.MaxL:
+		// What it would be busy for could wrap around, and then it would count as free.
+		return nil, fmt.Errorf("%w: %s says that it vouched for a lease of %s, 0 to %s are possible", ErrPromisesLost, path, rec.Lmax, lease.MaxL)
 	}
 	v := &voter{lock: make(chan struct{}, 1), path: path, boot: boot, lease: lease.NewVoter(rec, boot())}
 	v.sealed.Store(uint64(rec.Sealed))

@@ -189,7 +189,7 @@ func TestAnotherSecretIsSaid(t *testing.T) {
 }
 
 // encoded is a message with its kind before it, as memberlist encodes.
-func encoded(t *testing.T, kind byte, values ...any) []byte {
+func encoded(t testing.TB, kind byte, values ...any) []byte {
 	t.Helper()
 	out := bytes.NewBuffer([]byte{kind})
 	for _, v := range values {

@@ -1,6 +1,8 @@
 package durable
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"os"
 	"os/exec"
@@ -245,11 +247,18 @@ func FuzzLoad(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(content)
-		f.Add(content[:len(content)-1])
+		f.Add(content, true)
+		f.Add(content, false)
+		f.Add(content[:len(content)-1], false)
 	}
-	f.Add([]byte(nil))
-	f.Fuzz(func(t *testing.T, content []byte) {
+	f.Add([]byte(nil), false)
+	f.Fuzz(func(t *testing.T, content []byte, whole bool) {
+		if whole && len(content) > headerSize { // so that what is behind the checksum is reached
+			content = bytes.Clone(content)
+			copy(content, magic[:])
+			binary.LittleEndian.PutUint32(content[12:], uint32(len(content)-headerSize))
+			binary.LittleEndian.PutUint32(content[16:], checksum(content))
+		}
 		payload, err := unwrap(content, 1)
 		if err != nil {
 			if !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrVersion) {

@@ -209,5 +209,8 @@ func decodeControl(content []byte) (Control, error) {
 	if !ValidSegmentSize(c.WalSegmentSize) {
 		return Control{}, fmt.Errorf("%w: segment size %d", ErrControlDamaged, c.WalSegmentSize)
 	}
+	if !ValidBlockSize(c.WalBlockSize) {
+		return Control{}, fmt.Errorf("%w: log pages of %d bytes", ErrControlDamaged, c.WalBlockSize)
+	}
 	return c, nil
 }

@@ -1,8 +1,11 @@
 package pg
 
 import (
+	"bytes"
+	"errors"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -28,6 +31,9 @@ func FuzzParseHistory(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content []byte, tli uint32) {
 		history, err := ParseHistory(content, Timeline(tli))
 		if err != nil {
+			if !errors.Is(err, ErrHistory) || history != nil {
+				t.Fatalf("%+v, %v", history, err)
+			}
 			return
 		}
 		again, err := ParseHistory(history.Format(), Timeline(tli))
@@ -37,6 +43,18 @@ func FuzzParseHistory(f *testing.F) {
 		for i := range history {
 			if again[i].Timeline != history[i].Timeline || again[i].End != history[i].End {
 				t.Fatalf("line %d: %+v became %+v", i, history[i], again[i])
+			}
+		}
+		for i, e := range history { // what a position is on is what the lines say
+			begin := LSN(0)
+			if i > 0 {
+				begin = history[i-1].End
+			}
+			if begin < e.End && (history.TimelineAt(e.End-1, Timeline(tli)) != e.Timeline || history.TimelineAt(begin, Timeline(tli)) != e.Timeline) {
+				t.Fatalf("%+v from %s is not found in %+v", e, begin, history)
+			}
+			if end, ok := history.SwitchPoint(e.Timeline); !ok || end != e.End {
+				t.Fatalf("%+v ends at %s, %t", e, end, ok)
 			}
 		}
 	})
@@ -88,13 +106,113 @@ func FuzzParseSSN(f *testing.F) {
 	})
 }
 
+// Content with the right checksum is a pg_control whose sizes the reader of the log can work with, or it is refused; with one
+// bit changed, or cut short, it is damaged.
 func FuzzParseControl(f *testing.F) {
-	f.Add(sampleControl(1300))
-	f.Add(sampleControl(1800))
-	f.Add([]byte("short"))
-	f.Fuzz(func(t *testing.T, content []byte) {
-		if c, err := ParseControl(content); err == nil && (!ValidSegmentSize(c.WalSegmentSize) || c.State > ControlInProduction) {
-			t.Fatalf("%+v", c)
+	for _, version := range []uint32{1300, 1700, 1800} {
+		f.Add(sampleControl(version)[:296], uint(0))
+	}
+	f.Add([]byte("short"), uint(3))
+	f.Fuzz(func(t *testing.T, content []byte, flip uint) {
+		for _, c := range [][]byte{content, sealed(content)} {
+			control, err := ParseControl(c)
+			if err != nil {
+				if !errors.Is(err, ErrControlDamaged) && !errors.Is(err, ErrControlVersion) || control != (Control{}) {
+					t.Fatalf("%+v, %v", control, err)
+				}
+				continue
+			}
+			block := control.WalBlockSize
+			if !ValidSegmentSize(control.WalSegmentSize) || control.State > ControlInProduction || block == 0 || block&(block-1) != 0 ||
+				control.WalSegmentSize%block != 0 {
+				t.Fatalf("%+v", control)
+			}
+			at, _ := controlCRCOffset(control.PgControlVersion)
+			broken := bytes.Clone(c)
+			broken[flip/8%uint(at+4)] ^= 1 << (flip % 8)
+			if _, err := ParseControl(broken); err == nil {
+				t.Fatalf("bit %d was changed, and it was read", flip)
+			}
+			if _, err := ParseControl(c[:at+3]); err == nil {
+				t.Fatal("cut short, it was read")
+			}
 		}
 	})
+}
+
+// sealed is content with the checksum that its format wants, so that what is behind the checksum is reached.
+func sealed(content []byte) []byte {
+	out := bytes.Clone(content)
+	if len(out) >= 296 {
+		sealControl(out)
+	}
+	return out
+}
+
+// Positions and system ids travel in JSON as they are written for people, and nothing else is taken for one.
+func FuzzTexts(f *testing.F) {
+	f.Add("16/B374D848")
+	f.Add("7121739110011544578")
+	f.Add("0/0")
+	f.Add("-1")
+	f.Fuzz(func(t *testing.T, text string) {
+		lsn, id := LSN(7), SystemID(7)
+		if err := lsn.UnmarshalText([]byte(text)); err != nil {
+			if lsn != 7 {
+				t.Fatalf("%q: refused, and set to %s", text, lsn)
+			}
+		} else if back, err := lsn.MarshalText(); err != nil || lsn.UnmarshalText(back) != nil || string(back) != lsn.String() {
+			t.Fatalf("%q is written %q, %v", text, back, err)
+		}
+		if err := id.UnmarshalText([]byte(text)); err != nil {
+			if id != 7 {
+				t.Fatalf("%q: refused, and set to %s", text, id)
+			}
+		} else if back, err := id.MarshalText(); err != nil || string(back) != id.String() {
+			t.Fatalf("%q is written %q, %v", text, back, err)
+		} else if again := SystemID(0); again.UnmarshalText(back) != nil || again != id {
+			t.Fatalf("%q became %s and %s", text, id, again)
+		}
+	})
+}
+
+// What is quoted for SQL or libpq ends where it shall: no text gets out of its quotes.
+func FuzzQuotes(f *testing.F) {
+	f.Add(`it's`)
+	f.Add(`a\' OR "b"`)
+	f.Fuzz(func(t *testing.T, text string) {
+		plain := strings.ReplaceAll(text, "\x00", "")
+		if name, rest, ok := cutQuoted(QuoteIdent(text)); !ok || name != plain || rest != "" {
+			t.Fatalf("%q is quoted %s, which reads %q, %q, %t", text, QuoteIdent(text), name, rest, ok)
+		}
+		conninfo, literal := QuoteConninfo(text), strings.TrimPrefix(QuoteLiteral(text), " E")
+		if got, ok := unquoted(conninfo, false); !ok || got != plain {
+			t.Fatalf("%q is quoted %s, which reads %q, %t", text, conninfo, got, ok)
+		}
+		if got, ok := unquoted(literal, true); !ok || got != plain {
+			t.Fatalf("%q is quoted %s, which reads %q, %t", text, literal, got, ok)
+		}
+	})
+}
+
+// unquoted reads one text in single quotes as Postgres does, where a backslash takes the meaning from what follows it; doubled
+// says that two quotes stand for one.
+func unquoted(text string, doubled bool) (string, bool) {
+	escapes := strings.Contains(text, `\`)
+	var out strings.Builder
+	for i := 1; i < len(text); i++ {
+		switch {
+		case escapes && text[i] == '\\' && i+1 < len(text):
+			i++
+			out.WriteByte(text[i])
+		case text[i] != '\'':
+			out.WriteByte(text[i])
+		case doubled && i+1 < len(text) && text[i+1] == '\'':
+			i++
+			out.WriteByte('\'')
+		default:
+			return out.String(), i == len(text)-1
+		}
+	}
+	return "", false
 }

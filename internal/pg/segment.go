@@ -21,6 +21,9 @@ func ValidSegmentSize(size uint64) bool {
 	return size >= MinSegmentSize && size <= MaxSegmentSize && size&(size-1) == 0
 }
 
+// ValidBlockSize reports whether size is one that a page of the log can have, a power of two from 1 to 64 kB.
+func ValidBlockSize(size uint64) bool { return size >= 1<<10 && size <= 1<<16 && size&(size-1) == 0 }
+
 // SegmentStart returns the first position of the segment that contains lsn. segSize is in bytes
 // and must be valid.
 func SegmentStart(lsn LSN, segSize uint64) LSN {

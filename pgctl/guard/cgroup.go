@@ -33,10 +33,15 @@ func findCgroup2(mountinfo string) (string, error) {
 		before, after, ok := strings.Cut(line, " - ")
 		fields := strings.Fields(before)
 		if ok && len(fields) >= 5 && strings.HasPrefix(after, "cgroup2 ") {
-			return strings.ReplaceAll(fields[4], `\040`, " "), nil
+			return unescapeMount(fields[4]), nil
 		}
 	}
 	return "", errors.New("no cgroup2 file system is mounted")
+}
+
+// unescapeMount undoes what the kernel writes for the characters that would end a name there.
+func unescapeMount(name string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(name)
 }
 
 // cgroupDir returns the directory of one of the two groups of a node, "guard" or

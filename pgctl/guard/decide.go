@@ -62,6 +62,9 @@ func (f facts) end() (time.Duration, bool) {
 	case VerdictServe:
 		return f.leaseEnd, true
 	case VerdictUnleased:
+		if f.beat > f.now+heartbeatLimit {
+			return 0, !f.paused // on nobody's clock: it is no heartbeat
+		}
 		return f.beat + heartbeatLimit, !f.paused
 	default:
 		return 0, true

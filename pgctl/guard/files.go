@@ -95,9 +95,11 @@ func saveRun(dir string, e runEntry) error {
 
 // readRun takes a missing or torn file for no run: the cgroup is swept whatever
 // the file says.
-func readRun(dir string) (e runEntry) {
-	if b, err := os.ReadFile(filepath.Join(dir, runName)); err == nil {
-		_ = json.Unmarshal(b, &e)
+func readRun(dir string) runEntry {
+	var e runEntry
+	b, err := os.ReadFile(filepath.Join(dir, runName))
+	if err != nil || json.Unmarshal(b, &e) != nil {
+		return runEntry{} // not what fitted of it
 	}
 	return e
 }

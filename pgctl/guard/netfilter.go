@@ -116,21 +116,30 @@ func (n *netfilter) commit(b *batch) error {
 		if err != nil {
 			return fmt.Errorf("read the kernel's answer: %w", err)
 		}
-		for at := 0; at+20 <= got; {
-			size := int(binary.NativeEndian.Uint32(buf[at:]))
-			seq := binary.NativeEndian.Uint32(buf[at+8:])
-			code := int32(binary.NativeEndian.Uint32(buf[at+16:]))
-			// An answer to an earlier batch may have come after its limit.
-			ours := int32(final-seq) >= 0 && int32(seq-binary.NativeEndian.Uint32(b.buf[8:])) >= 0
-			if binary.NativeEndian.Uint16(buf[at+4:]) == unix.NLMSG_ERROR && ours && (code != 0 || seq == final) {
-				if code != 0 {
-					return fmt.Errorf("nftables: %w", unix.Errno(-code))
-				}
-				return nil
-			}
-			at += max(aligned(size), 20)
+		if done, err := answered(buf[:got], binary.NativeEndian.Uint32(b.buf[8:]), final); done {
+			return err
 		}
 	}
+}
+
+// answered looks for the kernel's word on the messages from first to final, whose numbers may wrap around: done when it has
+// accepted the last of them or refused one. Messages are taken by their length; the rest of one that is cut off is not read.
+func answered(buf []byte, first, final uint32) (done bool, err error) {
+	for at := 0; at+20 <= len(buf); {
+		size := int(binary.NativeEndian.Uint32(buf[at:]))
+		seq := binary.NativeEndian.Uint32(buf[at+8:])
+		code := int32(binary.NativeEndian.Uint32(buf[at+16:]))
+		// An answer to an earlier batch may have come after its limit.
+		ours := int32(final-seq) >= 0 && int32(seq-first) >= 0
+		if binary.NativeEndian.Uint16(buf[at+4:]) == unix.NLMSG_ERROR && ours && (code != 0 || seq == final) {
+			if code != 0 {
+				return true, fmt.Errorf("nftables: %w", unix.Errno(-code))
+			}
+			return true, nil
+		}
+		at += max(aligned(size), 20)
+	}
+	return false, nil
 }
 
 func aligned(n int) int { return (n + 3) &^ 3 }

@@ -55,6 +55,12 @@ func TestDecide(t *testing.T) {
 		{"unleased thaws when the agent is back", func(f *facts) {
 			f.state, f.verdict, f.beat = StateFrozen, VerdictUnleased, 100*s
 		}, actThaw, 105 * s},
+		{"unleased by a heartbeat from the far future is frozen", func(f *facts) {
+			f.state, f.verdict, f.beat = StateRunning, VerdictUnleased, 106*s
+		}, actFreeze, 0},
+		{"unleased by one after the guard's look at the clock runs", func(f *facts) {
+			f.state, f.verdict, f.beat = StateRunning, VerdictUnleased, 100*s+1
+		}, actNothing, 105*s + 1},
 		{"an unknown verdict is an ended lease", func(f *facts) {
 			f.state, f.verdict, f.leaseEnd = StateRunning, 99, 200*s
 		}, actFreeze, 0},

@@ -101,7 +101,7 @@ func (l Log) check(start pg.LSN) error {
 	if !pg.ValidSegmentSize(l.SegmentSize) {
 		return fmt.Errorf("%w: segment size %d", ErrInput, l.SegmentSize)
 	}
-	if l.BlockSize < 1024 || l.BlockSize > 65536 || l.BlockSize&(l.BlockSize-1) != 0 {
+	if !pg.ValidBlockSize(l.BlockSize) {
 		return fmt.Errorf("%w: block size %d", ErrInput, l.BlockSize)
 	}
 	if start == 0 || start%8 != 0 {

@@ -368,26 +368,3 @@ func TestErrorsOfTheDiskAreNotEnds(t *testing.T) {
 		t.Errorf("%d segments closed of 2, %v", *f.closed, err)
 	}
 }
-
-func FuzzFindEnd(f *testing.F) {
-	b := newBuilder()
-	for _, payload := range []int{0, 30, 900, 3 * testBlock, 17} {
-		b.add(payload)
-	}
-	const size = 8 * testBlock
-	f.Add(b.bytesAt(testSegment)[:size], uint32(0))
-	f.Add(b.bytesAt(testSegment)[:size-5], uint32(48))
-	f.Fuzz(func(t *testing.T, content []byte, skip uint32) {
-		log := b.log()
-		name := pg.SegmentName(1, testSegment, testSegment)
-		log.Segments = memory{map[string][]byte{name: content}}
-		start := testSegment + pg.LSN(skip%size)&^7
-		end, err := log.FindEnd(start)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if end.LSN+longHeader < start || end.Stop == "" || (end.Records == 0) != (end.LastRecord == 0) {
-			t.Fatalf("from %s: %+v", start, end)
-		}
-	})
-}
