@@ -12,10 +12,10 @@ MINUTES ?= 30
 SEED    ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help build dist test lint e2e bench soak model fuzz demo check clean
+.PHONY: help build dist test lint e2e bench soak model model-long fuzz demo check clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/quorate
 	CGO_ENABLED=0 $(GO) build -tags $(TAGS) -o bin/quorate ./cmd/quorate
@@ -56,6 +56,13 @@ soak: build ## break and heal at random: make soak [MINUTES=30] [SEED=1]
 model: ## the short configurations of the model in docs/model: what must hold, and what must be caught
 	$(GO) run ./docs/model/lease short
 	$(GO) run ./docs/model/syncm short
+	$(GO) run ./docs/model/whole short
+
+model-long: ## the same models with long bounds: hours, and 3 GiB
+	$(GO) run ./docs/model/lease long
+	$(GO) run ./docs/model/lease sim 5m
+	$(GO) run ./docs/model/syncm long
+	$(GO) run ./docs/model/whole long
 
 fuzz: ## every fuzz target for FUZZTIME=10s each
 	@grep -rlE '^func Fuzz' --include='*_test.go' . | while read -r file; do \
