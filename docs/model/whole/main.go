@@ -3,7 +3,8 @@
 // position, the epoch and the revision that facts belong to, the lease that a Postgres acknowledges under.
 //
 // The lease alone is in docs/model/lease and the election alone in docs/model/syncm, with more of each: pause, electorates,
-// drift, other rules. Those who seal and those who hold copies are the same three nodes here.
+// drift, other rules. Those who seal and those who hold copies are the same three nodes here. A safety rule of the product
+// must never change without this model changing with it.
 //
 //	go run ./docs/model/whole short       # what make model runs: seconds
 //	go run ./docs/model/whole long        # what make model-long runs
