@@ -2,5 +2,5 @@
 
 package failover
 
-// waits: an appointment waits for what is left of the last vouches. A negative control builds without (docs/decisions/0016).
+// waits: an appointment waits for what is left of the last vouches. A negative control builds without (docs/decisions/0017).
 const waits = true

@@ -2,5 +2,5 @@
 
 package lease
 
-// remembersVouch: a voter that starts counts as having vouched a moment ago. A negative control builds without (docs/decisions/0016).
+// remembersVouch: a voter that starts counts as having vouched a moment ago. A negative control builds without (docs/decisions/0017).
 const remembersVouch = true
