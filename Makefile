@@ -14,10 +14,10 @@ FUZZ    ?= .
 SEED    ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help build dist test lint e2e bench soak chaos model fuzz demo check clean
+.PHONY: help build dist test lint e2e bench soak chaos model model-long fuzz demo check clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/quorate
 	CGO_ENABLED=0 $(GO) build -tags $(TAGS) -o bin/quorate ./cmd/quorate
@@ -61,6 +61,13 @@ chaos: build ## break several things at once and judge: make chaos [MINUTES=30] 
 model: ## the short configurations of the model in docs/model: what must hold, and what must be caught
 	$(GO) run ./docs/model/lease short
 	$(GO) run ./docs/model/syncm short
+	$(GO) run ./docs/model/whole short
+
+model-long: ## the same models with long bounds: hours, and 3 GiB
+	$(GO) run ./docs/model/lease long
+	$(GO) run ./docs/model/lease sim 5m
+	$(GO) run ./docs/model/syncm long
+	$(GO) run ./docs/model/whole long
 
 fuzz: ## search for input that breaks a decoder or parser, each target for a while: make fuzz [FUZZTIME=30s] [FUZZ=./pgctl]
 	@grep -rlE '^func Fuzz' --include='*_test.go' . | sort | while read -r file; do \

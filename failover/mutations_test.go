@@ -4,19 +4,25 @@ package failover
 // marked * are mutations of the lease rules that the model violates too.
 //
 //	* appoint without seal                       EveryView
-//	  seal without asking                        Stories
+//	  seal without asking                        Stories, TheWholeTable
 //	  vouches not looked at                      EveryView, Stories
-//	* wait < L                                   EveryView, Stories
-//	* one position too few                       EveryView, Stories
+//	* wait < L                                   EveryView, TheWholeTable, Stories
+//	* one position too few                       EveryView, TheWholeTable, Stories
 //	* standby does not cut: Detached unchecked   WhatDoesNotCount
-//	* LSN-only comparison                        EveryView, Stories, WhatDoesNotCount
+//	* LSN-only comparison                        EveryView, TheWholeTable, Stories, WhatDoesNotCount
 //	  a seal of an earlier epoch counts          WhatDoesNotCount
 //	  a candidate outside D                      EveryView
 //	  an unreleased primary's log counts         WhatDoesNotCount
 //	  a promise of another node                  PromiseIsThePrimarys
-//	  acts while paused                          Stories
+//	  acts while paused                          TheWholeTable, Stories
 //	  maximum lag ignored                        Stories
 //	  a promise of a stale rev is committed      Stories
 //	  a stalled stream keeps up                  Copies
 //	  ages go on while nobody serves             Copies
 //	  a dead predecessor is waited for           Copies
+//	  a well primary is told to stop             TheWholeTable
+//	  the leadership goes to who lags in Raft    TheWholeTable
+//	  one more copy proposed without a promise   TheWholeTable
+//	  a rule that no view reaches                TheWholeTable
+//	  an answer in the order of a map            EqualViewsDecideAlike
+//	  the name decides before the position       RenamingPermutes

@@ -126,3 +126,12 @@ func TestPromiseIsThePrimarys(t *testing.T) {
 		}
 	}
 }
+
+func appointee(d Decision) fsm.NodeID {
+	if p, ok := d.Do.(Propose); ok {
+		if a, ok := p.Command.(fsm.Appoint); ok {
+			return a.Node
+		}
+	}
+	return ""
+}

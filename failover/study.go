@@ -130,7 +130,9 @@ func (f *facts) studySeals() {
 		return
 	}
 	sort.Slice(left, func(i, j int) bool { return left[i] < left[j] })
-	f.waitLeft = left[f.majority-1]
+	if waits {
+		f.waitLeft = left[f.majority-1]
+	}
 	f.sealsDone = f.waitLeft == 0
 }
 

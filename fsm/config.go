@@ -34,7 +34,8 @@ func (c EditConfig) apply(next *State) (string, error) {
 	case len(c.Doc) > maxDoc:
 		return "", fmt.Errorf("%w: the configuration has %d bytes, at most %d are allowed", ErrInvalid, len(c.Doc), maxDoc)
 	case c.Settings.FailoverAfterMS != now.Settings.FailoverAfterMS:
-		// lease.md rule 21 is argued, not modelled: a voter with the old value could wait too short.
+		// The model lets the length of a lease change (docs/model/lease, ldata-), but not everything here could: a leader waits
+		// for an electorate to be shown by the present value, and a guard has the one that its node was founded with.
 		return "", fmt.Errorf("%w: failover_after is %d ms and can't be changed in a running cluster (asked for: %d ms)", ErrInvalid,
 			now.Settings.FailoverAfterMS, c.Settings.FailoverAfterMS)
 	}

@@ -40,7 +40,7 @@ func sealLacks(seals []Seal, voter NodeID, epoch Epoch) string {
 		case seal.Node != voter:
 		case seal.Epoch < epoch:
 			lack = fmt.Sprintf("sealed epoch %d only", seal.Epoch)
-		case seal.LeftMS < 0 || seal.WaitedMS < seal.LeftMS:
+		case checksWait && (seal.LeftMS < 0 || seal.WaitedMS < seal.LeftMS):
 			lack = fmt.Sprintf("waited for %d ms of %d ms", seal.WaitedMS, seal.LeftMS)
 		default:
 			return ""

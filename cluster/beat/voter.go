@@ -97,8 +97,10 @@ func (v *voter) ask(ctx context.Context, epoch fsm.Epoch) (lease.AskReply, error
 
 // persist is called with the lock held.
 func (v *voter) persist(rec lease.VoterRecord) error {
-	if err := durable.Save(v.path, voterFileVersion, rec); err != nil {
-		return fmt.Errorf("write voter record: %w", err)
+	if keepsPromises {
+		if err := durable.Save(v.path, voterFileVersion, rec); err != nil {
+			return fmt.Errorf("write voter record: %w", err)
+		}
 	}
 	v.lease.Persisted(rec)
 	v.sealed.Store(uint64(rec.Sealed))

@@ -2,6 +2,8 @@ package lease
 
 import (
 	"fmt"
+	"math/bits"
+	"slices"
 	"time"
 
 	"github.com/quorate/quorate/fsm"
@@ -38,8 +40,10 @@ func (w *world) steps() []step {
 	}
 	for k := range w.nsent {
 		w.deliveries(k, add)
+		w.shows(k, add)
 	}
 	w.leaderSteps(add)
+	w.electorSteps(add)
 	if w.b.shorten && !w.short {
 		add(func(w *world) { w.short = true }, "lower L")
 	}
@@ -56,6 +60,9 @@ func (w *world) nodeSteps(i int, add adder) {
 	n := &w.nodes[i]
 	if n.applied < w.latest {
 		add(func(w *world) { w.apply(i) }, "n%d applies epoch %d", i, n.applied+1)
+	}
+	if n.elect < w.elect {
+		add(func(w *world) { w.nodes[i].elect++ }, "n%d applies electorate %d", i, n.elect+1)
 	}
 	epoch := fsm.Epoch(n.applied)
 	mine := w.log[n.applied] == i && n.released < epoch
@@ -98,12 +105,12 @@ func (w *world) send(i int) {
 		return
 	}
 	n.seq++
-	voters := electorate()
+	voters := electorate(w.voters[n.elect])
 	if w.m == minorityLease {
-		voters = voters[i : i+1]
+		voters = []fsm.NodeID{name(i)}
 	}
 	n.holder.Sent(n.seq, w.clock(i), voters, w.length())
-	w.sent[w.nsent] = message{owner: i, beat: Beat{Epoch: epoch, Node: name(i), Incarnation: n.inc, Seq: n.seq, L: w.length()}}
+	w.sent[w.nsent] = message{owner: i, beat: Beat{Epoch: epoch, Node: name(i), Incarnation: n.inc, Seq: n.seq, L: w.length(), Electorate: uint64(n.elect)}}
 	w.nsent++
 }
 
@@ -251,12 +258,54 @@ func (w *world) deliveries(k int, add adder) {
 	useful := w.counts(m)
 	for i := range w.nodes {
 		n := &w.nodes[i]
+		if !slices.Contains(electorate(w.voters[m.beat.Electorate]), name(i)) {
+			continue
+		}
 		had := m.yes&(1<<i) != 0
 		if !n.pending && m.beat.Epoch > n.voter.asked.Sealed && (w.b.double || useful && !had) {
 			add(func(w *world) { w.deliver(k, i) }, "n%d gets beat %d", i, k)
 		}
 		if had && useful {
 			add(func(w *world) { w.count(k, i) }, "n%d's vouch for beat %d arrives", i, k)
+		}
+	}
+}
+
+// shows: the leader gets beat k, too. The present primary's first that shows the newest electorate begins to ripen it.
+func (w *world) shows(k int, add adder) {
+	m := &w.sent[k]
+	if w.unshown && w.log[w.latest] == m.owner && int(m.beat.Electorate) == w.elect && w.elect < w.b.electorates {
+		add(func(w *world) { w.unshown, w.shownFrom = false, w.clock(nodes) }, "beat %d shows electorate %d to the leader", k, w.elect)
+	}
+}
+
+// electorSteps are the changes of the electorate that a leader proposes: by one voter, and when the primary has shown the
+// present one for as long as a lease counted under the one before can last (the product waits twice that).
+func (w *world) electorSteps(add adder) {
+	after := Wait(longL)
+	if w.m == electorateEarly {
+		after /= 2
+	}
+	ripe := !w.unshown && w.clock(nodes)-w.shownFrom >= after
+	if w.elect == w.b.electorates || w.latest == w.b.epochs || !ripe && w.m != electorateUnshown {
+		return
+	}
+	now := w.voters[w.elect]
+	for set := uint8(1); set < 1<<nodes; set++ {
+		by := bits.OnesCount8(set ^ now)
+		if by == 1 || by == 2 && w.m == electorateByTwo {
+			add(func(w *world) { w.elects(set) }, "the voters become %03b", int(set))
+		}
+	}
+}
+
+func (w *world) elects(set uint8) {
+	w.elect++
+	w.voters[w.elect] = set
+	w.unshown = true
+	for i := range w.nodes {
+		if n := &w.nodes[i]; w.log[n.applied] != i && w.log[w.latest] != i {
+			n.elect = w.elect // it counts nothing: when it applies that changes nothing
 		}
 	}
 }
@@ -286,14 +335,17 @@ func (w *world) leaderSteps(add adder) {
 	if w.latest == w.b.epochs {
 		return
 	}
-	ripe := 0
+	ripe, counted := 0, w.voters[w.elect]
+	if w.m == electorateStale {
+		counted = w.voters[0]
+	}
 	for i := range w.nodes {
-		if f := w.facts[i][w.latest]; f.known && f.over <= w.clock(nodes) {
+		if f := w.facts[i][w.latest]; counted>>i&1 == 1 && f.known && f.over <= w.clock(nodes) {
 			ripe++
 		}
 	}
 	for q := range w.nodes {
-		if q == w.log[w.latest] || ripe > nodes/2 || w.gone[w.latest] {
+		if q == w.log[w.latest] || ripe > bits.OnesCount8(counted)/2 || w.gone[w.latest] {
 			add(func(w *world) { w.appoint(q) }, "n%d is appointed for epoch %d", q, w.latest+1)
 		}
 	}
@@ -301,11 +353,14 @@ func (w *world) leaderSteps(add adder) {
 
 // appoint commits an Appoint. Whoever neither was nor becomes primary applies it at once: when it does changes nothing.
 func (w *world) appoint(q int) {
+	if w.log[w.latest] != q {
+		w.unshown = w.elect < w.b.electorates // the new primary has shown nothing yet
+	}
 	w.latest++
 	w.log[w.latest] = q
 	for i := range w.nodes {
 		if n := &w.nodes[i]; i != q && w.log[n.applied] != i {
-			n.applied = w.latest
+			n.applied, n.elect = w.latest, w.elect
 		}
 	}
 }

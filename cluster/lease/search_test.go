@@ -2,6 +2,7 @@ package lease
 
 import (
 	"hash/maphash"
+	"slices"
 	"testing"
 )
 
@@ -48,13 +49,10 @@ func run(b bounds, m mutation, limit int, first ...string) *search {
 	s := &search{seed: maphash.MakeSeed(), seen: map[uint64]struct{}{}, limit: limit}
 	w := newWorld(b, m)
 	for _, what := range first {
-		for _, st := range w.steps() {
-			if st.String() == what {
-				s.trace = append(s.trace, st)
-				st.do(w)
-				break
-			}
-		}
+		steps := w.steps()
+		st := steps[slices.IndexFunc(steps, func(st step) bool { return st.String() == what })]
+		s.trace = append(s.trace, st)
+		st.do(w)
 	}
 	s.visit(w)
 	return s
@@ -72,18 +70,36 @@ func TestEveryInterleaving(t *testing.T) {
 		"L lowered":            {ticks: 2, beats: 1, epochs: 2, restarts: 1, shorten: true},
 		"re-appointed":         {ticks: 2, beats: 1, epochs: 3},
 		"released, re-appoint": {ticks: 0, beats: 1, epochs: 3, releases: 1},
+		"electorate":           {ticks: 2, beats: 1, epochs: 2, electorates: 2},
+		"electorate, restart":  {ticks: 1, beats: 1, epochs: 2, electorates: 1, restarts: 1},
 	} {
 		t.Run(what, func(t *testing.T) {
-			s := run(b, none, 2_000_000)
-			if s.found != "" {
-				t.Fatal(s.found)
-			}
-			if len(s.seen) > s.limit {
-				t.Fatalf("more than %d states: the bounds are too wide to be searched whole", s.limit)
-			}
-			t.Logf("%d states, all visited", len(s.seen))
+			holds(t, b)
 		})
 	}
+}
+
+// TestElectorateChangesUnderALease searches on from where a voter has vouched and the electorate then loses a voter: the one
+// that vouched, the other one, or the primary's own. It may change once more, and the primary beats once more.
+func TestElectorateChangesUnderALease(t *testing.T) {
+	for _, without := range []string{"110", "101", "011"} {
+		t.Run(without, func(t *testing.T) {
+			holds(t, bounds{ticks: 2, beats: 2, epochs: 2, electorates: 2}, "n0 beats", "n1 gets beat 0", "the voters become "+without)
+		})
+	}
+}
+
+// holds searches the whole space beyond the first steps.
+func holds(t *testing.T, b bounds, first ...string) {
+	t.Helper()
+	s := run(b, none, 2_000_000, first...)
+	if s.found != "" {
+		t.Fatal(s.found)
+	}
+	if len(s.seen) > s.limit {
+		t.Fatalf("more than %d states: the bounds are too wide to be searched whole", s.limit)
+	}
+	t.Logf("%d states, all visited", len(s.seen))
 }
 
 // TestEveryMutationIsFound switches off one mechanism at a time: the same search must see two writers.
@@ -104,14 +120,19 @@ func TestEveryMutationIsFound(t *testing.T) {
 		waitByConfig:       lowered,
 		busyByConfig:       lowered,
 		minorityLease:      wait,
+		electorateUnshown:  {ticks: 1, beats: 1, epochs: 2, electorates: 2},
+		electorateEarly:    {ticks: 2, beats: 2, epochs: 2, electorates: 2},
+		electorateByTwo:    {ticks: 2, beats: 1, epochs: 2, electorates: 1},
+		electorateStale:    {ticks: 2, beats: 2, epochs: 2, electorates: 2},
 	} {
 		t.Run(string(m), func(t *testing.T) {
-			var first []string
-			if m == seqReuse {
-				first = []string{"n0 beats", "n1 gets beat 0", "tick", "n0 restarts"}
-				if s := run(b, none, 2_000_000, first...); s.found != "" || len(s.seen) > s.limit {
-					t.Fatalf("without the mutation, %d states: %s", len(s.seen), s.found)
-				}
+			first := map[mutation][]string{
+				seqReuse:        {"n0 beats", "n1 gets beat 0", "tick", "n0 restarts"},
+				electorateEarly: {"n0 beats", "n1 gets beat 0", "the voters become 101"},
+				electorateStale: {"n0 is to seal 1", "n1 is to seal 1", "the voters become 101", "n0 applies electorate 1", "n0 beats", "n2 gets beat 0"},
+			}[m]
+			if first != nil {
+				holds(t, b, first...)
 			}
 			s := run(b, m, 2_000_000, first...)
 			if s.found == "" {

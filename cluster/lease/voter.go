@@ -46,7 +46,11 @@ type AskReply struct {
 // NewVoter is the voter of a process that started at start with rec read from its disk. It may have vouched a moment
 // before it went down, for as much as rec.Lmax, so it counts as busy for all of that.
 func NewVoter(rec VoterRecord, start time.Duration) *Voter {
-	return &Voter{durable: rec, asked: rec, start: start, lastVouch: start, busyUntil: start + Wait(rec.Lmax)}
+	v := &Voter{durable: rec, asked: rec, start: start, lastVouch: start}
+	if remembersVouch {
+		v.busyUntil = start + Wait(rec.Lmax)
+	}
+	return v
 }
 
 // Record is what the voter knows to be on disk.

@@ -21,11 +21,13 @@ const (
 	shortL   = 1 * slowTick
 	maxBeats = 4
 	maxEpoch = 3
+	maxElect = 2
 )
 
 // bounds is what one search may do.
 type bounds struct {
 	ticks, beats, epochs, restarts, releases int
+	electorates                              int  // how often the electorate changes, by one voter each
 	shorten                                  bool // failover_after may be lowered once
 	double                                   bool // beats arrive again, and when they can no longer count
 	freshLmax                                bool // voters begin without a durable Lmax
@@ -48,6 +50,10 @@ const (
 	waitByConfig       mutation = "L is configuration: the leader waits by its own"
 	busyByConfig       mutation = "L is configuration: a restarted voter is busy by its own"
 	minorityLease      mutation = "vouches of a minority suffice"
+	electorateUnshown  mutation = "the electorate changes before the primary shows the last change for the length of a lease"
+	electorateEarly    mutation = "the electorate changes when the primary has shown the last change for half the length of a lease"
+	electorateByTwo    mutation = "the electorate changes by two voters"
+	electorateStale    mutation = "the leader counts seals under an older electorate"
 )
 
 // message is a beat; once sent it may arrive any number of times, at any later time, or never.
@@ -72,6 +78,7 @@ type node struct {
 	inc      uint64
 	seq      uint64
 	applied  int       // epochs applied, durable (rule 2)
+	elect    int       // version of the electorate applied, durable
 	released fsm.Epoch // as the process knows it
 	onDisk   fsm.Epoch // released, as the disk knows it
 	deadline time.Duration
@@ -91,14 +98,29 @@ type world struct {
 	nsent    int
 	facts    [nodes][maxEpoch + 1]fact
 	gone     [maxEpoch + 1]bool // a release of the epoch was sent
+
+	voters    [maxElect + 1]uint8 // the electorates, by version
+	elect     int                 // the newest
+	unshown   bool                // no beat of the present primary has shown it to the leader
+	shownFrom time.Duration       // when the first did, on the leader's clock
 }
 
 func name(i int) fsm.NodeID { return fsm.NodeID("n0n1n2"[2*i : 2*i+2]) }
 
-func electorate() []fsm.NodeID { return []fsm.NodeID{"n0", "n1", "n2"} }
+// electorate is the set of the voters with these bits.
+func electorate(set uint8) []fsm.NodeID {
+	var ids []fsm.NodeID
+	for i := range nodes {
+		if set>>i&1 == 1 {
+			ids = append(ids, name(i))
+		}
+	}
+	return ids
+}
 
 func newWorld(b bounds, m mutation) *world {
-	w := &world{b: b, m: m, latest: 1}
+	w := &world{b: b, m: m, latest: 1, shownFrom: -time.Hour}
+	w.voters[0] = 1<<nodes - 1
 	for i := range w.nodes {
 		n := &w.nodes[i]
 		n.disk = VoterRecord{ID: name(i), Lmax: longL}
@@ -167,6 +189,16 @@ func (w *world) key(buf []byte, order [nodes]int) []byte {
 	put(int64(w.restarts))
 	put(int64(w.releases))
 	put(int64(w.nsent))
+	put(int64(w.elect))
+	flag(w.unshown)
+	if w.elect < w.b.electorates {
+		put(int64(min(max(0, w.clock(nodes)-w.shownFrom), Wait(longL))))
+	}
+	for v := range w.elect + 1 {
+		for _, i := range order {
+			flag(w.voters[v]>>i&1 == 1)
+		}
+	}
 	for e := 1; e <= w.latest; e++ {
 		put(as[w.log[e]])
 		flag(w.gone[e])
@@ -222,7 +254,7 @@ func (w *world) holderKey(i int, buf []byte, order [nodes]int) []byte {
 		}
 		return int64(t)
 	}
-	for _, x := range []int64{int64(n.applied), int64(n.released), int64(n.onDisk), past(n.deadline), int64(h.epoch),
+	for _, x := range []int64{int64(n.applied), int64(n.elect), int64(n.released), int64(n.onDisk), past(n.deadline), int64(h.epoch),
 		int64(h.barred), past(h.until)} {
 		buf = binary.AppendVarint(buf, x)
 	}
@@ -236,11 +268,14 @@ func (w *world) holderKey(i int, buf []byte, order [nodes]int) []byte {
 		buf = binary.AppendVarint(buf, int64(s.seq))
 		buf = binary.AppendVarint(buf, int64(s.at))
 		for _, j := range order {
+			bits := byte(0)
 			if slices.Contains(s.yes, name(j)) {
-				buf = append(buf, 1)
-			} else {
-				buf = append(buf, 0)
+				bits = 1
 			}
+			if slices.Contains(s.voters, name(j)) {
+				bits |= 2
+			}
+			buf = append(buf, bits)
 		}
 	}
 	return append(buf, 0xff)

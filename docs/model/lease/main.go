@@ -4,7 +4,8 @@
 // A safety rule of the product must never change without this model changing with it.
 //
 //	go run ./docs/model/lease short              # what make model runs: seconds
-//	go run ./docs/model/lease base-,fix-,mut- 60s # every variant with these prefixes, at most 60 s each
+//	go run ./docs/model/lease long                # what make model-long runs
+//	go run ./docs/model/lease base-,ldata- 60s    # every variant with these prefixes, at most 60 s each
 //	go run ./docs/model/lease sim 30s             # random walks with five voters, and recovery after each
 package main
 
@@ -12,7 +13,6 @@ import (
 	"fmt"
 	"github.com/quorate/quorate/docs/model/mc"
 	"os"
-	"strings"
 	"time"
 )
 
@@ -131,6 +131,38 @@ func configs() (out []Cfg) {
 	add("drift-margin=dL", fixed(base()), func(c *Cfg) { dr(c); c.Margin = 2 })
 	add("drift-W=L(1+d)/(1-d)", fixed(base()), func(c *Cfg) { dr(c); c.W = 12 })
 	add("drift-W-ok-slowvoters", fixed(base()), func(c *Cfg) { dr(c); c.W = 12; c.Rate = [MN]int{2, 2, 4, 3, 3}; c.Perms = nil })
+	// L is data: failover_after is edited while beats, leases and waits of both lengths are under way
+	ldata := func(c *Cfg) {
+		c.LShort, c.WShort, c.MaxSetL = 1, 1, 1
+		c.MaxEpoch, c.MaxLog = 2, 3
+	}
+	raised := func(c *Cfg) { ldata(c); c.StartShort = true }
+	ldataElect := func(c *Cfg) {
+		elect(c)
+		ldata(c)
+		c.MaxEv, c.MaxRestart = 2, 0
+		c.L, c.W, c.TwoL, c.MaxLog = 2, 2, 2, 5 // as in elect, only L is waited
+	}
+	add("ldata-lowered", fixed(base()), ldata)
+	add("ldata-raised", fixed(base()), raised)
+	add("ldata-twice", fixed(base()), func(c *Cfg) { ldata(c); c.MaxSetL, c.MaxLog = 2, 4 })
+	add("ldata-raised-and-lowered", fixed(base()), func(c *Cfg) { raised(c); c.MaxSetL, c.MaxLog, c.MaxRestart = 2, 4, 2 })
+	add("ldata-core", fixed(base()), func(c *Cfg) { core(c); ldata(c); c.MaxEpoch, c.MaxLog = 3, 4 })
+	add("ldata-elect", fixed(base()), ldataElect)
+	add("ldata-pause", fixed(base()), func(c *Cfg) { pause(c); ldata(c); c.MaxLog = 5 })
+	add("ldata-norev", fixed(base()), func(c *Cfg) { core(c); ldata(c); c.TimingFree = true; c.MaxSetL, c.MaxLog = 2, 4 })
+	// drift as above, and the short length half as long: W = L(1+d)/(1-d) for each
+	add("ldata-drift", fixed(base()), func(c *Cfg) {
+		dr(c)
+		ldata(c)
+		c.Release, c.Reapp = false, false
+		c.W, c.LShort, c.WShort = 12, 3, 6
+	})
+	add("mut-ldata-lmax-volatile", fixed(base()), func(c *Cfg) { raised(c); c.LmaxVolatile = true })
+	add("mut-ldata-busy-by-config", fixed(base()), func(c *Cfg) { ldata(c); c.BusyByConfig = true })
+	add("mut-ldata-busy-overwritten", fixed(base()), func(c *Cfg) { ldata(c); c.BusyOverwritten = true; c.MaxRestart = 0 })
+	add("mut-ldata-wait-by-config", fixed(base()), func(c *Cfg) { ldata(c); c.WaitByConfig = true; c.MaxRestart = 0 })
+	add("mut-ldata-elect-show-by-config", fixed(base()), func(c *Cfg) { ldataElect(c); c.ShowByConfig = true })
 	// mutations on the fixed protocol
 	mu := func(n string, f func(*Cfg)) {
 		add("mut-"+n, fixed(base()), func(c *Cfg) { core(c); f(c) })
@@ -160,33 +192,30 @@ func configs() (out []Cfg) {
 }
 
 func main() {
-	pat, dur := mc.Arguments(os.Args, 150*time.Second)
-	switch pat {
-	case "sim":
-		sim(dur)
-		return
-	case "short":
-		if err := runShort(os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
+	if err := run(mc.Arguments(os.Args, 150*time.Second)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
-	maxS := 60_000_000
+}
+
+func run(what string, each time.Duration) error {
+	switch what {
+	case "sim":
+		return sim(each)
+	case "short":
+		return runShort(os.Stdout)
+	case "long":
+		return runLong(os.Stdout)
+	}
 	for _, c := range configs() {
-		ok := false
-		for _, p := range strings.Split(pat, ",") {
-			if strings.HasPrefix(c.Name, p) {
-				ok = true
-			}
-		}
-		if !ok {
+		if !mc.Named(c.Name, what) {
 			continue
 		}
-		r := mc.BFS[St](&M{c}, maxS, dur)
+		r := mc.BFS[St](&M{c}, 60_000_000, each)
 		fmt.Printf("%-32s %s\n", c.Name, r)
 		for i, l := range r.Trace {
 			fmt.Printf("      %2d %s\n", i+1, l)
 		}
 	}
+	return nil
 }

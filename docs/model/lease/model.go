@@ -10,19 +10,26 @@ import (
 
 const MN, ML, NOP = 5, 7, 7
 
-type SS struct{ e, p, ev, E, paused, res uint8 }
-type Beat struct{ used, e, age, vouch, E uint8 } // used: 0 none,1 live,2 orphan of an earlier incarnation
+// SS is the replicated state; l is the length of the lease that it asks for, 0 long, 1 short (Cfg.Len).
+type SS struct{ e, p, ev, E, paused, res, l uint8 }
+
+// Beat asks for a lease of length l. used: 0 none, 1 live, 2 orphan of an earlier incarnation.
+type Beat struct{ used, e, age, vouch, E, l uint8 }
+
+// St: busy is for how long yet a voter's vouches bind it, on its own clock; lmax is the longest length it ever vouched for
+// (0 is the longest); since is the age of its last vouch, kept only where a mutation reads it.
 type St struct {
-	n                                         uint8
-	log                                       [ML]SS
-	ap, sealed, rel, age, lease, floor, shown [MN]uint8
-	lease_e                                   [MN]uint8
-	beat                                      [MN]Beat
-	lAp, lmask, lsend, lsent                  uint8
-	lrem                                      [MN]uint8
-	relMsg, restarts, shownAge                uint8
-	shut                                      uint8 // whose Postgres does not run: a lease opens it, a pause alone does not
-	kept                                      uint8 // who is down by an operator's word, until the next appointment
+	n                                          uint8
+	log                                        [ML]SS
+	ap, sealed, rel, busy, lease, floor, shown [MN]uint8
+	lmax, since                                [MN]uint8
+	lease_e                                    [MN]uint8
+	beat                                       [MN]Beat
+	lAp, lmask, lsend, lsent                   uint8
+	lrem                                       [MN]uint8
+	relMsg, restarts, shownAge                 uint8
+	shut                                       uint8 // whose Postgres does not run: a lease opens it, a pause alone does not
+	kept                                       uint8 // who is down by an operator's word, until the next appointment
 }
 
 type Cfg struct {
@@ -30,6 +37,10 @@ type Cfg struct {
 	N                                   int
 	E0                                  uint8
 	L, W, Margin, TwoL                  int
+	LShort, WShort                      int  // the other length, and its wait; 0: there is only one
+	StartShort                          bool // the cluster begins with the short one
+	MaxSetL                             int  // how often the length changes
+	TimingFree                          bool // a change of the length is no revision
 	Rate                                [MN]int
 	RateL                               int
 	MaxEpoch, MaxLog, MaxRestart, MaxEv int
@@ -42,6 +53,7 @@ type Cfg struct {
 	FsmPauseRej           bool
 	// mutations
 	SealVolatile, NoAgeReset, CountFromSend, NoSeal, RelVolatile, SeqReuse, SwapE, NoShowWait, NoResumeRule, EPausedEnf, ReleaseNoStop, NoReappSeal bool
+	LmaxVolatile, BusyByConfig, BusyOverwritten, WaitByConfig, ShowByConfig                                                                         bool
 	FloorVolatile, TwoWriters                                                                                                                       bool
 	ShownEarly, ShownAny, DownUntrue, DownComesBack, DownOpensByPause                                                                               bool
 }
@@ -66,6 +78,7 @@ const (
 	aResume
 	aShown
 	aResumeDown
+	aSetL
 )
 
 func cd(k, a, b, c int) uint32 { return uint32(k)<<24 | uint32(a)<<16 | uint32(b)<<8 | uint32(c) }
@@ -106,6 +119,8 @@ func (m *M) Code(x uint32) string {
 		return fmt.Sprintf("COMMIT ResumeShown(rev %d)", a)
 	case aResumeDown:
 		return fmt.Sprintf("COMMIT Resume, an operator says that n%d is down", a)
+	case aSetL:
+		return fmt.Sprintf("COMMIT SetTiming(L=%d)", a)
 	}
 	return "?"
 }
@@ -113,10 +128,10 @@ func (m *M) Show(s *St) string {
 	r := "STATE log:"
 	for i := 0; i < int(s.n); i++ {
 		x := s.log[i]
-		r += fmt.Sprintf(" [%d e%d p%d ev%d E%05b pz%d]", i, x.e, x.p, x.ev, x.E, x.paused)
+		r += fmt.Sprintf(" [%d e%d p%d ev%d E%05b pz%d L%d]", i, x.e, x.p, x.ev, x.E, x.paused, m.length(x.l))
 	}
 	for i := 0; i < m.c.N; i++ {
-		r += fmt.Sprintf(" | n%d ap%d seal%d rel%d age%d lease%d(e%d) beat%v", i, s.ap[i], s.sealed[i], s.rel[i], s.age[i], s.lease[i], s.lease_e[i], s.beat[i])
+		r += fmt.Sprintf(" | n%d ap%d seal%d rel%d busy%d lease%d(e%d) beat%v", i, s.ap[i], s.sealed[i], s.rel[i], s.busy[i], s.lease[i], s.lease_e[i], s.beat[i])
 	}
 	r += fmt.Sprintf(" | leader ap%d facts%05b rem%v", s.lAp, s.lmask, s.lrem)
 	return r
@@ -127,11 +142,42 @@ func (m *M) Init() []St {
 	var s St
 	s.n = 1
 	s.log[0] = SS{e: 1, p: 0, ev: 0, E: m.c.E0}
-	for i := range s.age {
-		s.age[i] = uint8(m.c.W) // last vouch long ago
+	if m.c.StartShort {
+		s.log[0].l = 1
+		s.lmax = [MN]uint8{1, 1, 1, 1, 1}
+	}
+	if m.c.WaitByConfig {
+		for i := range s.since {
+			s.since[i] = uint8(m.c.W) // last vouch long ago
+		}
 	}
 	s.shownAge = 255
 	return []St{s}
+}
+
+// length is the lease that a beat of length l asks for, on the holder's clock; wait is what a vouch for it costs the voter.
+func (m *M) length(l uint8) int {
+	if l == 1 {
+		return m.c.LShort
+	}
+	return m.c.L
+}
+
+func (m *M) wait(l uint8) int {
+	if l == 1 {
+		return m.c.WShort
+	}
+	return m.c.W
+}
+
+// showWait is for how long beats have to have shown an electorate: twice the longest lease that could be running, which is
+// the longest that the log ever asked for. TwoL is that of L; the variants that wait less scale with it.
+func (m *M) showWait(s *St) int {
+	longest := s.log[s.n-1].l
+	for i := 0; i < int(s.n) && !m.c.ShowByConfig; i++ {
+		longest = min(longest, s.log[i].l)
+	}
+	return m.c.TwoL * m.length(longest) / m.c.L
 }
 
 func (m *M) seesPrimary(s *St, x int) (SS, bool) {
@@ -203,8 +249,8 @@ func (m *M) grant(s *St, x int) {
 		return
 	}
 	// counted under E at send or under the currently applied E (superset of both implementations)
-	if (maj(b.vouch, b.E) || maj(b.vouch, S.E)) && m.c.L-int(b.age) > int(s.lease[x]) {
-		s.lease[x] = uint8(m.c.L - int(b.age))
+	if l := m.length(b.l); (maj(b.vouch, b.E) || maj(b.vouch, S.E)) && l-int(b.age) > int(s.lease[x]) {
+		s.lease[x] = uint8(l - int(b.age))
 		s.lease_e[x] = b.e
 		s.shut &^= 1 << x
 	}
@@ -222,6 +268,54 @@ func sub0(a uint8, d int) uint8 {
 		return 0
 	}
 	return a - uint8(d)
+}
+
+// vouch binds voter v for what a lease of length l lasts. The longest length is on disk before the first vouch for it.
+func (m *M) vouch(s *St, v int, l uint8) {
+	if b := uint8(m.wait(l)); m.c.BusyOverwritten || b > s.busy[v] {
+		s.busy[v] = b
+	}
+	if m.c.WaitByConfig {
+		s.since[v] = 0
+	}
+	if l < s.lmax[v] && !m.c.LmaxVolatile {
+		s.lmax[v] = l
+	}
+}
+
+// restartVoter: it may have vouched a moment before, for as much as it ever did.
+func (m *M) restartVoter(s *St, x int) {
+	switch {
+	case m.c.NoAgeReset:
+		s.busy[x] = 0
+	case m.c.BusyByConfig:
+		s.busy[x] = uint8(m.wait(s.log[s.n-1].l))
+	default:
+		s.busy[x] = uint8(m.wait(s.lmax[x]))
+	}
+	if m.c.WaitByConfig {
+		s.since[x] = 0
+	}
+}
+
+// sameRev says that nothing that safety depends on was committed since the leader's copy of S.
+func (m *M) sameRev(s *St) bool {
+	a, b := s.log[s.lAp], s.log[s.n-1]
+	if m.c.TimingFree {
+		a.l = b.l // whatever else was committed left its mark: e, ev, paused or res
+	}
+	return s.lAp == s.n-1 || m.c.TimingFree && a == b
+}
+
+// setLs counts the changes of the length.
+func (m *M) setLs(s *St) int {
+	n := 0
+	for i := 1; i < int(s.n); i++ {
+		if s.log[i].l != s.log[i-1].l {
+			n++
+		}
+	}
+	return n
 }
 
 func (m *M) leaderMaySeal(s *St) bool {
@@ -261,7 +355,10 @@ func (m *M) Succ(s *St, emit func(*St, uint32)) {
 	{
 		t := *s
 		for x := 0; x < c.N; x++ {
-			t.age[x] = satAdd(t.age[x], c.Rate[x], c.W)
+			t.busy[x] = sub0(t.busy[x], c.Rate[x])
+			if c.WaitByConfig {
+				t.since[x] = satAdd(t.since[x], c.Rate[x], c.W)
+			}
 			if !(c.EPausedEnf && x == 0) {
 				t.lease[x] = sub0(t.lease[x], c.Rate[x])
 			}
@@ -272,14 +369,14 @@ func (m *M) Succ(s *St, emit func(*St, uint32)) {
 				if t.beat[x].used == 1 {
 					t.beat[x].age = satAdd(t.beat[x].age, c.Rate[x], c.L)
 				}
-				if int(t.beat[x].age) >= c.L && t.beat[x].used == 1 {
+				if int(t.beat[x].age) >= m.length(t.beat[x].l) && t.beat[x].used == 1 {
 					t.beat[x] = Beat{}
 				}
 			}
 			if t.lmask>>x&1 == 1 {
 				t.lrem[x] = sub0(t.lrem[x], c.RateL)
-				if r := uint8(c.W) - t.age[x]; r < t.lrem[x] && !c.CountFromSend {
-					t.lrem[x] = r
+				if !c.CountFromSend && !c.WaitByConfig {
+					t.lrem[x] = min(t.lrem[x], t.busy[x])
 				}
 			}
 		}
@@ -304,9 +401,9 @@ func (m *M) Succ(s *St, emit func(*St, uint32)) {
 		}
 		S, ok := m.seesPrimary(s, x)
 		ok = ok && s.kept>>x&1 == 0
-		if ok && (int(S.e) < c.MaxEpoch || c.TwoWriters) && m.mayHold(s, x, S.e) && (s.beat[x].used != 1 || s.beat[x].age > 0 || s.beat[x].e != S.e || s.beat[x].E != S.E) {
+		if ok && (int(S.e) < c.MaxEpoch || c.TwoWriters) && m.mayHold(s, x, S.e) && (s.beat[x].used != 1 || s.beat[x].age > 0 || s.beat[x].e != S.e || s.beat[x].E != S.E || s.beat[x].l != S.l) {
 			t := *s
-			b := Beat{used: 1, e: S.e, E: S.E}
+			b := Beat{used: 1, e: S.e, E: S.E, l: S.l}
 			if c.SeqReuse && s.beat[x].used == 2 && s.beat[x].e == S.e {
 				b.vouch = s.beat[x].vouch
 			}
@@ -330,9 +427,6 @@ func (m *M) Succ(s *St, emit func(*St, uint32)) {
 				if b.E>>v&1 == 0 || s.sealed[v] >= b.e {
 					continue
 				}
-				if b.vouch>>v&1 == 1 && s.age[v] == 0 {
-					continue
-				}
 				if b.vouch>>v&1 == 1 {
 					continue // re-vouching for the same seq only raises lastVouch (conservative)
 				}
@@ -343,7 +437,7 @@ func (m *M) Succ(s *St, emit func(*St, uint32)) {
 					}
 				}
 				t := *s
-				t.age[v] = 0
+				m.vouch(&t, v, b.l)
 				t.beat[x].vouch |= 1 << v
 				m.grant(&t, x)
 				emit(&t, cd(aVouch, v, x, int(b.e)))
@@ -372,11 +466,7 @@ func (m *M) Succ(s *St, emit func(*St, uint32)) {
 				t := *s
 				t.restarts++
 				t.ap[x] = uint8(j)
-				if !c.NoAgeReset {
-					t.age[x] = 0
-				} else {
-					t.age[x] = uint8(c.W)
-				}
+				m.restartVoter(&t, x)
 				if c.SeqReuse && t.beat[x].used == 1 {
 					t.beat[x].used = 2
 					t.beat[x].age = 0
@@ -424,12 +514,12 @@ func (m *M) Succ(s *St, emit func(*St, uint32)) {
 					t.sealed[x] = Sl.e
 				}
 				t.lmask |= 1 << x
-				r := c.W - int(t.age[x])
-				if c.CountFromSend {
-					r -= int(t.lsend)
+				r := int(t.busy[x])
+				if c.WaitByConfig {
+					r = max(0, m.wait(Sl.l)-int(t.since[x]))
 				}
-				if r < 0 {
-					r = 0
+				if c.CountFromSend {
+					r = max(0, r-int(t.lsend))
 				}
 				t.lrem[x] = uint8(r)
 				emit(&t, cd(aSeal, x, int(Sl.e), r))
@@ -443,7 +533,7 @@ func (m *M) Succ(s *St, emit func(*St, uint32)) {
 		}
 		cas := last.e == Sl.e
 		if c.CasRev {
-			cas = s.lAp == s.n-1
+			cas = m.sameRev(s)
 		}
 		if c.FsmPauseRej && last.paused == 1 {
 			cas = false
@@ -472,7 +562,7 @@ func (m *M) Succ(s *St, emit func(*St, uint32)) {
 	if c.Reapp && last.p != NOP && int(last.e) < c.MaxEpoch && last.paused == 0 {
 		cas := last.e == Sl.e
 		if c.CasRev {
-			cas = s.lAp == s.n-1
+			cas = m.sameRev(s)
 		}
 		if cas && (maj(s.lmask, Sl.E) || c.NoReappSeal) {
 			t := *s
@@ -483,7 +573,7 @@ func (m *M) Succ(s *St, emit func(*St, uint32)) {
 			}
 		}
 	}
-	if c.SetE && int(last.ev) < c.MaxEv && (last.p == NOP || (s.shownAge != 255 && (int(s.shownAge) >= c.TwoL || c.NoShowWait))) {
+	if c.SetE && int(last.ev) < c.MaxEv && (last.p == NOP || (s.shownAge != 255 && (int(s.shownAge) >= m.showWait(s) || c.NoShowWait))) {
 		for x := 0; x < c.N; x++ {
 			S := last
 			S.E ^= 1 << x
@@ -508,6 +598,14 @@ func (m *M) Succ(s *St, emit func(*St, uint32)) {
 					}
 				}
 			}
+		}
+	}
+	if c.LShort > 0 && m.setLs(s) < c.MaxSetL {
+		S := last
+		S.l ^= 1
+		t := *s
+		if m.appendS(&t, S) {
+			emit(&t, cd(aSetL, m.length(S.l), 0, 0))
 		}
 	}
 	if c.Pause {
@@ -567,7 +665,8 @@ func permMask(v uint8, p *[MN]uint8) uint8 {
 func (m *M) Canon(s *St) {
 	if int(s.log[s.n-1].e) >= m.c.MaxEpoch && !m.c.TwoWriters { // leader and vouch ages are dead variables now
 		s.lAp, s.lmask, s.lsend, s.lsent, s.shownAge = 0, 0, 0, 0, 255
-		s.lrem, s.age, s.shown = [MN]uint8{}, [MN]uint8{}, [MN]uint8{}
+		s.lrem, s.busy, s.shown = [MN]uint8{}, [MN]uint8{}, [MN]uint8{}
+		s.lmax, s.since = [MN]uint8{}, [MN]uint8{}
 	}
 	if len(m.c.Perms) == 0 {
 		return
@@ -584,7 +683,8 @@ func (m *M) Canon(s *St) {
 		}
 		for i := 0; i < MN; i++ {
 			j := p[i]
-			t.ap[j], t.sealed[j], t.rel[j], t.age[j], t.lease[j], t.floor[j], t.shown[j], t.lease_e[j], t.lrem[j] = s.ap[i], s.sealed[i], s.rel[i], s.age[i], s.lease[i], s.floor[i], s.shown[i], s.lease_e[i], s.lrem[i]
+			t.ap[j], t.sealed[j], t.rel[j], t.busy[j], t.lease[j], t.floor[j], t.shown[j], t.lease_e[j], t.lrem[j] = s.ap[i], s.sealed[i], s.rel[i], s.busy[i], s.lease[i], s.floor[i], s.shown[i], s.lease_e[i], s.lrem[i]
+			t.lmax[j], t.since[j] = s.lmax[i], s.since[i]
 			b := s.beat[i]
 			b.vouch = permMask(b.vouch, p)
 			b.E = permMask(b.E, p)

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"github.com/quorate/quorate/docs/model/mc"
 	"math/bits"
 	"math/rand"
+	"strings"
 	"time"
 )
 
@@ -141,7 +143,10 @@ func (m *M) recoverRun(s St, rng *rand.Rand, pDead bool, st *liveStat) string {
 	return "LIVENESS: no lease after recovery"
 }
 
-func sim(dur time.Duration) {
+// sim walks at random for dur in each of its variants. Those called MUT must be broken; the others must hold, and recover at
+// the end of every walk.
+func sim(dur time.Duration) error {
+	var failed []error
 	mk := func(n string, f func(*Cfg)) Cfg {
 		c := fixed(base())
 		c.Name = n
@@ -189,6 +194,9 @@ func sim(dur time.Duration) {
 			steps += r.Trans
 			viol, tr = r.Violation, r.Trace
 		}
+		if mutation := strings.Contains(c.Name, "-MUT-"); mutation != (viol != "") {
+			failed = append(failed, fmt.Errorf("%s: not as it must be: %q", c.Name, viol))
+		}
 		if viol == "" {
 			viol = "no violation"
 		}
@@ -197,4 +205,5 @@ func sim(dur time.Duration) {
 			fmt.Printf("   (trace of %d steps) %s\n", len(tr)-1, tr[len(tr)-1])
 		}
 	}
+	return errors.Join(failed...)
 }

@@ -1,7 +1,9 @@
 package mc
 
 import (
+	"fmt"
 	"io"
+	"slices"
 	"testing"
 	"time"
 )
@@ -23,11 +25,41 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// A model that lost a rule, or got one, is seen by the number of its states.
+func TestJudgeCountsStates(t *testing.T) {
+	e := Expect{Name: "v", Want: Complete, States: 10}
+	if err := e.Judge(Result{Complete: true, States: 10}); err != nil {
+		t.Error(err)
+	}
+	if err := e.Judge(Result{Complete: true, States: 9}); err == nil {
+		t.Error("nine states instead of ten passed")
+	}
+}
+
+// A long run looks again at what was cut off, with more states, and leaves the rest to the short one.
+func TestLongLooksFurther(t *testing.T) {
+	var asked []string
+	search := func(name string, states int, _ time.Duration) (Result, bool) {
+		asked = append(asked, fmt.Sprint(name, states > shortStates))
+		return Result{Violation: map[string]string{"bad": "S1"}[name]}, true
+	}
+	all := []Expect{{Name: "clean", Want: Clean}, {Name: "complete", Want: Complete}, {Name: "mut-x", Want: Broken}}
+	if err := Long(io.Discard, all, []string{"beside"}, search); err != nil {
+		t.Error(err)
+	}
+	if want := []string{"cleantrue", "besidetrue"}; !slices.Equal(asked, want) {
+		t.Errorf("asked for %v, not %v", asked, want)
+	}
+	if err := Long(io.Discard, nil, []string{"bad"}, search); err == nil {
+		t.Error("a violation passed")
+	}
+}
+
 func TestShortReportsWhatIsNotAsExpected(t *testing.T) {
 	found := func(r Result, known bool) func(string, int, time.Duration) (Result, bool) {
 		return func(string, int, time.Duration) (Result, bool) { return r, known }
 	}
-	mutation := []Expect{{"mut-x", Broken}}
+	mutation := []Expect{{Name: "mut-x", Want: Broken}}
 	if err := Short(io.Discard, mutation, found(Result{Violation: "S1"}, true)); err != nil {
 		t.Errorf("a caught mutation: %v", err)
 	}

@@ -4,7 +4,8 @@
 // A safety rule of the product must never change without this model changing with it.
 //
 //	go run ./docs/model/syncm short                  # what make model runs: seconds
-//	go run ./docs/model/syncm dur-,fix-,mut-,maj- 30s # every variant with these prefixes, at most 30 s each
+//	go run ./docs/model/syncm long                   # what make model-long runs
+//	go run ./docs/model/syncm dur-,fix-,maj-,own- 30s # every variant with these prefixes, at most 30 s each
 package main
 
 import (
@@ -46,6 +47,9 @@ type Cfg struct {
 	ShrinkFsmFirst, TightP                                                                                                   bool
 	PromVolatile, DurableS, NoKeepP, NoFloorDepose                                                                           bool
 	DMask                                                                                                                    uint8
+	// Own: D holds the primary, R changes by the product's steps alone (one member in or out, one copy more, any number
+	// fewer), P is always what R or the next R asks of its primary, and only members of D are appointed.
+	Own, LeftCounts bool
 }
 type M struct{ c Cfg }
 
@@ -101,6 +105,57 @@ func safe(pD, pk, D, k uint8, x int) bool {
 		kk--
 	}
 	return int(pk) >= kk+pc(pD&^D)
+}
+
+// free is a step of the product that is committed before Postgres hears of it, by the leader: fewer copies, or one more
+// member. bound is one that the primary promises first: one copy more, or one member fewer, never the primary p.
+func free(D2, k2, D, k, p uint8) bool {
+	return k > 0 && D2>>p&1 == 1 && (D2 == D && k2 < k && k2 > 0 || k2 == k && D2&D == D && pc(D2) == pc(D)+1)
+}
+
+func bound(D2, k2, D, k, p uint8) bool {
+	return k > 0 && D2>>p&1 == 1 && (D2 == D && k2 == k+1 || k2 == k && D2&D == D2 && pc(D2)+1 == pc(D) && int(k2) <= pc(D2))
+}
+
+// enforced is what Postgres on primary x waits for under R: k-1 others of D when x is in it.
+func (m *M) enforced(S FS, x int) (D, k uint8) {
+	D, k = S.D&^(1<<x), S.k
+	if m.c.TightP && k > 0 && S.D>>x&1 == 1 {
+		k--
+	}
+	if m.c.Own && k == 0 {
+		D = 0
+	}
+	return D, k
+}
+
+// mayEnforce: x, which has applied S, may put P = (D2, k2) in force as the next thing.
+func (m *M) mayEnforce(S FS, x int, D2, k2 uint8) bool {
+	if !m.c.Own {
+		return true
+	}
+	if D, k := m.enforced(S, x); D == D2 && k == k2 {
+		return true
+	}
+	for D := uint8(0); D < 1<<m.c.M; D++ {
+		for k := uint8(1); int(k) <= pc(D); k++ {
+			eD, ek := m.enforced(FS{D: D, k: k}, x)
+			step := bound(D, k, S.D, S.k, uint8(x)) || m.c.PgFirstStrict && free(D, k, S.D, S.k, uint8(x))
+			if step && eD == D2 && ek == k2 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// mayPromise: x, which has applied S, may promise R' = (D2, k2) while it enforces its P.
+func (m *M) mayPromise(s *St, S FS, x int, D2, k2 uint8) bool {
+	if !m.c.Own {
+		return true
+	}
+	D, k := m.enforced(FS{D: D2, k: k2}, x)
+	return bound(D2, k2, S.D, S.k, uint8(x)) && s.pD[x] == D && s.pk[x] == k
 }
 
 // stricter: every election set of R' contains an election set of R
@@ -180,13 +235,10 @@ func (m *M) Succ(s *St, emit func(*St, uint32)) {
 				if t.srv[x] == 0 || t.srv[x] != S2.e {
 					was := t.srv[x] != 0
 					if !was && (t.pe[x] != S2.e || c.NoKeepP) {
-						t.pD[x], t.pk[x] = S2.D&^(1<<x), S2.k
+						t.pD[x], t.pk[x] = m.enforced(S2, x)
 						t.bar[x] = t.len[x]
 						t.view[x] = [MN]uint8{}
 						t.prom[x] = 0
-						if c.TightP && t.pk[x] > 0 && S2.D>>x&1 == 1 {
-							t.pk[x]--
-						}
 					}
 					t.pe[x] = S2.e
 					t.srv[x] = S2.e
@@ -258,10 +310,10 @@ func (m *M) Succ(s *St, emit func(*St, uint32)) {
 						continue
 					}
 					for k2 := uint8(0); int(k2) <= pc(D2); k2++ {
-						if (k2 == 0) != (D2 == 0) {
+						if (k2 == 0) != (D2 == 0) || !m.mayEnforce(S, x, D2, k2) {
 							continue
 						}
-						if k2 == 0 && !c.Async {
+						if k2 == 0 && !c.Async && !c.Own {
 							continue
 						}
 						ok := safe(D2, k2, S.D, S.k, x)
@@ -285,7 +337,7 @@ func (m *M) Succ(s *St, emit func(*St, uint32)) {
 				if int(s.setsyncs) < c.MaxSync && (!frozen) {
 					for D2 := uint8(1); D2 < 1<<c.M; D2++ {
 						for k2 := uint8(1); int(k2) <= pc(D2); k2++ {
-							if c.DMask != 0 && D2&^c.DMask != 0 || D2 == S.D && k2 == S.k || stricter(D2, k2, S.D, S.k) || !safe(s.pD[x], s.pk[x], D2, k2, x) {
+							if c.DMask != 0 && D2&^c.DMask != 0 || D2 == S.D && k2 == S.k || stricter(D2, k2, S.D, S.k) || !m.mayPromise(s, S, x, D2, k2) || !safe(s.pD[x], s.pk[x], D2, k2, x) {
 								continue
 							}
 							n := 0
@@ -375,7 +427,7 @@ func (m *M) Succ(s *St, emit func(*St, uint32)) {
 				t.view[x] = [MN]uint8{}
 				if int(Sj.p) == x && t.sealed[x] < Sj.e && t.rb[x] == 0 && (!c.Floor || uint8(j) >= t.floor[x]) {
 					if t.pe[x] != Sj.e || c.NoKeepP {
-						t.pD[x], t.pk[x] = Sj.D&^(1<<x), Sj.k
+						t.pD[x], t.pk[x] = m.enforced(Sj, x)
 						t.bar[x] = t.len[x]
 						t.prom[x] = 0
 					}
@@ -408,6 +460,9 @@ func (m *M) Succ(s *St, emit func(*St, uint32)) {
 		for D2 := uint8(1); D2 < 1<<c.M; D2++ {
 			for k2 := uint8(1); int(k2) <= pc(D2); k2++ {
 				if c.DMask != 0 && D2&^c.DMask != 0 || D2 == last.D && k2 == last.k {
+					continue
+				}
+				if c.Own && !free(D2, k2, last.D, last.k, last.p) && !(c.ShrinkFsmFirst && bound(D2, k2, last.D, last.k, last.p)) {
 					continue
 				}
 				if stricter(D2, k2, last.D, last.k) || c.ShrinkFsmFirst {
@@ -480,6 +535,9 @@ func (m *M) Succ(s *St, emit func(*St, uint32)) {
 	}
 	if cas && capLog {
 		n := pc(s.repSet & Sl.D)
+		if c.LeftCounts {
+			n = pc(s.repSet)
+		}
 		need := pc(Sl.D) - int(Sl.k) + 1
 		if Sl.k == 0 {
 			need = 0
@@ -489,7 +547,7 @@ func (m *M) Succ(s *St, emit func(*St, uint32)) {
 		}
 		if n >= need {
 			for q := 0; q < c.M; q++ {
-				if q == int(Sl.p) || s.repSet>>q&1 == 0 {
+				if q == int(Sl.p) || s.repSet>>q&1 == 0 || c.Own && !c.LeftCounts && Sl.k > 0 && Sl.D>>q&1 == 0 {
 					continue
 				}
 				hi := true
@@ -643,31 +701,59 @@ func configs() (out []Cfg) {
 		c.MaxEpoch, c.MaxLog, c.MaxRestart = 3, 3, 2
 	})
 	add("maj-mutfew", fix, func(c *Cfg) { mj(c); c.FewPos = true; c.MaxRestart = 0 })
+	// leaving and re-entering D, with failovers before, between and after: the steps and the P of the product
+	own := func(c *Cfg) {
+		c.Own, c.TightP, c.D0, c.K0 = true, true, 0b111, 2
+		c.MaxSync, c.MaxEpoch, c.MaxLog, c.MaxRestart = 2, 2, 4, 0
+	}
+	own1 := func(c *Cfg) { own(c); c.WLim = 1 }
+	add("own-leave-return", fix, own1)
+	add("own-leave-return-w2", fix, own)
+	add("own-leave-return-r1", fix, func(c *Cfg) { own1(c); c.MaxRestart = 1 })
+	add("own-leave-return-dur-r1", ds, func(c *Cfg) { own1(c); c.MaxRestart = 1 })
+	add("own-leave-return-3ep", fix, func(c *Cfg) { own1(c); c.MaxEpoch, c.MaxLog = 3, 5 })
+	add("own-leave-return-reclone", fix, func(c *Cfg) { own1(c); c.MaxReclone = 1 })
+	add("own-leave-return-release", fix, func(c *Cfg) { own1(c); c.Release, c.Reapp, c.MaxEpoch, c.MaxLog = true, true, 3, 4 })
+	add("own-from-two", fix, func(c *Cfg) { own1(c); c.D0 = 0b011; c.MaxSync, c.MaxLog = 3, 5 })
+	add("own-from-alone", fix, func(c *Cfg) { own1(c); c.D0, c.K0 = 0b001, 1; c.MaxSync, c.MaxLog = 3, 5 })
+	add("own-degrade-and-back", fix, func(c *Cfg) { own1(c); c.D0 = 0b011; c.MaxSync, c.MaxEpoch, c.MaxLog = 3, 3, 6 })
+	add("own-four", fix, func(c *Cfg) { own1(c); c.M, c.D0 = 4, 0b1111 })
+	mo := func(n string, f func(*Cfg)) { add("mut-own-"+n, fix, func(c *Cfg) { own1(c); f(c) }) }
+	mo("leave-fsm-first", func(c *Cfg) { c.ShrinkFsmFirst = true })
+	mo("leave-no-barrier", func(c *Cfg) { c.NoBarrier = true })
+	mo("leave-not-frozen", func(c *Cfg) { c.NoFreeze = true })
+	mo("return-pg-first", func(c *Cfg) { c.D0, c.PgFirstStrict = 0b011, true })
+	mo("left-counts", func(c *Cfg) { c.D0, c.LeftCounts = 0b011, true })
+	mo("no-rev-cas", func(c *Cfg) { c.CasRev = false })
+	mo("few-positions", func(c *Cfg) { c.FewPos = true })
+	mo("no-cut", func(c *Cfg) { c.NoCut = true })
+	mo("reclone-reports", func(c *Cfg) { c.MaxReclone, c.RecloneReports = 1, true })
+	mo("promise-volatile", func(c *Cfg) { c.DurableS, c.PromVolatile, c.MaxRestart = true, true, 1 })
 	return
 }
 func main() {
-	pat, dur := mc.Arguments(os.Args, 60*time.Second)
-	if pat == "short" {
-		if err := runShort(os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
+	if err := run(mc.Arguments(os.Args, 60*time.Second)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(what string, each time.Duration) error {
+	switch what {
+	case "short":
+		return runShort(os.Stdout)
+	case "long":
+		return runLong(os.Stdout)
 	}
 	for _, c := range configs() {
-		ok := false
-		for _, p := range strings.Split(pat, ",") {
-			if strings.HasPrefix(c.Name, p) {
-				ok = true
-			}
-		}
-		if !ok {
+		if !mc.Named(c.Name, what) {
 			continue
 		}
-		r := mc.BFS[St](&M{c}, 50_000_000, dur)
-		fmt.Printf("%-28s %s\n", c.Name, r)
+		r := mc.BFS[St](&M{c}, 50_000_000, each)
+		fmt.Printf("%-32s %s\n", c.Name, r)
 		for i, l := range r.Trace {
 			fmt.Printf("      %2d %s\n", i+1, l)
 		}
 	}
+	return nil
 }
