@@ -1,0 +1,296 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/pgctl/guard"
+)
+
+// What faults do to hosts and processes. Each returns what ends it.
+
+// powerOff is the sudden end of a host: what its disks had not synced is gone.
+func (h *host) powerOff() {
+	if !h.up {
+		return
+	}
+	h.up = false
+	h.server.die()
+	h.data.powerLost()
+	h.agent.end()
+	h.keeper.end()
+	h.agent.stopped, h.keeper.stopped = 0, 0
+	h.disk.log = append([]*entry(nil), h.disk.log[:h.disk.synced]...)
+	h.disk.hangs = 0
+}
+
+func (h *host) powerOn() {
+	if h.up || h.joins && !h.started {
+		return
+	}
+	w := h.w
+	h.up, h.booted = true, w.now-time.Millisecond
+	h.keeper.begin()
+	h.keeper.gone, h.keeper.view = false, guard.View{Run: h.keeper.runs}
+	h.keeper.last = order{run: h.keeper.runs}
+	w.at(w.between(100*time.Millisecond, time.Second), func() {
+		if h.up && !h.agent.alive {
+			h.agent.start()
+		}
+	})
+}
+
+func hostKill(w *World, f Fault) func() {
+	h := w.pick(f)
+	h.powerOff()
+	return h.powerOn
+}
+
+// allKill is the loss of power everywhere; the hosts come back one after the other, in any order.
+func allKill(w *World, f Fault) func() {
+	for _, h := range w.hosts {
+		h.powerOff()
+	}
+	return func() {
+		for _, h := range w.hosts {
+			w.at(w.between(0, 3*time.Second), h.powerOn)
+		}
+	}
+}
+
+// killAgent ends the daemon; what it wrote last may be on disk or not.
+func (h *host) killAgent() {
+	if !h.agent.alive {
+		return
+	}
+	h.agent.end()
+	h.agent.stopped = 0
+	if h.w.chance(0.5) {
+		h.disk.log = append([]*entry(nil), h.disk.log[:h.disk.synced]...)
+	} else {
+		h.disk.synced = len(h.disk.log)
+	}
+}
+
+func (h *host) startAgent() {
+	if h.up && !h.agent.alive && (!h.joins || h.started) {
+		h.agent.start()
+	}
+}
+
+func agentKill(w *World, f Fault) func() {
+	h := w.pick(f)
+	h.killAgent()
+	return h.startAgent
+}
+
+// still stops a process until the end of the fault, if it is the same process then.
+func still(p *process) func() {
+	gen := p.gen
+	p.stop()
+	return func() {
+		if p.gen == gen && p.stopped > 0 {
+			p.resume()
+		}
+	}
+}
+
+func agentStop(w *World, f Fault) func() {
+	h := w.pick(f)
+	if !h.agent.alive {
+		return nil
+	}
+	return still(&h.agent.process)
+}
+
+// ends of the guard: the postmaster gets SIGQUIT when its parent dies, unless it is frozen.
+func (h *host) killGuard() {
+	k := &h.keeper
+	if !k.alive {
+		return
+	}
+	k.end()
+	k.stopped = 0
+	k.down(h.w.now)
+	run := k.view.Run
+	h.w.at(h.w.between(2*time.Millisecond, 30*time.Millisecond), func() {
+		if k.view.Run == run && !h.server.frozen {
+			h.server.die()
+			k.view.State = guard.StateEmpty
+		}
+	})
+}
+
+// down notes since when the guard does not work.
+func (k *keeper) down(now time.Duration) {
+	k.haltedAt, k.downSince = k.h.boot(), now
+}
+
+func guardKill(w *World, f Fault) func() {
+	h := w.pick(f)
+	h.killGuard()
+	return nil
+}
+
+func (h *host) stopGuard() func() {
+	k := &h.keeper
+	if !k.alive {
+		return nil
+	}
+	if !k.halted() {
+		k.down(h.w.now)
+	}
+	goOn := still(&k.process)
+	return func() {
+		k.lateUntil = h.w.now + 2*guardTick
+		goOn()
+		if k.alive && !k.halted() {
+			k.look()
+		}
+	}
+}
+
+func guardStop(w *World, f Fault) func() { return w.pick(f).stopGuard() }
+
+func bothKill(w *World, f Fault) func() {
+	h := w.pick(f)
+	h.killAgent()
+	h.killGuard()
+	return h.startAgent
+}
+
+func bothStop(w *World, f Fault) func() {
+	h := w.pick(f)
+	if !h.agent.alive || !h.keeper.alive {
+		return nil
+	}
+	agent, guard := still(&h.agent.process), h.stopGuard()
+	return func() { guard(); agent() }
+}
+
+func postgresKill(w *World, f Fault) func() {
+	w.pick(f).server.crash(9)
+	return nil
+}
+
+// postgresStop stops the server's processes from outside.
+func postgresStop(w *World, f Fault) func() {
+	h := w.pick(f)
+	s := &h.server
+	if s.phase == down || s.hanging {
+		return nil
+	}
+	run := s.run
+	s.hanging, s.hangSince = true, w.now
+	s.stop()
+	return func() {
+		if s.run == run && s.hanging && s.phase != down {
+			s.hanging = false
+			s.resume()
+			w.check.writers(h)
+		}
+	}
+}
+
+// suspend stops the whole machine, as a hypervisor does; its clock since boot goes on. The guard runs again a moment before
+// the server does anything.
+func suspend(w *World, f Fault) func() {
+	h := w.pick(f)
+	if !h.up {
+		return nil
+	}
+	var ends []func()
+	for _, p := range []*process{&h.keeper.process, &h.agent.process, &h.server.process} {
+		ends = append(ends, still(p))
+	}
+	h.keeper.down(w.now)
+	server, run := ends[2], h.server.run
+	return func() {
+		ends[0]()
+		h.keeper.lateUntil = w.now + 2*guardTick
+		if h.keeper.alive && !h.keeper.halted() {
+			h.keeper.look()
+		}
+		ends[1]()
+		w.at(2*time.Millisecond, func() {
+			if h.server.run == run {
+				server()
+				w.check.writers(h)
+			}
+		})
+	}
+}
+
+func diskHang(w *World, f Fault) func() {
+	h := w.pick(f)
+	if !h.hung() {
+		h.disk.hungSince = w.now
+	}
+	h.disk.hangs = max(h.disk.hangs, w.now+f.For)
+	return nil
+}
+
+func diskSlow(w *World, f Fault) func() {
+	h := w.pick(f)
+	by := time.Duration(1+f.N%40) * time.Millisecond
+	h.disk.slow += by
+	return func() { h.disk.slow -= by }
+}
+
+// replayLag has a standby apply what it received late; its walreceiver is not late.
+func replayLag(w *World, f Fault) func() {
+	h := w.pick(f)
+	by := time.Duration(50+f.N%2000) * time.Millisecond
+	h.server.lag += by
+	return func() { h.server.lag = max(0, h.server.lag-by) }
+}
+
+// walGone has the primary drop log that a standby needs, and the standby's connection.
+func walGone(w *World, f Fault) func() {
+	primary := w.byID(w.check.newest.Primary)
+	if h := w.others(primary, f.N); primary != nil && h != nil {
+		primary.data.refuses[h.index] = true
+		if t := primary.server.senders[h.index]; t != nil {
+			t.end()
+		}
+	}
+	return nil
+}
+
+// rashLeader has whoever leads believe that the primary is silent and that nobody vouched for it, whatever it is told: what
+// it believes must not matter for safety.
+func rashLeader(w *World, _ Fault) func() {
+	w.rash++
+	return func() { w.rash-- }
+}
+
+// cancelWaits has somebody cancel what waits for copies: it is let through, and promises nothing (K6).
+func cancelWaits(w *World, _ Fault) func() {
+	for _, h := range w.hosts {
+		if s := &h.server; s.accepts() {
+			for _, o := range s.waiting {
+				w.load.lost(o)
+			}
+			s.waiting = nil
+		}
+	}
+	return nil
+}
+
+// asks submits a command by a daemon that lives.
+func (w *World) asks(n uint64, by string, c func(fsm.State) fsm.Command) {
+	for i := range w.hosts {
+		h := w.hosts[(n+uint64(i))%uint64(len(w.hosts))]
+		if !h.agent.alive || h.agent.halted() || h.joins && !h.started {
+			continue
+		}
+		if cmd := c(h.agent.state()); cmd != nil {
+			h.agent.submit(cmd, 0, by, func(err error) {
+				if w.tape != nil {
+					w.say(h, "operator", "%s: %v", cmd.Kind(), err)
+				}
+			})
+		}
+		return
+	}
+}

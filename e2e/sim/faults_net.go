@@ -1,0 +1,224 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/quorate/quorate/fsm"
+)
+
+// What faults do to the network, and what operators do.
+
+// block closes ways and returns what opens them again.
+func (w *World) block(ways [][2]int) func() {
+	for _, x := range ways {
+		w.net.cut[x[0]][x[1]]++
+	}
+	return func() {
+		for _, x := range ways {
+			w.net.cut[x[0]][x[1]]--
+		}
+	}
+}
+
+// isolate cuts one host off, from the clients as well or not.
+func isolate(w *World, f Fault) func() {
+	h := w.pick(f).index
+	var ways [][2]int
+	for i := range w.hosts {
+		if i != h {
+			ways = append(ways, [2]int{h, i}, [2]int{i, h})
+		}
+	}
+	if f.N%2 == 0 {
+		ways = append(ways, [2]int{h, clients}, [2]int{clients, h})
+	}
+	return w.block(ways)
+}
+
+// split makes two halves, the clients in one of them or in both.
+func split(w *World, f Fault) func() {
+	h := w.pick(f).index
+	side := f.N | 1<<h
+	var ways [][2]int
+	for i := range w.hosts {
+		for j := range w.hosts {
+			if (side>>i)&1 != (side>>j)&1 {
+				ways = append(ways, [2]int{i, j})
+			}
+		}
+	}
+	return w.block(ways)
+}
+
+// oneWay lets a host hear and not be heard, or the other way round.
+func oneWay(w *World, f Fault) func() {
+	h := w.pick(f).index
+	var ways [][2]int
+	for i := range w.hosts {
+		switch {
+		case i == h:
+		case f.N%2 == 0:
+			ways = append(ways, [2]int{h, i})
+		default:
+			ways = append(ways, [2]int{i, h})
+		}
+	}
+	return w.block(ways)
+}
+
+// ring leaves each host its two neighbours.
+func ring(w *World, f Fault) func() {
+	n := len(w.hosts)
+	var ways [][2]int
+	for i := range n {
+		for j := range n {
+			if i != j && (i+1)%n != j && (j+1)%n != i || n <= 3 && i == 0 && j == int(1+f.N%2) {
+				ways = append(ways, [2]int{i, j})
+			}
+		}
+	}
+	return w.block(ways)
+}
+
+// link cuts one host from one other.
+func link(w *World, f Fault) func() {
+	h := w.pick(f).index
+	o := int((f.N >> 8) % uint64(len(w.hosts)))
+	if o == h {
+		o = (h + 1) % len(w.hosts)
+	}
+	return w.block([][2]int{{h, o}, {o, h}})
+}
+
+// flap cuts a host off and lets it back again and again.
+func flap(w *World, f Fault) func() {
+	over, opened := false, func() {}
+	closed := false
+	var turn func()
+	turn = func() {
+		if over {
+			return
+		}
+		if closed {
+			opened()
+		} else {
+			opened = isolate(w, f)
+		}
+		closed = !closed
+		w.at(w.between(50*time.Millisecond, 1500*time.Millisecond), turn)
+	}
+	turn()
+	return func() {
+		over = true
+		if closed {
+			opened()
+		}
+	}
+}
+
+func lossyNet(w *World, f Fault) func() {
+	drop, double := float64(f.N%40)/100, float64((f.N>>8)%30)/100
+	w.net.drop += drop
+	w.net.double += double
+	return func() { w.net.drop, w.net.double = max(0, w.net.drop-drop), max(0, w.net.double-double) }
+}
+
+func slowNet(w *World, f Fault) func() {
+	by := time.Duration(20+f.N%900) * time.Millisecond
+	w.net.jitter += by
+	w.net.slowBy = 0.1 + float64((f.N>>16)%80)/100
+	return func() { w.net.jitter = max(0, w.net.jitter-by) }
+}
+
+// operators' commands
+
+func switchover(w *World, f Fault) func() {
+	id := w.nextID()
+	w.asks(f.N, id, func(s fsm.State) fsm.Command {
+		c := fsm.AskSwitchover{ID: id}
+		if h := w.others(w.byID(s.Primary), f.N>>4); h != nil && f.N%3 > 0 {
+			c.To = h.id
+		}
+		return c
+	})
+	return nil
+}
+
+func pauseCluster(w *World, f Fault) func() {
+	w.asks(f.N, "operator", func(fsm.State) fsm.Command { return fsm.Pause{} })
+	return func() { w.resume(f.N) }
+}
+
+// resume is repeated until it is so.
+func (w *World) resume(n uint64) {
+	if w.check.newest.Paused {
+		w.asks(n, "operator", func(fsm.State) fsm.Command { return fsm.Resume{} })
+		w.at(2*time.Second, func() { w.resume(n + 1) })
+	}
+}
+
+// edit changes the settings; a stale one is read again.
+func (w *World) edit(n uint64, change func(*fsm.Settings)) {
+	w.asks(n, "operator", func(s fsm.State) fsm.Command {
+		settings := s.Config.Settings
+		change(&settings)
+		if settings == s.Config.Settings || s.ClusterID == "" {
+			return nil
+		}
+		return fsm.EditConfig{IfVersion: s.Config.Version, Settings: settings}
+	})
+}
+
+func durability(w *World, f Fault) func() {
+	to := fsm.DurabilityAsync
+	if w.check.newest.Config.Settings.Durability == fsm.DurabilityAsync {
+		to = fsm.DurabilityQuorum
+	}
+	w.edit(f.N, func(s *fsm.Settings) { s.Durability = to })
+	return func() { w.edit(f.N, func(s *fsm.Settings) { s.Durability = w.opts.shape.durability }) }
+}
+
+func strict(w *World, f Fault) func() {
+	w.edit(f.N, func(s *fsm.Settings) { s.Strict = !w.opts.shape.strict })
+	return func() { w.edit(f.N, func(s *fsm.Settings) { s.Strict = w.opts.shape.strict }) }
+}
+
+// join lets the spare hosts in, all of them, since voters come in pairs. A node starts once it is a member.
+func join(w *World, f Fault) func() {
+	for i, h := range w.hosts {
+		if !h.joins || h.started {
+			continue
+		}
+		w.asks(f.N, "join", func(s fsm.State) fsm.Command {
+			if _, known := s.Members[h.id]; known {
+				return nil
+			}
+			return fsm.SetMember{Member: h.member()}
+		})
+		h.started = true
+		w.at(time.Duration(300+100*i)*time.Millisecond, func() {
+			if h.up {
+				h.startAgent()
+			} else {
+				h.powerOn()
+			}
+		})
+	}
+	return nil
+}
+
+func leave(w *World, f Fault) func() {
+	w.asks(f.N, "operator", func(s fsm.State) fsm.Command {
+		h := w.others(w.byID(s.Primary), f.N)
+		if h == nil || len(s.Members) <= 3 {
+			return nil
+		}
+		m, known := s.Members[h.id]
+		if !known || m.Leaving {
+			return nil
+		}
+		m.Leaving = true
+		return fsm.SetMember{Member: m}
+	})
+	return nil
+}
