@@ -58,6 +58,8 @@ type agent struct {
 	busy      bool      // a step is under way
 	woken     bool
 	blind     *fsm.Release
+	sweeping  bool          // a guard that was lost is being replaced
+	removed   bool          // this node is no member any more
 	upSince   time.Duration // in true time
 }
 
@@ -80,8 +82,9 @@ func (a *agent) start() {
 	}
 	w.say(h, "agent", "starts, epoch %d rev %d", a.published.Epoch, a.published.Rev)
 	a.adoptGuard()
-	a.every(10*time.Millisecond, func() { a.raft.tick() })
+	a.every(20*time.Millisecond, func() { a.raft.tick() })
 	a.every(w.beatEvery(), a.turn)
+	a.every(2*time.Second, a.watchStanding)
 	if h.role == fsm.RoleData {
 		a.every(50*time.Millisecond, a.watchGuard)
 	}
@@ -342,7 +345,7 @@ func (a *agent) act() {
 	w := want(situation{
 		self: a.h.id, state: state, leaseLive: a.mayServe(state), sealed: a.beats.sealed(),
 		released: a.releasedEpoch(), reads: reads, giveUp: a.gaveUp == state.Epoch && state.Epoch > 0,
-		handOver: handOver, removed: a.removed(state), yields: a.yields(state), sync: goal,
+		handOver: handOver, removed: a.removed, yields: a.yields(state), sync: goal,
 		copies: copies(state, a.h.id, a.sightings(), fresh),
 	})
 	step := pgctl.Next(w, a.have)
@@ -417,11 +420,30 @@ func (a *agent) settled(state fsm.State, promise *fsm.SyncRule) {
 	}
 }
 
-// removed mirrors Cluster.Removed: it was a member and is none any more.
-func (a *agent) removed(state fsm.State) bool {
-	_, member := state.Members[a.h.id]
-	a.h.disk.joined = a.h.disk.joined || member
-	return a.h.disk.joined && !member
+// watchStanding mirrors cluster/removed.go: a node that hears of no leader, or is on its way out, asks whether it is a
+// member still.
+func (a *agent) watchStanding() {
+	state := a.newest()
+	if a.removed || state.ClusterID == "" || a.raft.leader >= 0 && !state.Members[a.h.id].Leaving {
+		return
+	}
+	for _, o := range a.h.w.hosts {
+		if _, member := state.Members[o.id]; !member || o == a.h {
+			continue
+		}
+		call(a.h, o, time.Second, func(reply func(bool, error)) {
+			if r := o.agent.raft; r.role == leader && r.begun {
+				_, member := r.state.Members[a.h.id]
+				reply(member, nil)
+			}
+		}, func(member bool, err error) {
+			if err == nil && !member && !a.removed {
+				a.removed = true
+				a.h.w.say(a.h, "agent", "was removed from the cluster")
+				a.poke()
+			}
+		})
+	}
 }
 
 // adoptGuard is the beginning of an agent's life: it takes the guard that lives, or kills what a dead one left.
@@ -436,7 +458,7 @@ func (a *agent) adoptGuard() {
 // watchGuard mirrors node/guardloss.go: a guard that has ended, or does not tick, is as good as none.
 func (a *agent) watchGuard() {
 	k := &a.h.keeper
-	if k.gone || a.h.role == fsm.RoleWitness {
+	if a.sweeping || a.h.role == fsm.RoleWitness {
 		return
 	}
 	if !k.alive || a.h.boot()-k.Record().Tick > guardLate {
@@ -448,6 +470,7 @@ func (a *agent) watchGuard() {
 func (a *agent) guardLost() {
 	k := &a.h.keeper
 	a.h.w.say(a.h, "agent", "the guard is lost")
+	a.sweeping = true
 	k.end()
 	k.stopped = 0
 	k.haltedAt = a.h.boot()
@@ -458,7 +481,7 @@ func (a *agent) guardLost() {
 		a.poke()
 		a.h.later(&a.process, a.h.w.between(50*time.Millisecond, 300*time.Millisecond), func() {
 			k.begin()
-			k.gone = false
+			k.gone, a.sweeping = false, false
 			a.poke()
 		})
 	})

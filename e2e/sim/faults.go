@@ -86,6 +86,9 @@ func agentKill(w *World, f Fault) func() {
 
 // still stops a process until the end of the fault, if it is the same process then.
 func still(p *process) func() {
+	if !p.alive {
+		return func() {}
+	}
 	gen := p.gen
 	p.stop()
 	return func() {

@@ -146,15 +146,15 @@ func switchover(w *World, f Fault) func() {
 
 func pauseCluster(w *World, f Fault) func() {
 	w.asks(f.N, "operator", func(fsm.State) fsm.Command { return fsm.Pause{} })
-	return func() { w.resume(f.N) }
+	return func() { w.asks(f.N, "operator", func(fsm.State) fsm.Command { return fsm.Resume{} }) }
 }
 
-// resume is repeated until it is so.
-func (w *World) resume(n uint64) {
+// unpause sees to it that no pause outlives the healing, though a command was late.
+func (w *World) unpause(n uint64) {
 	if w.check.newest.Paused {
 		w.asks(n, "operator", func(fsm.State) fsm.Command { return fsm.Resume{} })
-		w.at(2*time.Second, func() { w.resume(n + 1) })
 	}
+	w.at(2*time.Second, func() { w.unpause(n + 1) })
 }
 
 // edit changes the settings; a stale one is read again.

@@ -57,7 +57,6 @@ type disk struct {
 	released   *fsm.Release
 	promise    *fsm.Promise
 	paused     bool // guard.paused
-	joined     bool // the state has shown this node as a member
 }
 
 // hung says that the disk takes nothing now.

@@ -131,3 +131,10 @@ func (h *host) member() fsm.Member {
 	}
 	return m
 }
+
+// Mutations are all that there are.
+func Mutations() []Mutation {
+	return []Mutation{
+		MutSeal, MutLastVouch, MutWait, MutDetach, MutPosition, MutOrder, MutBarrier, MutProof, MutFloor, MutGate, MutEvidence,
+	}
+}

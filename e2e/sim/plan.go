@@ -161,6 +161,7 @@ func (w *World) schedule(plan []Fault) {
 		for _, end := range w.heal {
 			end()
 		}
+		w.unpause(0)
 	})
 }
 

@@ -42,7 +42,6 @@ func Run(o Options) Outcome {
 // build makes the hosts and lets them start.
 func (w *World) build() {
 	s := w.opts.shape
-	w.queue = make(queue, 0, 256)
 	w.check = checker{w: w, leaders: map[uint64]int{}}
 	w.stats = newStats()
 	w.net.low, w.net.high = 100*time.Microsecond, 800*time.Microsecond

@@ -36,6 +36,9 @@ type event struct {
 	do    func()
 }
 
+// maxEvents is far more than a seed has.
+const maxEvents = 3_000_000
+
 // at schedules what depends on no process: the network, the kernel, the disk, faults.
 func (w *World) at(delay time.Duration, do func()) {
 	w.seq++
@@ -50,14 +53,16 @@ func (w *World) after(p *process, delay time.Duration, do func()) {
 
 // run plays events until end or until a check fails.
 func (w *World) run(end time.Duration) {
-	for len(w.queue) > 0 && w.check.failed == nil {
+	for len(w.queue.heap) > 0 && w.check.failed == nil {
 		e := w.queue.pop()
 		if e.at > end {
 			w.now = end
 			return
 		}
 		w.now = e.at
-		w.stats.Events++
+		if w.stats.Events++; w.stats.Events > maxEvents {
+			w.check.fail(nil, "model", "more than %d events: something goes round in a circle", maxEvents)
+		}
 		if p := e.owner; p != nil {
 			switch {
 			case p.gen != e.gen:
@@ -95,7 +100,7 @@ func (p *process) halted() bool { return p.stopped > 0 }
 // begin starts a life of the process.
 func (p *process) begin() {
 	p.end()
-	p.alive = true
+	p.alive, p.stopped = true, 0
 }
 
 // end drops everything that was still to happen to it.
@@ -121,44 +126,65 @@ func (p *process) resume() {
 	}
 }
 
-// queue is a binary heap by instant and, within one, by order of scheduling.
-type queue []event
-
-func (q queue) less(i, j int) bool {
-	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].seq < q[j].seq
+// queue is a binary heap by instant and, within one, by order of scheduling. The heap itself holds no pointers, so that
+// sorting costs the garbage collector nothing.
+type queue struct {
+	heap  []place64
+	slots []event
+	free  []int32
 }
 
+// place64 is an event's place in time and in slots.
+type place64 struct {
+	at   time.Duration
+	seq  uint64
+	slot int32
+}
+
+func (a place64) before(b place64) bool { return a.at < b.at || a.at == b.at && a.seq < b.seq }
+
 func (q *queue) push(e event) {
-	*q = append(*q, e)
-	h := *q
-	for i := len(h) - 1; i > 0; {
+	slot := int32(len(q.slots))
+	if n := len(q.free); n > 0 {
+		slot, q.free = q.free[n-1], q.free[:n-1]
+		q.slots[slot] = e
+	} else {
+		q.slots = append(q.slots, e)
+	}
+	p := place64{e.at, e.seq, slot}
+	q.heap = append(q.heap, p)
+	h, i := q.heap, len(q.heap)-1
+	for i > 0 {
 		up := (i - 1) / 2
-		if !h.less(i, up) {
-			return
+		if !p.before(h[up]) {
+			break
 		}
-		h[i], h[up] = h[up], h[i]
+		h[i] = h[up]
 		i = up
 	}
+	h[i] = p
 }
 
 func (q *queue) pop() event {
-	h := *q
-	top, last := h[0], len(h)-1
-	h[0], h[last] = h[last], event{}
-	h = h[:last]
-	*q = h
-	for i := 0; ; {
+	h := q.heap
+	top, n := h[0], len(h)-1
+	last := h[n]
+	q.heap = h[:n]
+	h = q.heap
+	for i := 0; n > 0; {
 		child := 2*i + 1
-		if child >= last {
-			return top
-		}
-		if child+1 < last && h.less(child+1, child) {
+		if child+1 < n && h[child+1].before(h[child]) {
 			child++
 		}
-		if !h.less(child, i) {
-			return top
+		if child >= n || !h[child].before(last) {
+			h[i] = last
+			break
 		}
-		h[i], h[child] = h[child], h[i]
+		h[i] = h[child]
 		i = child
 	}
+	e := q.slots[top.slot]
+	q.slots[top.slot].do = nil
+	q.free = append(q.free, top.slot)
+	return e
 }
