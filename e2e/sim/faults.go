@@ -267,6 +267,69 @@ func rashLeader(w *World, _ Fault) func() {
 	return func() { w.rash-- }
 }
 
+// trap has one standby hold the newest commits and replay them late, another one lag, and then the primary's host die: the
+// end of its log decides, not what it shows.
+func trap(w *World, f Fault) func() {
+	primary := w.byID(w.check.newest.Primary)
+	if primary == nil {
+		return nil
+	}
+	var ends []func()
+	late := false
+	for _, h := range w.hosts {
+		switch {
+		case h == primary || h.server.phase != standby:
+		case late:
+			ends = append(ends, w.block([][2]int{{h.index, primary.index}, {primary.index, h.index}}))
+		default:
+			h.server.lag += 5 * time.Second
+			ends = append(ends, func() { h.server.lag = max(0, h.server.lag-5*time.Second) })
+			late = true
+		}
+	}
+	ends = append(ends, primary.powerOn)
+	w.at(w.between(200*time.Millisecond, 900*time.Millisecond), primary.powerOff)
+	return func() {
+		for _, end := range ends {
+			end()
+		}
+	}
+}
+
+// rashRestart has some daemons restarted and, before or after, a rash leader: a promise that was only in memory is gone, and
+// so is what a voter vouched for a moment ago. Sometimes a link is cut, so that not all promise.
+func rashRestart(w *World, f Fault) func() {
+	over := false
+	w.at(w.between(0, 900*time.Millisecond), func() {
+		if !over {
+			w.rash++
+			over = true
+		}
+	})
+	var ends []func()
+	for i, h := range w.hosts {
+		if (f.N>>(8*i))&1 == 0 || h.agent.alive && h.agent.raft.role == leader {
+			continue
+		}
+		w.at(w.between(50*time.Millisecond, 1200*time.Millisecond), func() {
+			h.killAgent()
+			w.at(w.between(20*time.Millisecond, 200*time.Millisecond), h.startAgent)
+		})
+	}
+	if f.N&(1<<62) != 0 {
+		ends = append(ends, link(w, Fault{Who: theLeader, N: f.N >> 3}))
+	}
+	return func() {
+		if over {
+			w.rash--
+		}
+		over = true
+		for _, end := range ends {
+			end()
+		}
+	}
+}
+
 // cancelWaits has somebody cancel what waits for copies: it is let through, and promises nothing (K6).
 func cancelWaits(w *World, _ Fault) func() {
 	for _, h := range w.hosts {

@@ -18,6 +18,7 @@ type job struct {
 	discard *pgctl.Evidence
 	writing bool // of a rewind: the files are of no time and no server
 	written bool
+	copied  place // of the source's log
 	failed  bool
 	tries   int
 	note    string
@@ -50,6 +51,9 @@ func (a *agent) startJob(s pgctl.Step) error {
 	j := d.clone
 	if s.Kind == pgctl.Rewind {
 		j = d.rewind
+	}
+	if j != nil && s.Kind == pgctl.Rewind && (j.discard.From != max(s.Fork, 1) || d.cached == nil || j.discard.To != d.cached.LSN) {
+		j = nil // a plan for the same log only is taken up; that of a clone is whatever it was made for (pgctl/clone.go, planClone)
 	}
 	if j == nil {
 		j = &job{kind: s.Kind, fork: s.Fork}
@@ -121,6 +125,7 @@ func (a *agent) runJob(j *job, serial uint64) {
 				})
 			default:
 				j.writing = j.kind == pgctl.Rewind
+				j.copied = src.data.log.upTo(src.data.flushed)
 				a.h.later(&a.process, copies/2, func() {
 					if mine() {
 						a.endJob(j, src, fail)
@@ -150,13 +155,13 @@ func (a *agent) endJob(j *job, src *host, fail func(string)) {
 	old := d.log
 	have := src.data.log.upTo(src.data.flushed)
 	if j.kind == pgctl.Rewind {
-		have = common(old, have)
-		if have.b == nil {
+		if common(old, have).b == nil {
 			j.writing, j.failed, j.note, j.running = false, true, "nothing in common", false
 			a.poke()
 			return
 		}
-		d.minRecovery = src.data.flushed
+		// pg_rewind copies pg_wal too; the files are of the moment when it ended.
+		d.minRecovery, have = src.data.flushed, j.copied
 	} else {
 		d.minRecovery = have.lsn
 	}

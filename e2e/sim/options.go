@@ -21,7 +21,6 @@ const (
 	MutDetach    Mutation = "detach"       // the walreceiver is not ended before the position is told
 	MutPosition  Mutation = "position"     // the position is what SQL says, not the end of the log
 	MutOrder     Mutation = "sync-order"   // PostgreSQL is told of every change of the sync rule before it is agreed
-	MutBarrier   Mutation = "sync-barrier" // a promise is made without waiting for the copies
 	MutProof     Mutation = "sync-proof"   // a changed rule counts as in force when the file is written
 	MutFloor     Mutation = "floor"        // a node that was restarted begins with the state of its log, not with that of its disk
 	MutGate      Mutation = "gate"         // a server that starts lets clients read at once
@@ -135,6 +134,6 @@ func (h *host) member() fsm.Member {
 // Mutations are all that there are.
 func Mutations() []Mutation {
 	return []Mutation{
-		MutSeal, MutLastVouch, MutWait, MutDetach, MutPosition, MutOrder, MutBarrier, MutProof, MutFloor, MutGate, MutEvidence,
+		MutSeal, MutLastVouch, MutWait, MutDetach, MutPosition, MutOrder, MutProof, MutFloor, MutGate, MutEvidence,
 	}
 }

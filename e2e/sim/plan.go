@@ -68,6 +68,8 @@ func kinds() []kind {
 		{"replay-lag", 6, s, 12 * s, replayLag},
 		{"wal-gone", 2, 0, s, walGone},
 		{"rash-leader", 14, 500 * ms, 4 * s, rashLeader},
+		{"rash-restart", 8, 500 * ms, 4 * s, rashRestart},
+		{"trap", 5, s, 6 * s, trap},
 		{"cancel", 3, 0, s, cancelWaits},
 		{"switchover", 9, 0, s, switchover},
 		{"pause", 3, 2 * s, 12 * s, pauseCluster},

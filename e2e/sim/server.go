@@ -85,6 +85,7 @@ func (s *server) recovered() {
 	}
 	d.flushed, s.replay = d.log.lsn, d.log.lsn
 	if !s.writing {
+		s.replay -= min(commitSize, s.replay) // the last record may be incomplete; replay stands before what was acknowledged (K4)
 		if d.rewind != nil && d.log.lsn < d.minRecovery || d.minRecovery > d.log.lsn {
 			s.consistentLater()
 			return

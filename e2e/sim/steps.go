@@ -35,7 +35,7 @@ func (a *agent) do(s pgctl.Step, done func(error)) {
 			if err == errRebuilding {
 				err = nil
 			}
-			done(err)
+			a.soon(done, err)
 		})
 	case pgctl.Configure:
 		a.setSync(s.Sync, done)

@@ -147,13 +147,14 @@ func (t *stream) pump() {
 
 // arrive writes and then flushes on the standby. A walreceiver that ended meanwhile writes nothing.
 func (t *stream) arrive(upto place) {
-	t.busy = false
 	if !t.receives() {
+		t.busy = false
 		t.end()
 		return
 	}
 	h, s := t.to, &t.to.server
 	if !upto.holds(h.data.log.at(h.data.log.lsn), h.data.log.lsn) {
+		t.busy = false
 		t.end() // its log was replaced under the connection
 		return
 	}
@@ -164,12 +165,13 @@ func (t *stream) arrive(upto place) {
 		delay += h.disk.hangs - h.w.now
 	}
 	h.w.after(&s.process, delay, func() {
+		t.busy = false
 		if t.receives() && h.data.log.holds(upto.b, upto.lsn) {
 			h.data.flushed = max(h.data.flushed, upto.lsn)
 			t.ack()
 		}
 	})
-	t.ack() // what is written is told too; only what is flushed counts
+	t.ack() // what is written is told too; only what is flushed counts, and nothing more is taken in before that
 }
 
 // ack tells the sender how far the log is flushed here.

@@ -114,8 +114,8 @@ func (a *agent) syncGoal(state fsm.State) (pgctl.Sync, *fsm.SyncRule) {
 	view := failover.View{State: state, Self: a.h.id, Seen: a.sightings(), BeatEvery: a.h.w.beatEvery()}
 	view.Lost = a.copies.Look(a.h.boot(), view)
 	step, _ := failover.NextSync(view)
-	if a.h.w.opts.Without == MutOrder && step.To.Copies > 0 && state.Primary == a.h.id {
-		// What is agreed is what PostgreSQL is told at once, without waiting for the agreement.
+	if a.h.w.opts.Without == MutOrder && step.To.Copies > 0 && !step.NeedsPromise() && state.Primary == a.h.id {
+		// PostgreSQL is told at once, and it may be agreed later or never.
 		return enforced(state, step.To, a.h.id), nil
 	}
 	rule, promise := fsm.Enforce(state, a.h.id, a.promised(state.Rev), step)
@@ -154,7 +154,7 @@ func (a *agent) flushedBy(state fsm.State, rule fsm.SyncRule, barrier pg.LSN, bo
 	a.observe()
 	have, there := copiesAt(a.have, byName(state), a.h.id, rule, barrier)
 	switch {
-	case have >= rule.Copies && barrier > 0 || a.h.w.opts.Without == MutBarrier:
+	case have >= rule.Copies && barrier > 0:
 		then(nil)
 		return
 	case there < rule.Copies || box <= 0:
