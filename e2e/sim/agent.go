@@ -11,13 +11,6 @@ import (
 	"github.com/quorate/quorate/pgctl/guard"
 )
 
-const (
-	patience     = 2 * time.Second
-	openPatience = 10 * time.Second
-	lookPatience = 1.5
-	statusBox    = time.Second
-)
-
 // agent is one node's daemon: consensus, beats, the leader's loop and the loop that brings PostgreSQL to what was agreed.
 // The loop mirrors node/agent.go line by line as far as there is no I/O in it; what is pure there is copied word for word
 // in mirror_node.go and mirror_fence.go.

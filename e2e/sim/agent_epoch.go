@@ -45,7 +45,7 @@ func (a *agent) releaseDue(state fsm.State) bool {
 // release tells the end of the log and is durable before it is said.
 func (a *agent) release(state fsm.State) {
 	done := a.done("release")
-	if a.have.Position == nil && a.have.Run == pg.RunStopped && a.have.Clone == nil && a.failures < 3 {
+	if a.have.Position == nil && a.have.Run == pg.RunStopped && a.have.Clone == nil && a.failures < examineTries {
 		a.h.later(&a.process, a.h.w.between(5*time.Millisecond, 60*time.Millisecond), func() {
 			if err := a.examine(pgctl.Examine); err != nil {
 				done(err)

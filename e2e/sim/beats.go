@@ -26,7 +26,6 @@ type beats struct {
 	kicked      bool
 	lastSent    time.Duration
 	detaching   *detachRun
-	ages        []failover.Age
 }
 
 // sighted is what another node last said of itself, and when that came in.

@@ -100,7 +100,7 @@ func (d *instance) cutByKill(end func(pgctl.Position, error)) {
 	a, k := &d.h.agent, &d.h.keeper
 	d.seen.asked = true
 	k.Set(guard.VerdictStop, k.Record().Epoch, 0)
-	a.await(10*time.Second, func() bool { return k.Record().Gone() }, func(ok bool) {
+	a.await(killLimit, func() bool { return k.Record().Gone() }, func(ok bool) {
 		if !ok {
 			end(pgctl.Position{}, errTimeout)
 			return

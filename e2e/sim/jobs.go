@@ -20,7 +20,6 @@ type job struct {
 	written bool
 	copied  place // of the source's log
 	failed  bool
-	tries   int
 	note    string
 	running bool
 	serial  uint64

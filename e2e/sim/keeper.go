@@ -30,10 +30,8 @@ const (
 	actKill
 )
 
-const (
-	guardTick = 25 * time.Millisecond // how long an order may go unnoticed (pgctl/guard/loop.go)
-	guardLate = 250 * time.Millisecond
-)
+// guardTick is how long an order may go unnoticed (pgctl/guard/loop.go).
+const guardTick = 25 * time.Millisecond
 
 // keeper is the guard: the process that owns PostgreSQL and the deadline, with the record that it shares with the agent.
 // What it decides is pgctl/guard's own decide, see mirror_guard.go; the loop around it mirrors pgctl/guard/loop.go.

@@ -10,20 +10,12 @@ import (
 	"github.com/quorate/quorate/fsm"
 )
 
-const (
-	leadTick     = 25 * time.Millisecond
-	steadyTick   = 100 * time.Millisecond // while nothing is to be done: the product looks every 25 ms
-	attendEvery  = 100 * time.Millisecond
-	answerWithin = 250 * time.Millisecond
-	detachWithin = time.Second
-	againAfter   = 25 * time.Millisecond
-	proposeAgain = 100 * time.Millisecond
-	handOffEvery = 5 * time.Second
-	beatsFresh   = 3
-)
+// steadyTick is how often a leader looks while there is nothing to do. The product looks every tickEvery always; it costs
+// more than all the rest here, and what is new wakes the loop.
+const steadyTick = 100 * time.Millisecond
 
 // ErrRefused is what a node says that answered and gave no position.
-var ErrRefused = lead.ErrRefused
+var ErrRefused = errors.New("refused")
 
 // Phase is one step of a failover; the ledger has a place for them.
 type Phase = lead.Phase
@@ -47,7 +39,6 @@ type leading struct {
 	serial       uint64
 	woken        bool
 	term         uint64
-	requests     uint64
 }
 
 // question names one call to one node.
@@ -121,7 +112,7 @@ func (l *leading) tick() {
 		l.carryOut(v, d)
 		steady := d.Verdict == failover.Healthy || d.Verdict == failover.AtRisk
 		if _, idle := d.Do.(failover.Nothing); !idle || !steady {
-			again = leadTick
+			again = tickEvery
 		}
 		if d.Again > 0 {
 			again = min(again, d.Again)

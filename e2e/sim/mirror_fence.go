@@ -16,6 +16,7 @@ import (
 const (
 	firstPause   = time.Second
 	longestPause = 30 * time.Second
+	guardLate    = 250 * time.Millisecond
 )
 
 // now is the host's clock; the product reads CLOCK_BOOTTIME.

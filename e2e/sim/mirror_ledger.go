@@ -13,6 +13,17 @@ import (
 	"github.com/quorate/quorate/fsm"
 )
 
+const (
+	tickEvery    = 25 * time.Millisecond
+	beatsFresh   = 3
+	handOffEvery = 5 * time.Second
+	attendEvery  = 100 * time.Millisecond
+	answerWithin = 250 * time.Millisecond
+	detachWithin = time.Second
+	againAfter   = 25 * time.Millisecond
+	proposeAgain = 100 * time.Millisecond
+)
+
 // rememberAppoints is for how long an Appoint of another node is remembered; the longest back-off looks a minute back.
 const rememberAppoints = 2 * time.Minute
 

@@ -21,7 +21,16 @@ import (
 	"github.com/quorate/quorate/pgctl/rejoin"
 )
 
-const yieldFor = time.Second
+const (
+	yieldFor     = time.Second
+	patience     = 2 * time.Second
+	openPatience = 10 * time.Second
+	examineTries = 3
+	lookPatience = 1.5
+	statusBox    = time.Second
+	stepBox      = 10 * time.Second
+	promiseBox   = 3 * time.Second
+)
 
 // situation is what the node's goal follows from: agreed truth, its own promises and its lease.
 type situation struct {

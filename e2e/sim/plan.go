@@ -139,7 +139,6 @@ func (w *World) schedule(plan []Fault) {
 				w.say(nil, "FAULT", "#%d %s", i, f)
 			}
 			w.stats.fault(f.Kind)
-			w.effects++
 			end := begin(w, f)
 			if end == nil {
 				return

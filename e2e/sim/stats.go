@@ -41,10 +41,21 @@ func (w *World) finish(plan []Fault) {
 	s.Appointed, s.Again, s.Excused, s.Lossy = w.check.appointed, w.check.again, w.check.excused, w.check.lossy
 	s.Issued, s.Acked, s.Unknown, s.Refused, s.Virtual = l.issued, l.acked, l.unknown, l.refused, w.now
 	for i, f := range plan {
-		if w.opts.Keep == nil || slices.Contains(w.opts.Keep, i) {
+		if w.opts.Keep == nil && w.now >= f.At+10*time.Second && apart(plan, i) {
 			s.Gaps[f.Kind] = append(s.Gaps[f.Kind], l.gap(f.At-time.Second, f.At+10*time.Second))
 		}
 	}
+}
+
+// apart says that a fault came alone: no other was under way a second before it, nor began until it had shown its effect.
+func apart(plan []Fault, i int) bool {
+	f := plan[i]
+	for n, o := range plan {
+		if n != i && o.At < f.At+6*time.Second && o.At+o.For+2*time.Second > f.At {
+			return false
+		}
+	}
+	return true
 }
 
 // gap is the longest time without an acknowledgement between two instants.

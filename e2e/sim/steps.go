@@ -8,13 +8,8 @@ import (
 	"github.com/quorate/quorate/pgctl/guard"
 )
 
-// stepBox bounds a step (node/steps.go), initBox the first.
-const (
-	stepBox     = 10 * time.Second
-	followLimit = 400 * time.Millisecond
-	answerLimit = 400 * time.Millisecond
-	pollEvery   = 5 * time.Millisecond
-)
+// pollEvery is how often a step looks whether what it waits for is so; the product looks more often.
+const pollEvery = 5 * time.Millisecond
 
 // do mirrors Instance.Do: it carries s out and calls done once.
 func (a *agent) do(s pgctl.Step, done func(error)) {
@@ -147,11 +142,6 @@ func (a *agent) startServer(s pgctl.Step, done func(error)) {
 		}
 	}
 	a.h.write(&a.process, func() { d.live = l; d.signal = d.signal || s.Kind == pgctl.StartReader }, func() { a.fork(s, done) })
-}
-
-// wasPrimary mirrors pgctl's.
-func wasPrimary(s pg.ControlState) bool {
-	return s == pg.ControlShutDown || s == pg.ControlShuttingDown || s == pg.ControlInCrashRecovery || s == pg.ControlInProduction
 }
 
 func (a *agent) fork(s pgctl.Step, done func(error)) {
@@ -316,7 +306,7 @@ func (a *agent) settle(done func(error)) {
 		return
 	}
 	goal := from.data.flushed
-	a.await(2*time.Second, func() bool { return max(a.h.server.received, a.h.server.replay) >= goal }, func(ok bool) {
+	a.await(settleLimit, func() bool { return max(a.h.server.received, a.h.server.replay) >= goal }, func(ok bool) {
 		if !ok || d.live.upstream(d.detached).Name != up.Name {
 			done(errTimeout)
 			return
@@ -347,7 +337,7 @@ func (a *agent) stopServer(s pgctl.Step, done func(error)) {
 	if !sv.halted() {
 		sv.shutdown()
 	}
-	a.await(stepBox/2, gone, func(ok bool) {
+	a.await(FastStopBox, gone, func(ok bool) {
 		if ok {
 			done(nil)
 			return

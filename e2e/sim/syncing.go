@@ -10,9 +10,6 @@ import (
 	"github.com/quorate/quorate/pgctl"
 )
 
-// promiseBox bounds one try of making a promise (node/sync.go).
-const promiseBox = 3 * time.Second
-
 // setSync mirrors Instance.SetSync: the file, the reload, a checkpoint if nobody waited before, and two replies of each
 // walsender unless the rule only asks for less.
 func (a *agent) setSync(rule pgctl.Sync, done func(error)) {

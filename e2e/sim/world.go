@@ -20,10 +20,9 @@ type World struct {
 	load  load
 	stats Stats
 
-	ids     int
-	heal    []func() // ends of the faults that are under way
-	effects int
-	rash    int // by how many faults the leader believes the primary silent
+	ids  int
+	heal []func() // ends of the faults that are under way
+	rash int      // by how many faults the leader believes the primary silent
 }
 
 // event is something that happens at an instant. One with an owner happens to that process only: it is dropped when the
@@ -53,12 +52,12 @@ func (w *World) after(p *process, delay time.Duration, do func()) {
 
 // run plays events until end or until a check fails.
 func (w *World) run(end time.Duration) {
-	for len(w.queue.heap) > 0 && w.check.failed == nil {
-		e := w.queue.pop()
-		if e.at > end {
+	for w.check.failed == nil {
+		if len(w.queue.heap) == 0 || w.queue.heap[0].at > end {
 			w.now = end
 			return
 		}
+		e := w.queue.pop()
 		w.now = e.at
 		if w.stats.Events++; w.stats.Events > maxEvents {
 			w.check.fail(nil, "model", "more than %d events: something goes round in a circle", maxEvents)
@@ -129,19 +128,19 @@ func (p *process) resume() {
 // queue is a binary heap by instant and, within one, by order of scheduling. The heap itself holds no pointers, so that
 // sorting costs the garbage collector nothing.
 type queue struct {
-	heap  []place64
+	heap  []instant
 	slots []event
 	free  []int32
 }
 
-// place64 is an event's place in time and in slots.
-type place64 struct {
+// instant is an event's place in time and in slots.
+type instant struct {
 	at   time.Duration
 	seq  uint64
 	slot int32
 }
 
-func (a place64) before(b place64) bool { return a.at < b.at || a.at == b.at && a.seq < b.seq }
+func (a instant) before(b instant) bool { return a.at < b.at || a.at == b.at && a.seq < b.seq }
 
 func (q *queue) push(e event) {
 	slot := int32(len(q.slots))
@@ -151,7 +150,7 @@ func (q *queue) push(e event) {
 	} else {
 		q.slots = append(q.slots, e)
 	}
-	p := place64{e.at, e.seq, slot}
+	p := instant{e.at, e.seq, slot}
 	q.heap = append(q.heap, p)
 	h, i := q.heap, len(q.heap)-1
 	for i > 0 {
