@@ -12,10 +12,10 @@ MINUTES ?= 30
 SEED    ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help build dist test lint e2e bench soak model fuzz demo check clean
+.PHONY: help build dist test lint e2e bench soak model sim sim-nightly fuzz demo check clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/quorate
 	CGO_ENABLED=0 $(GO) build -tags $(TAGS) -o bin/quorate ./cmd/quorate
@@ -56,6 +56,14 @@ soak: build ## break and heal at random: make soak [MINUTES=30] [SEED=1]
 model: ## the short configurations of the model in docs/model: what must hold, and what must be caught
 	$(GO) run ./docs/model/lease short
 	$(GO) run ./docs/model/syncm short
+
+sim: ## play SEEDS=10000 seeds of the simulator from SEED=1 on, and the worlds that lack a mechanism
+	$(GO) test -tags $(TAGS) -count 1 -timeout 60m -v -run 'TestSeeds|TestMutationsAreCaught' ./e2e/sim \
+		-sim.seeds=$(or $(SEEDS),10000) -sim.first=$(SEED)
+
+sim-nightly: ## play a million seeds that nobody played before, or those from SEED on
+	$(GO) test -tags $(TAGS) -count 1 -timeout 24h -v -run TestSeeds ./e2e/sim \
+		-sim.seeds=$(or $(SEEDS),1000000) -sim.first=$(or $(filter-out 1,$(SEED)),$(shell date +%s)000000)
 
 fuzz: ## every fuzz target for FUZZTIME=10s each
 	@grep -rlE '^func Fuzz' --include='*_test.go' . | while read -r file; do \
