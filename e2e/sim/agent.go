@@ -330,7 +330,8 @@ func (a *agent) act() {
 			a.h.w.say(a.h, "agent", "gives epoch %d up", state.Epoch)
 		}
 	}
-	goal, promise := a.syncGoal(state)
+	seen := a.sightings() // the same for all that looks in this round
+	goal, promise := a.syncGoal(state, seen)
 	reads, fresh := a.readsDue(state), a.h.w.opts.failoverAfter()
 	if reads {
 		fresh = math.MaxInt64
@@ -339,7 +340,7 @@ func (a *agent) act() {
 		self: a.h.id, state: state, leaseLive: a.mayServe(state), sealed: a.beats.sealed(),
 		released: a.releasedEpoch(), reads: reads, giveUp: a.gaveUp == state.Epoch && state.Epoch > 0,
 		handOver: handOver, removed: a.removed, yields: a.yields(state), sync: goal,
-		copies: copies(state, a.h.id, a.sightings(), fresh),
+		copies: copies(state, a.h.id, seen, fresh),
 	})
 	step := pgctl.Next(w, a.have)
 	if a.h.w.opts.Without == MutGate {

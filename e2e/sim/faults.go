@@ -207,8 +207,11 @@ func suspend(w *World, f Fault) func() {
 		ends = append(ends, still(p))
 	}
 	h.keeper.down(w.now)
-	server, run := ends[2], h.server.run
+	server, run, since := ends[2], h.server.run, w.now
 	return func() {
+		if w.opts.Without == MutClock {
+			h.booted += w.now - since
+		}
 		ends[0]()
 		h.keeper.lateUntil = w.now + 2*guardTick
 		if h.keeper.alive && !h.keeper.halted() {

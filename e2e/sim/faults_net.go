@@ -149,11 +149,35 @@ func pauseCluster(w *World, f Fault) func() {
 	return func() { w.asks(f.N, "operator", func(fsm.State) fsm.Command { return fsm.Resume{} }) }
 }
 
-// unpause sees to it that no pause outlives the healing, though a command was late.
-func (w *World) unpause(n uint64) {
+// pauseBlip is a pause that is over at once, while a rash leader is about to appoint somebody: some have applied one, some
+// both, some neither.
+func pauseBlip(w *World, f Fault) func() {
+	w.rash++
+	w.net.jitter += 300 * time.Millisecond
+	w.net.slowBy = 0.5
+	w.at(w.between(0, 1200*time.Millisecond), func() {
+		w.asks(f.N, "operator", func(fsm.State) fsm.Command { return fsm.Pause{} })
+		w.at(w.between(0, 60*time.Millisecond), func() {
+			w.asks(f.N, "operator", func(fsm.State) fsm.Command { return fsm.Resume{} })
+		})
+	})
+	return func() {
+		w.rash--
+		w.net.jitter = max(0, w.net.jitter-300*time.Millisecond)
+		w.unpaused(f.N)
+	}
+}
+
+// unpaused ends a pause if there is one.
+func (w *World) unpaused(n uint64) {
 	if w.check.newest.Paused {
 		w.asks(n, "operator", func(fsm.State) fsm.Command { return fsm.Resume{} })
 	}
+}
+
+// unpause sees to it that no pause outlives the healing, though a command was late.
+func (w *World) unpause(n uint64) {
+	w.unpaused(n)
 	w.at(2*time.Second, func() { w.unpause(n + 1) })
 }
 

@@ -161,6 +161,15 @@ func (k *keeper) freeze() {
 func (k *keeper) kill() {
 	k.enter(guard.StateKilling)
 	run := k.view.Run
+	if k.h.w.opts.Without == MutKill && k.view.Exited {
+		k.reap()
+		k.h.w.at(10*time.Second, func() {
+			if k.h.server.run == run {
+				k.h.server.die()
+			}
+		})
+		return
+	}
 	k.h.w.at(k.h.w.between(time.Millisecond, 15*time.Millisecond), func() {
 		if k.h.up && k.view.Run == run && !k.view.Gone() {
 			k.h.server.die()

@@ -24,6 +24,9 @@ const (
 	MutProof     Mutation = "sync-proof"   // a changed rule counts as in force when the file is written
 	MutFloor     Mutation = "floor"        // a node that was restarted begins with the state of its log, not with that of its disk
 	MutGate      Mutation = "gate"         // a server that starts lets clients read at once
+	MutClock     Mutation = "clock"        // clocks stand still while a host is suspended
+	MutKill      Mutation = "kill"         // when the postmaster is gone, its backends are left alone
+	MutRev       Mutation = "rev"          // a command is applied whatever it was decided under
 	MutEvidence  Mutation = "evidence"     // nothing is kept of what a rewind or a clone takes away
 )
 
@@ -134,6 +137,7 @@ func (h *host) member() fsm.Member {
 // Mutations are all that there are.
 func Mutations() []Mutation {
 	return []Mutation{
-		MutSeal, MutLastVouch, MutWait, MutDetach, MutPosition, MutOrder, MutProof, MutFloor, MutGate, MutEvidence,
+		MutSeal, MutLastVouch, MutWait, MutDetach, MutPosition, MutOrder, MutProof, MutFloor, MutGate, MutClock, MutKill,
+		MutRev, MutEvidence,
 	}
 }

@@ -73,6 +73,7 @@ func kinds() []kind {
 		{"cancel", 3, 0, s, cancelWaits},
 		{"switchover", 9, 0, s, switchover},
 		{"pause", 3, 2 * s, 12 * s, pauseCluster},
+		{"pause-blip", 4, 500 * ms, 2 * s, pauseBlip},
 		{"durability", 3, 5 * s, 20 * s, durability},
 		{"strict", 1, 5 * s, 20 * s, strict},
 		{"join", 3, 0, s, join},

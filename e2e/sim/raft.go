@@ -271,7 +271,11 @@ func (r *raft) apply() {
 		var refused error
 		if e.env.Change != nil {
 			var next fsm.State
-			if next, refused = r.state.Apply(e.env); refused == nil {
+			env := e.env
+			if r.h.w.opts.Without == MutRev && env.IfRev > 0 {
+				env.IfRev = r.state.Rev
+			}
+			if next, refused = r.state.Apply(env); refused == nil {
 				r.state = next
 			}
 			r.h.w.check.applied(r.h, e, r.state, refused)

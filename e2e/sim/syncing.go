@@ -107,8 +107,8 @@ func (a *agent) repliesTwice(run uint64, members []string, then func(bool)) {
 }
 
 // syncGoal mirrors node/sync.go's.
-func (a *agent) syncGoal(state fsm.State) (pgctl.Sync, *fsm.SyncRule) {
-	view := failover.View{State: state, Self: a.h.id, Seen: a.sightings(), BeatEvery: a.h.w.beatEvery()}
+func (a *agent) syncGoal(state fsm.State, seen map[fsm.NodeID]failover.Sighting) (pgctl.Sync, *fsm.SyncRule) {
+	view := failover.View{State: state, Self: a.h.id, Seen: seen, BeatEvery: a.h.w.beatEvery()}
 	view.Lost = a.copies.Look(a.h.boot(), view)
 	step, _ := failover.NextSync(view)
 	if a.h.w.opts.Without == MutOrder && step.To.Copies > 0 && !step.NeedsPromise() && state.Primary == a.h.id {
