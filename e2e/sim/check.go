@@ -117,8 +117,14 @@ func (c *checker) leaseOver(before fsm.State, a fsm.Appoint) {
 		c.fail(old, "lease", "epoch %d is given to another while its lease runs for %s", before.Epoch, b.holder.Until()-old.boot())
 	}
 	v := old.keeper.view
-	if old.keeper.alive && !old.keeper.halted() && v.Verdict == VerdictServe && fsm.Epoch(v.Epoch) <= before.Epoch && old.server.accepts() && old.keeper.leaseEnd > old.boot() {
+	if !old.keeper.alive || old.keeper.halted() || !old.server.accepts() || fsm.Epoch(v.Epoch) > before.Epoch {
+		return
+	}
+	if v.Verdict == VerdictServe && old.keeper.leaseEnd > old.boot() {
 		c.fail(old, "lease", "epoch %d is given to another while its guard lets it serve for %s", before.Epoch, old.keeper.leaseEnd-old.boot())
+	}
+	if v.Verdict == VerdictUnleased && old.agent.published.Paused {
+		c.fail(old, "lease", "epoch %d is given to another while it serves without a lease, since it knows of a pause only", before.Epoch)
 	}
 }
 
@@ -175,7 +181,7 @@ func (c *checker) opened(h *host) {
 		c.w.say(h, "opened", "timeline %d from %s, gate open: %t", b.tli, b.start, h.server.gateOpen)
 	}
 	if c.newest.Primary != h.id {
-		if !c.helpless(h) {
+		if !c.helpless(h) && !c.freshlyHelped(h) {
 			c.fail(h, "one writer", "it opens for writing while %s is primary of epoch %d", c.newest.Name(c.newest.Primary), c.newest.Epoch)
 		}
 		// It was told to before, and nothing there can hold it back. What it writes is nobody's; it must not be acknowledged.
