@@ -14,7 +14,8 @@ import (
 // and probe.go.
 
 func (a *agent) servesUnrecorded(state fsm.State) bool {
-	return state.Epoch > 0 && state.Primary == a.h.id && a.have.Run == pg.RunPrimary && a.h.disk.served < state.Epoch && a.mayServe(state)
+	return state.Epoch > 0 && state.Primary == a.h.id && a.have.Run == pg.RunPrimary &&
+		a.h.disk.served < state.Epoch && a.mayServe(state)
 }
 
 func (a *agent) givesUp(state fsm.State) bool {

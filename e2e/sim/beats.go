@@ -127,7 +127,9 @@ func (b *beats) askVouch(state fsm.State, m *beat) {
 	l := h.w.leaseLength()
 	b.holder.Sent(b.seq, h.boot(), state.Electorate.Voters, l)
 	m.vouch = true
-	m.lease = lease.Beat{Epoch: state.Epoch, Node: h.id, Incarnation: b.incarnation, Seq: b.seq, L: l, Electorate: state.Electorate.Version}
+	m.lease = lease.Beat{
+		Epoch: state.Epoch, Node: h.id, Incarnation: b.incarnation, Seq: b.seq, L: l, Electorate: state.Electorate.Version,
+	}
 	own := m.lease
 	b.vouch(own, func(r lease.VouchReply) {
 		if r.Yes {
@@ -259,7 +261,8 @@ func (b *beats) record(m *beat) (current, news bool) {
 // matters mirrors cluster/beat's: what decisions wait for.
 func matters(a, b *failover.Report) bool {
 	if a.Epoch != b.Epoch || a.Rev != b.Rev || a.Run != b.Run || a.Healthy != b.Healthy || a.Serving != b.Serving ||
-		a.InRecovery != b.InRecovery || a.Restartable != b.Restartable || a.Upstream != b.Upstream || len(a.Streaming) != len(b.Streaming) {
+		a.InRecovery != b.InRecovery || a.Restartable != b.Restartable || a.Upstream != b.Upstream ||
+		len(a.Streaming) != len(b.Streaming) {
 		return true
 	}
 	for i := range a.Streaming {

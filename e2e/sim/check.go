@@ -113,7 +113,8 @@ func (c *checker) leaseOver(before fsm.State, a fsm.Appoint) {
 	if r := a.Evidence.Release; r != nil && !released {
 		c.fail(old, "lease", "appointed on a release of epoch %d that is not on the disk of %s", r.Epoch, old.name)
 	}
-	if b := &old.agent.beats; old.agent.alive && b.holder != nil && !released && b.holder.Epoch() == before.Epoch && b.holder.Until() > old.boot() {
+	b := &old.agent.beats
+	if old.agent.alive && b.holder != nil && !released && b.holder.Epoch() == before.Epoch && b.holder.Until() > old.boot() {
 		c.fail(old, "lease", "epoch %d is given to another while its lease runs for %s", before.Epoch, b.holder.Until()-old.boot())
 	}
 	v := old.keeper.view
@@ -121,7 +122,8 @@ func (c *checker) leaseOver(before fsm.State, a fsm.Appoint) {
 		return
 	}
 	if v.Verdict == VerdictServe && old.keeper.leaseEnd > old.boot() {
-		c.fail(old, "lease", "epoch %d is given to another while its guard lets it serve for %s", before.Epoch, old.keeper.leaseEnd-old.boot())
+		left := old.keeper.leaseEnd - old.boot()
+		c.fail(old, "lease", "epoch %d is given to another while its guard lets it serve for %s", before.Epoch, left)
 	}
 	if v.Verdict == VerdictUnleased && old.agent.published.Paused {
 		c.fail(old, "lease", "epoch %d is given to another while it serves without a lease, since it knows of a pause only", before.Epoch)
@@ -146,8 +148,8 @@ func (c *checker) keeps(h *host, log place, when string) {
 			b.promised, b.acked = has, min(b.acked, has)
 			continue
 		}
-		c.fail(h, "no commit lost", "%s with a log up to %s of timeline %d, which has timeline %d to %s only; promised is %s (acknowledged %s)", when,
-			log.lsn, log.at(log.lsn).tli, b.tli, has, b.promised, b.acked)
+		c.fail(h, "no commit lost", "%s with a log up to %s of timeline %d, which has timeline %d to %s only; promised is %s, acknowledged %s",
+			when, log.lsn, log.at(log.lsn).tli, b.tli, has, b.promised, b.acked)
 	}
 }
 
@@ -201,8 +203,9 @@ func (c *checker) lineage(h *host, b *branch) {
 		return
 	}
 	l := s.Lineage[len(s.Lineage)-1]
-	if l.Promoted && l.Timeline != b.tli && b.tli < l.Timeline || l.Promoted && l.Timeline == b.tli && l.Parent != 0 && l.SwitchLSN != b.start {
-		c.fail(h, "lineage", "it opens timeline %d from %s, the cluster knows timeline %d from %s", b.tli, b.start, l.Timeline, l.SwitchLSN)
+	if l.Promoted && (b.tli < l.Timeline || b.tli == l.Timeline && l.Parent != 0 && l.SwitchLSN != b.start) {
+		c.fail(h, "lineage", "it opens timeline %d from %s, the cluster knows timeline %d from %s",
+			b.tli, b.start, l.Timeline, l.SwitchLSN)
 	}
 	for _, o := range c.branches {
 		if o != b && o.tli == b.tli {

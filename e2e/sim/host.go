@@ -38,6 +38,11 @@ func (h *host) later(p *process, delay time.Duration, do func()) {
 	h.w.after(p, time.Duration(float64(delay)/h.rate), do)
 }
 
+// reaches says that a connection to o works, both ways.
+func (h *host) reaches(o *host) bool {
+	return h.w.net.open(h.index, o.index) && h.w.net.open(o.index, h.index)
+}
+
 // disk is what a host has on disk of the daemon's, and how the disk does. What PostgreSQL has is in instance and server.
 type disk struct {
 	hangs     time.Duration // until then nothing is written

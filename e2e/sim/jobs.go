@@ -136,7 +136,7 @@ func (a *agent) runJob(j *job, serial uint64) {
 }
 
 func (a *agent) sourceServes(src *host) bool {
-	return src != nil && src.server.phase == primary && !src.server.halted() && a.h.w.net.open(a.h.index, src.index) && a.h.w.net.open(src.index, a.h.index)
+	return src != nil && src.server.phase == primary && !src.server.halted() && a.h.reaches(src)
 }
 
 // endJob puts what was made in place of what was there.

@@ -15,11 +15,12 @@ import (
 func (s *Stats) Print(out io.Writer, seeds int) {
 	fmt.Fprintf(out, "%d seeds, %.0f virtual minutes, %d events; %d operations, %d acknowledged, %d unknown, %d found no server\n",
 		seeds, s.Virtual.Minutes(), s.Events, s.Issued, s.Acked, s.Unknown, s.Refused)
-	fmt.Fprintf(out, "%d appointments of another node (%.1f a seed), %d of the same; %d logs discarded with evidence; %d acknowledged commits given up by async\n",
-		s.Appointed, float64(s.Appointed)/float64(max(seeds, 1)), s.Again, s.Discards, s.Lossy)
+	fmt.Fprintf(out, "%d appointments of another node (%.1f a seed), %d of the same; %d logs discarded, with evidence\n",
+		s.Appointed, float64(s.Appointed)/float64(max(seeds, 1)), s.Again, s.Discards)
+	fmt.Fprintf(out, "%d acknowledged commits given up by appointments under async, which promises nothing\n", s.Lossy)
 	fmt.Fprintf(out, "%d times two servers took writes while nothing on the host of one could run that ends it\n\n", s.Excused)
-	fmt.Fprintf(out, "%-14s %7s   longest time without an acknowledgement, from 1 s before to 10 s after, of those that came alone, ms\n", "fault", "times")
-	fmt.Fprintf(out, "%-14s %7s %7s %7s %7s %7s %7s\n", "", "", "alone", "p50", "p90", "p99", "max")
+	fmt.Fprintf(out, "longest time without an acknowledgement (ms), from 1 s before a fault to 10 s after, of those that came alone\n")
+	fmt.Fprintf(out, "%-14s %7s %7s %7s %7s %7s %7s\n", "fault", "times", "alone", "p50", "p90", "p99", "max")
 	for _, name := range slices.Sorted(maps.Keys(s.Faults)) {
 		g := slices.Sorted(slices.Values(s.Gaps[name]))
 		at := func(p float64) int64 {

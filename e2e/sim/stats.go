@@ -28,7 +28,10 @@ type Stats struct {
 }
 
 func newStats() Stats {
-	return Stats{Faults: map[string]int{}, Rules: map[string]int{}, Steps: map[string]int{}, Known: map[string]int{}, Gaps: map[string][]time.Duration{}}
+	return Stats{
+		Faults: map[string]int{}, Rules: map[string]int{}, Steps: map[string]int{}, Known: map[string]int{},
+		Gaps: map[string][]time.Duration{},
+	}
 }
 
 func (s *Stats) fired(rule string)        { s.Rules[rule]++ }
@@ -72,9 +75,9 @@ func (l *load) gap(from, to time.Duration) (longest time.Duration) {
 // Add adds the statistics of another run.
 func (s *Stats) Add(o Stats) {
 	s.Events += o.Events
-	for to, from := range map[*map[string]int]map[string]int{&s.Faults: o.Faults, &s.Rules: o.Rules, &s.Steps: o.Steps, &s.Known: o.Known} {
-		for name, n := range from {
-			(*to)[name] += n
+	for _, pair := range [][2]map[string]int{{s.Faults, o.Faults}, {s.Rules, o.Rules}, {s.Steps, o.Steps}, {s.Known, o.Known}} {
+		for name, n := range pair[1] {
+			pair[0][name] += n
 		}
 	}
 	for name, gaps := range o.Gaps {

@@ -112,7 +112,8 @@ func (a *agent) leaseFor(epoch uint64) (time.Duration, error) {
 // startServer mirrors StartReadOnly and StartPrimary.
 func (a *agent) startServer(s pgctl.Step, done func(error)) {
 	d, k := &a.h.data, &a.h.keeper
-	if !k.Record().Gone() || d.clone != nil || d.rewind != nil && (d.rewind.running || d.rewind.torn()) || !d.exists || k.gone || !k.alive || k.halted() {
+	busy := d.clone != nil || d.rewind != nil && (d.rewind.running || d.rewind.torn())
+	if !k.Record().Gone() || busy || !d.exists || k.gone || !k.alive || k.halted() {
 		a.soon(done, errRunning)
 		return
 	}
@@ -301,7 +302,7 @@ func (a *agent) followNow(u pgctl.Upstream, done func(error)) {
 func (a *agent) settle(done func(error)) {
 	d, up := &a.h.data, a.h.data.live.upstream(a.h.data.detached)
 	from := a.h.w.byName(up.Name)
-	if from == nil || !from.server.talks() || !a.h.w.net.open(a.h.index, from.index) || !a.h.w.net.open(from.index, a.h.index) {
+	if from == nil || !from.server.talks() || !a.h.reaches(from) {
 		a.soon(done, errNotRunning)
 		return
 	}

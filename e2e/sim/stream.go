@@ -39,7 +39,7 @@ func (s *server) connect() {
 		if s.run != run || s.upstream != up || s.receiver != nil || s.phase != standby {
 			return
 		}
-		if from == nil || !h.w.net.open(h.index, from.index) || !h.w.net.open(from.index, h.index) || !from.server.talks() || from == h {
+		if from == nil || from == h || !h.reaches(from) || !from.server.talks() {
 			s.reconnect()
 			return
 		}
@@ -137,7 +137,8 @@ func (t *stream) carry(from, to *host, p *process, do func()) {
 // pump sends what is flushed and was not sent, one piece at a time.
 func (t *stream) pump() {
 	src := &t.from.data
-	if t.busy || !t.live() || t.from.server.halted() || src.flushed <= t.to.server.received && src.log.holds(t.to.data.log.b, t.to.data.log.lsn) {
+	has := t.to.data.log
+	if t.busy || !t.live() || t.from.server.halted() || src.flushed <= t.to.server.received && src.log.holds(has.b, has.lsn) {
 		return
 	}
 	t.busy = true
