@@ -148,7 +148,8 @@ func (c *checker) keeps(h *host, log place, when string) {
 			b.promised, b.acked = has, min(b.acked, has)
 			continue
 		}
-		c.fail(h, "no commit lost", "%s with a log up to %s of timeline %d, which has timeline %d to %s only; promised is %s, acknowledged %s",
+		c.fail(h, "no commit lost",
+			"%s with a log up to %s of timeline %d, which has timeline %d to %s only; promised is %s, acknowledged %s",
 			when, log.lsn, log.at(log.lsn).tli, b.tli, has, b.promised, b.acked)
 	}
 }
