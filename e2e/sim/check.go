@@ -32,10 +32,11 @@ type checker struct {
 	branches  []*branch      // that something was promised on
 	open      place          // of the server that was opened last
 	openedBy  fsm.Epoch
-	excused   int // pairs of writers while neither guard nor agent of one could run
-	lossy     int // acknowledged commits that async gave up
-	appointed int // epochs that began with another node
-	again     int // that began with the same
+	excused   int  // pairs of writers while neither guard nor agent of one could run
+	relook    bool // the same pair is looked at again
+	lossy     int  // acknowledged commits that async gave up
+	appointed int  // epochs that began with another node
+	again     int  // that began with the same
 }
 
 // result is what applying an entry came to, the same on every node.
@@ -237,8 +238,14 @@ func (c *checker) writers(h *host) {
 			continue
 		}
 		if c.helpless(first) || c.helpless(o) || c.freshlyHelped(first) || c.freshlyHelped(o) {
-			c.excused++
-			c.w.at(100*time.Millisecond, func() { c.writers(h) }) // the excuse ends some time
+			if !c.relook {
+				c.excused++
+			}
+			c.w.at(100*time.Millisecond, func() { // the excuse ends some time
+				c.relook = true
+				c.writers(h)
+				c.relook = false
+			})
 			continue
 		}
 		c.fail(h, "one writer", "%s and %s take writes at once", first.name, o.name)
