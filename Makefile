@@ -39,7 +39,7 @@ lint: ## gofmt, vet, staticcheck and the rules of tidy_test.go
 	$(GO) test -tags $(TAGS) -count 1 .
 
 e2e: ## end-to-end tests on real Postgres, alone on this machine
-	$(GO) test -tags $(TAGS) -p 1 -count 1 -timeout 20m ./e2e/...
+	$(GO) test -tags $(TAGS) -p 1 -count 1 -timeout 40m ./e2e/...
 
 bench: build ## measure every fault: make bench [OUT=directory] [RUNS=20] [FAULTS="host-kill isolate"]
 	@mkdir -p $(OUT)

@@ -14,7 +14,7 @@ import (
 // Access says who may change something over TCP, besides who shows one of Options.Tokens.
 type Access struct {
 	Username, Password string         // by basic authentication; empty: nobody
-	ClientCerts        bool           // who has a client certificate that TLS has verified
+	ClientCerts        bool           // who has a client certificate that TLS has verified; if there is a Username, he needs both
 	Allow              []netip.Prefix // all of them only from these addresses; empty: from any
 }
 
@@ -92,31 +92,35 @@ func (s *Server) admit(local bool, r *http.Request) (known bool, deny *denial) {
 	if len(a.Allow) > 0 && !slices.ContainsFunc(a.Allow, listed) {
 		return false, &denial{http.StatusForbidden, "Access is denied"}
 	}
-	if a.ClientCerts && r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-		return true, nil
-	}
 	given := r.Header.Get("Authorization")
+	certified := a.ClientCerts && r.TLS != nil && len(r.TLS.VerifiedChains) > 0
 	switch {
-	case given == "" && a.ClientCerts:
+	case s.hasToken(given):
+		return true, nil
+	case a.ClientCerts && !certified && !strings.HasPrefix(given, bearer): // asked for first, so that nobody else tries passwords
 		return false, &denial{http.StatusForbidden, "client certificate required"}
+	case certified && a.Username == "", s.hasPassword(r):
+		return true, nil
 	case len(*s.tokens.Load()) == 0 && a.Username == "" && !a.ClientCerts:
 		if !loopback(r.RemoteAddr) || !loopback(r.Host) {
 			return false, &denial{http.StatusUnauthorized,
 				"this cluster has no secret, so changes are taken only from this machine, by its loopback address"}
 		}
 		return false, nil
+	case given == "" && certified:
+		return false, &denial{http.StatusUnauthorized, "the client certificate alone won't do: restapi.authentication names a user, " +
+			"whose password is needed as well"}
 	case given == "":
 		return false, &denial{http.StatusUnauthorized,
 			"changes need the admin token (Authorization: Bearer …), the user of restapi.authentication, or the unix socket"}
 	}
-	if s.hasToken(given) || s.hasPassword(r) {
-		return true, nil
-	}
 	return false, &denial{http.StatusUnauthorized, "these credentials are not this cluster's"}
 }
 
+const bearer = "Bearer "
+
 func (s *Server) hasToken(header string) bool {
-	token, ok := strings.CutPrefix(header, "Bearer ")
+	token, ok := strings.CutPrefix(header, bearer)
 	return ok && slices.ContainsFunc(*s.tokens.Load(), func(known string) bool { return same(token, known) })
 }
 

@@ -92,9 +92,13 @@ func changeStates(t *testing.T) map[string]Node {
 	}
 }
 
-// changeServer has a Postgres that obeys, but for what the body's names say.
+// changeServer has a Postgres that obeys, but for what the body's names say. A node that waits for a cluster has none, and can do
+// nothing.
 func changeServer(n Node) *Server {
 	s := New(n, Options{Scope: "demo", Name: "n2", Version: "1.2.3", Tokens: []string{"token"}, Stop: func() {}})
+	if n.State().ClusterID == "" {
+		return s
+	}
 	s.opts.ReadConfig = func(_ context.Context, present string, edit []byte, merge bool) (string, fsm.Settings, error) {
 		settings := fsm.Settings{FailoverAfterMS: 1000, Durability: fsm.DurabilityQuorum}
 		if strings.Contains(string(edit), "bad") {
@@ -278,6 +282,19 @@ func TestFailoverUnderWay(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFailoverThatWaitsForAResume: what is in the way is said by its own name, and not as a loss of commits.
+func TestFailoverThatWaitsForAResume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := pausedAndLost(t)
+		f.state.Paused, f.state.PauseRev = false, 13
+		w := send(changeServer(f), http.MethodPost, "/failover", `{"candidate":"n2"}`, nil)
+		const says = "failover is not possible (resume-unseen): the resume is revision 13; n1 last showed revision 12;"
+		if w.Code != 412 || !strings.HasPrefix(w.Body.String(), says) {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	})
 }
 
 // late is a cluster in which another primary comes between the look and the request.

@@ -101,10 +101,6 @@ func (s *Server) editDynamicConfig(w http.ResponseWriter, r *http.Request) {
 	if !object(w, r, false, &body) {
 		return
 	}
-	if s.node.State().ClusterID == "" {
-		say(w, http.StatusServiceUnavailable, "there is no cluster yet")
-		return
-	}
 	err := s.tryDynamic(r.Context(), body, r.Method == http.MethodPatch)
 	if err == nil {
 		answer(w, http.StatusOK, withPause(s.node.State()))
@@ -122,18 +118,16 @@ func (s *Server) tryDynamic(ctx context.Context, body []byte, merge bool) error 
 	if err != nil {
 		return err
 	}
-	for try := 1; left || !merge; try++ {
-		if err = s.tryEdit(ctx, 0, rest, merge); !errors.Is(err, fsm.ErrStaleConfig) || try >= editTries {
-			break
+	if left || !merge {
+		if err := s.edit(ctx, 0, rest, merge); err != nil {
+			return err
 		}
 	}
 	switch {
-	case err != nil:
-		return err
 	case pause != nil:
-		return s.pause(ctx, *pause, false)
-	case !merge && s.node.State().Paused:
-		return s.pause(ctx, false, false)
+		return s.pause(ctx, *pause, fsm.Resume{})
+	case !merge: // The leader knows whether there is a pause to end; this node may not have heard of it yet.
+		return s.pause(ctx, false, fsm.Resume{})
 	}
 	return nil
 }
@@ -176,12 +170,7 @@ func (s *Server) editConfig(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, CodeInvalid, "read the document: "+err.Error())
 		return
 	}
-	for try := 1; ; try++ {
-		err = s.tryEdit(r.Context(), version, edit, merge)
-		if version != 0 || try >= editTries || !errors.Is(err, fsm.ErrStaleConfig) {
-			break
-		}
-	}
+	err = s.edit(r.Context(), version, edit, merge)
 	switch {
 	case err == nil:
 		state := s.node.State()
@@ -196,14 +185,31 @@ func (s *Server) editConfig(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// tryEdit puts the document into the log, unless it changes nothing, and waits until this node shows it. version 0 edits
-// whatever is there.
-func (s *Server) tryEdit(ctx context.Context, version uint64, edit []byte, merge bool) error {
-	now := s.node.State().Config
-	if version == 0 {
-		version = now.Version
+// edit puts a change of version, 0 for whatever is there, into the log, unless it changes nothing, and waits until this node
+// shows it. One of whatever is there is made again when somebody else's came first.
+func (s *Server) edit(ctx context.Context, version uint64, edit []byte, merge bool) error {
+	for try := 1; ; try++ {
+		now := s.configAt(ctx, version)
+		err := s.tryEdit(ctx, now, version, edit, merge)
+		if version != 0 || try >= editTries || !errors.Is(err, fsm.ErrStaleConfig) {
+			return err
+		}
+		// This node may not have applied yet what the leader refused it for. As long as it has not, it would be refused again.
+		if s.configAt(ctx, now.Version+1).Version <= now.Version {
+			return err
+		}
 	}
-	if version != now.Version {
+}
+
+// configAt waits until this node shows that version or a later one, and returns what it shows then.
+func (s *Server) configAt(ctx context.Context, version uint64) fsm.Config {
+	ctx, stop := context.WithTimeout(ctx, applied)
+	defer stop()
+	return s.await(ctx, func(st fsm.State) bool { return st.Config.Version >= version }).Config
+}
+
+func (s *Server) tryEdit(ctx context.Context, now fsm.Config, version uint64, edit []byte, merge bool) error {
+	if version != 0 && version != now.Version {
 		return fmt.Errorf("%w: version %d was edited, now it is %d: read it again", fsm.ErrStaleConfig, version, now.Version)
 	}
 	doc, settings, err := s.opts.ReadConfig(ctx, now.Doc, edit, merge)
@@ -211,14 +217,29 @@ func (s *Server) tryEdit(ctx context.Context, version uint64, edit []byte, merge
 		return err
 	}
 	if doc == now.Doc {
-		return nil
+		return s.isNewest(ctx, now.Version)
 	}
-	if err := s.node.Submit(ctx, fsm.EditConfig{IfVersion: version, Doc: doc, Settings: settings}, "config"); err != nil {
+	if err := s.node.Submit(ctx, fsm.EditConfig{IfVersion: now.Version, Doc: doc, Settings: settings}, "config"); err != nil {
 		return err
 	}
-	ctx, stop := context.WithTimeout(ctx, applied)
+	s.configAt(ctx, now.Version+1)
+	return nil
+}
+
+// isNewest asks the leader whether version is the newest, before somebody is told that nothing needs to be changed.
+func (s *Server) isNewest(ctx context.Context, version uint64) error {
+	ctx, stop := context.WithTimeout(ctx, askLeader)
 	defer stop()
-	s.await(ctx, func(st fsm.State) bool { return st.Config.Version > version })
+	e, err := s.node.Explain(ctx)
+	if err == nil && !e.Leading {
+		err = errors.New("the leader does not answer")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: nothing would change here, but there may be a newer configuration: %w", ErrNoQuorum, err)
+	}
+	if newest := e.View.State.Config.Version; newest != version {
+		return fmt.Errorf("%w: version %d was edited, now it is %d: read it again", fsm.ErrStaleConfig, version, newest)
+	}
 	return nil
 }
 

@@ -117,7 +117,8 @@ func (f facts) current() bool {
 	return ok && age <= f.failoverAfter()
 }
 
-// caughtUp is a standby that streams and is not far behind. One that never heard how far the primary is is not known to be.
+// caughtUp is a standby that lets clients in, streams and is not far behind. One that never heard how far the primary is is not
+// known to be.
 func caughtUp(f facts, q query) bool {
 	at, limit := f.local.Report.Replay, f.state.Config.Settings.MaximumLag
 	if q.Get("mode") == "write" {
@@ -126,7 +127,8 @@ func caughtUp(f facts, q query) bool {
 	if limit <= 0 {
 		limit = readyLag
 	}
-	return f.running() && f.local.Report.InRecovery && f.local.Streaming && f.end() > 0 && f.lag(at) <= q.maxLag(limit)
+	return f.running() && f.local.Report.InRecovery && !f.local.Gated && f.local.Streaming &&
+		f.end() > 0 && f.lag(at) <= q.maxLag(limit)
 }
 
 // tagged also wants every tag_KEY=VALUE of the query.

@@ -192,7 +192,8 @@ func patroniRules() map[string]func(truth, parameter) bool {
 			if q.write {
 				lag = t.received
 			}
-			return t.lease || t.runs && t.standby && t.streams && !t.lost && q.within(lag, 1<<20)
+			// Stricter: not where clients would be kept out.
+			return t.lease || t.runs && t.standby && !t.gated && t.streams && !t.lost && q.within(lag, 1<<20)
 		},
 	}
 }

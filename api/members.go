@@ -38,6 +38,7 @@ type JoinRequest struct {
 type RemoveRequest struct {
 	Name     string `json:"name"`
 	LastCopy bool   `json:"last_copy,omitempty"`
+	Replace  bool   `json:"replace,omitempty"` // the node is lost: refused while it is heard
 }
 
 // Token is the answer to POST /v1/token, which only the unix socket takes.
@@ -130,10 +131,6 @@ func (s *Server) token(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) removeMember(w http.ResponseWriter, r *http.Request) {
 	var req RemoveRequest
 	if !decode(w, r, &req) {
-		return
-	}
-	if s.opts.Members.Remove == nil {
-		problem(w, http.StatusConflict, CodeRefused, "this node belongs to no cluster yet")
 		return
 	}
 	settle(w, s.opts.Members.Remove(r.Context(), req))

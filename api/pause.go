@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/quorate/quorate/fsm"
@@ -45,13 +46,16 @@ func (s *Server) setPause(pause bool) http.HandlerFunc {
 				return
 			}
 		}
+		var resume fsm.Resume
 		if !pause && req.PrimaryDown {
-			if why := s.facts().mayLive(); why != "" {
+			f := s.facts()
+			if why := f.mayLive(); why != "" {
 				problem(w, http.StatusConflict, CodeRefused, why)
 				return
 			}
+			resume = fsm.Resume{Down: f.state.Primary, Epoch: f.state.Epoch}
 		}
-		if err := s.pause(r.Context(), pause, !pause && req.PrimaryDown); err != nil {
+		if err := s.pause(r.Context(), pause, resume); err != nil {
 			failed(w, err)
 			return
 		}
@@ -59,12 +63,17 @@ func (s *Server) setPause(pause bool) http.HandlerFunc {
 	}
 }
 
-// mayLive says why nobody should take the primary for dead, empty if nothing speaks against it: this node hears a majority and
-// does not hear the primary.
+// mayLive says why nobody should take the primary for dead, empty if nothing speaks against it: this node hears a majority, and
+// neither it nor anybody that it hears has heard the primary within failover_after. One node alone may be cut off from a
+// primary that writes on.
 func (f facts) mayLive() string {
 	p := f.state.Name(f.state.Primary)
 	if s, ok := f.seen[f.state.Primary]; f.state.Primary == f.self || ok && f.heard(s) {
 		return fmt.Sprintf("%s was heard just now, so its PostgreSQL may run. Resume without --primary-is-down: it will show that it knows", p)
+	}
+	if by := f.hearers(f.state.Primary); len(by) > 0 {
+		return fmt.Sprintf("%s is heard by %s, though not by this node, so its PostgreSQL may run. Resume without --primary-is-down: "+
+			"it will show that it knows. If that can't reach it, stop its PostgreSQL or its host first", p, strings.Join(by, ", "))
 	}
 	heard := 0
 	for _, id := range f.state.Electorate.Voters {
@@ -79,12 +88,23 @@ func (f facts) mayLive() string {
 	return ""
 }
 
-// pause puts the cluster into that state and returns when this node shows it, or lags for long. down is an operator's word.
-func (s *Server) pause(ctx context.Context, pause, down bool) error {
-	resume := fsm.Resume{}
-	if st := s.node.State(); down {
-		resume.Down, resume.Epoch = st.Primary, st.Epoch
+// hearers are the names of the nodes by whose reports id was heard within failover_after.
+func (f facts) hearers(id fsm.NodeID) []string {
+	var out []string
+	for by, s := range f.seen {
+		for _, a := range s.Report.Sightings {
+			if a.Node == id && s.Age+time.Duration(a.MS)*time.Millisecond <= f.failoverAfter() {
+				out = append(out, f.state.Name(by))
+			}
+		}
 	}
+	slices.Sort(out)
+	return out
+}
+
+// pause puts the cluster into that state and returns when this node shows it, or lags for long. resume is how a pause ends: the
+// primary that an operator says is down is the one of the state that it was judged by, since another may have come meanwhile.
+func (s *Server) pause(ctx context.Context, pause bool, resume fsm.Resume) error {
 	c := fsm.Command(resume)
 	if pause {
 		c = fsm.Pause{}

@@ -9,7 +9,7 @@ import (
 // routes is the map of all paths. local: the listener is the unix socket.
 func (s *Server) routes(local bool) http.Handler {
 	get, change := s.reads(), s.changes(local)
-	dismiss := s.guarded(local, s.dismiss)
+	dismiss := s.guarded(local, s.joined(s.dismiss))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := "/" + strings.Trim(r.URL.Path, "/")
 		switch r.Method {
@@ -70,7 +70,7 @@ func (s *Server) changes(local bool) map[string]http.HandlerFunc {
 		"PUT /v1/config":          s.editConfig,
 		"PATCH /v1/config":        s.editConfig,
 	} {
-		out[path] = s.guarded(local, h)
+		out[path] = s.guarded(local, s.joined(h))
 	}
 	if local { // what makes a member, tells the secret, or ends the daemon
 		for path, h := range map[string]http.HandlerFunc{
@@ -91,9 +91,36 @@ func (s *Server) changes(local bool) map[string]http.HandlerFunc {
 		"PUT /config":        s.editDynamicConfig,
 		"POST /failsafe":     s.failsafe,
 	} {
-		out[path] = s.guardedPatroni(local, h)
+		out[path] = s.guardedPatroni(local, s.joinedPatroni(h))
 	}
 	return out
+}
+
+// noCluster is the answer where there is no cluster that could be changed.
+const noCluster = "this node belongs to no cluster yet: quorate init makes one, quorate join HOST --token T joins one; quorate status says " +
+	"what it waits for"
+
+// joined lets nothing through to next while there is no cluster: a node that waits for one has none of the functions in Options
+// that would do it.
+func (s *Server) joined(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if s.node.State().ClusterID == "" {
+			problem(w, http.StatusServiceUnavailable, CodeNoQuorum, noCluster)
+			return
+		}
+		next(w, r)
+	}
+}
+
+// joinedPatroni is joined for Patroni's paths.
+func (s *Server) joinedPatroni(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if s.node.State().ClusterID == "" {
+			say(w, http.StatusServiceUnavailable, noCluster)
+			return
+		}
+		next(w, r)
+	}
 }
 
 // pick returns the handler of path. As with Patroni, a path that nobody knows is a health check that fails; below /v1 it

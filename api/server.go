@@ -53,6 +53,8 @@ func (s *Server) limited(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: wholeTimeout, WriteTimeout: wholeTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		// It would say 200 to OPTIONS * on every node, and a balancer that asks so would take a standby for the primary.
+		DisableGeneralOptionsHandler: true,
 		// Health checkers reset the connection after the status line, several times a second: no news.
 		ErrorLog: log.New(io.Discard, "", 0),
 	}

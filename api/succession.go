@@ -114,10 +114,7 @@ func (s *Server) present(ctx context.Context) (fsm.State, failover.View, verdict
 	catchUp, stop := context.WithTimeout(ctx, applied)
 	defer stop()
 	state := s.await(catchUp, func(now fsm.State) bool { return now.Epoch >= e.View.State.Epoch })
-	switch {
-	case state.ClusterID == "":
-		return state, e.View, verdict{http.StatusServiceUnavailable, "there is no cluster yet"}
-	case state.Epoch != e.View.State.Epoch:
+	if state.Epoch != e.View.State.Epoch {
 		return state, e.View, verdict{http.StatusServiceUnavailable, "the primary is changing at this moment; ask again"}
 	}
 	return state, e.View, verdict{}
@@ -206,12 +203,18 @@ func (s *Server) awaitFailover(ctx context.Context, before fsm.State, to fsm.Nod
 		ask, stop := context.WithTimeout(ctx, askLeader)
 		defer stop()
 		if e, err := s.node.Explain(ask); err == nil && e.View.State.Epoch == before.Epoch && e.Verdict == failover.Stuck {
-			return verdict{http.StatusPreconditionFailed,
-				fmt.Sprintf("failover is not possible without losing acknowledged commits (%s): %s\n%s",
-					e.Rule, strings.Join(e.Because, "; "), table(e.View))}
+			return unmet("failover is not possible%s (%s): %s\n%s", atTheCost(e.Rule), e.Rule, strings.Join(e.Because, "; "), table(e.View))
 		}
 		return verdict{}
 	}, before.Primary)
+}
+
+// atTheCost says what a failover in spite of a rule would cost, for the one of which that is known.
+func atTheCost(rule string) string {
+	if rule == "nobody-qualifies" {
+		return " without losing acknowledged commits"
+	}
+	return ""
 }
 
 // settle waits until another node than from serves, or failed says why that won't be.

@@ -2,7 +2,6 @@ package api
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -21,6 +20,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/quorate/quorate/fsm"
 )
 
 // authority signs certificates for tests.
@@ -91,7 +92,7 @@ type secure struct {
 	failed chan error
 }
 
-func serveTLS(t *testing.T, ask tls.ClientAuthType) *secure {
+func serveTLS(t *testing.T, ask tls.ClientAuthType, access Access) *secure {
 	t.Helper()
 	s := &secure{dir: t.TempDir(), ca: newAuthority(t), failed: make(chan error, 9)}
 	s.renew(t, 7)
@@ -107,7 +108,7 @@ func serveTLS(t *testing.T, ask tls.ClientAuthType) *secure {
 	f.state.Config.Doc = `{}`
 	srv := changeServer(f)
 	srv = New(f, srv.opts)
-	srv.opts.TLS, srv.opts.Access = config, Access{ClientCerts: true}
+	srv.opts.TLS, srv.opts.Access = config, access
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -147,14 +148,14 @@ func (s *secure) client(t *testing.T, of *authority) *http.Client {
 }
 
 // do returns the status and the server certificate's serial number; 0: there was no answer.
-func (s *secure) do(t *testing.T, c *http.Client, method, path, token string) (code int, serial int64) {
+func (s *secure) do(t *testing.T, c *http.Client, method, path, authorization string) (code int, serial int64) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, s.base+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if token != "" {
-		r.Header.Set("Authorization", "Bearer "+token)
+	if authorization != "" {
+		r.Header.Set("Authorization", authorization)
 	}
 	resp, err := c.Do(r)
 	if err != nil {
@@ -167,37 +168,49 @@ func (s *secure) do(t *testing.T, c *http.Client, method, path, token string) (c
 	return resp.StatusCode, resp.TLS.PeerCertificates[0].SerialNumber.Int64()
 }
 
+// TestClientCertificates: as with Patroni a certificate does where no user is named, and where one is it takes both. The token
+// does without either; a listener that requires certificates lets nobody in without one.
 func TestClientCertificates(t *testing.T) {
+	const basic, wrong, token, badToken = "Basic YWRtaW46c2VjcmV0", "Basic YWRtaW46c2VjcmVs", "Bearer token", "Bearer tokem"
+	optional, required := tls.VerifyClientCertIfGiven, tls.RequireAndVerifyClientCert
 	stranger := newAuthority(t)
 	for _, c := range []struct {
-		ask          tls.ClientAuthType
-		who          string
-		token        string
-		read, change int
+		ask    tls.ClientAuthType
+		user   bool // restapi.authentication names one
+		who    string
+		read   int
+		change map[string]int // by the Authorization
 	}{
-		{ask: tls.VerifyClientCertIfGiven, who: "nobody", read: 200, change: 403},
-		{ask: tls.VerifyClientCertIfGiven, who: "nobody", token: "token", read: 200, change: 202},
-		{ask: tls.VerifyClientCertIfGiven, who: "nobody", token: "wrong", read: 200, change: 401},
-		{ask: tls.VerifyClientCertIfGiven, who: "ours", read: 200, change: 202},
-		{ask: tls.VerifyClientCertIfGiven, who: "stranger", read: 0, change: 0},
-		{ask: tls.RequireAndVerifyClientCert, who: "nobody", token: "token", read: 0, change: 0},
-		{ask: tls.RequireAndVerifyClientCert, who: "stranger", read: 0, change: 0},
-		{ask: tls.RequireAndVerifyClientCert, who: "ours", read: 200, change: 202},
+		{optional, false, "nobody", 200, map[string]int{"": 403, basic: 403, wrong: 403, token: 202, badToken: 401}},
+		{optional, false, "ours", 200, map[string]int{"": 202, basic: 202, wrong: 202, token: 202, badToken: 202}},
+		{optional, false, "stranger", 0, map[string]int{"": 0, token: 0}},
+		{optional, true, "nobody", 200, map[string]int{"": 403, basic: 403, wrong: 403, token: 202, badToken: 401}},
+		{optional, true, "ours", 200, map[string]int{"": 401, basic: 202, wrong: 401, token: 202, badToken: 401}},
+		{required, false, "nobody", 0, map[string]int{"": 0, basic: 0, token: 0}},
+		{required, false, "stranger", 0, map[string]int{"": 0, token: 0}},
+		{required, false, "ours", 200, map[string]int{"": 202, wrong: 202, token: 202, badToken: 202}},
+		{required, true, "ours", 200, map[string]int{"": 401, basic: 202, wrong: 401, token: 202, badToken: 401}},
 	} {
-		s := serveTLS(t, c.ask)
+		access := Access{ClientCerts: true}
+		if c.user {
+			access.Username, access.Password = "admin", "secret"
+		}
+		s := serveTLS(t, c.ask, access)
 		who := map[string]*authority{"ours": &s.ca, "stranger": &stranger}[c.who]
-		if code, _ := s.do(t, s.client(t, who), http.MethodGet, "/primary", c.token); code != c.read {
+		if code, _ := s.do(t, s.client(t, who), http.MethodGet, "/primary", ""); code != c.read {
 			t.Errorf("%+v: GET gives %d", c, code)
 		}
-		if code, _ := s.do(t, s.client(t, who), http.MethodPost, "/reload", c.token); code != c.change {
-			t.Errorf("%+v: POST gives %d", c, code)
+		for authorization, want := range c.change {
+			if code, _ := s.do(t, s.client(t, who), http.MethodPost, "/reload", authorization); code != want {
+				t.Errorf("%s, a user: %t, of %v with %q: POST gives %d, want %d", c.who, c.user, c.ask, authorization, code, want)
+			}
 		}
 	}
 }
 
 // TestCertificateReload: new files hold from the next connection on, and bad ones change nothing.
 func TestCertificateReload(t *testing.T) {
-	s := serveTLS(t, tls.NoClientCert)
+	s := serveTLS(t, tls.NoClientCert, Access{})
 	c := s.client(t, nil)
 	want := func(what string, serial int64) {
 		t.Helper()
@@ -240,30 +253,35 @@ func TestCertificateRefused(t *testing.T) {
 	}
 }
 
-// TestOldClients: HAProxy's checks are HTTP/1.0 without a Host, and end the connection after the status line.
+// TestOldClients: HAProxy's checks are HTTP/1.0 without a Host, and end the connection after the status line. OPTIONS * is
+// a path that nobody knows, as with Patroni; net/http by itself says 200 to it.
 func TestOldClients(t *testing.T) {
-	srv := server(three(t, "n1"))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- srv.Serve(l) }()
-	for method, path := range map[string]string{"OPTIONS": "/", "HEAD": "/primary", "GET": "/leader"} {
-		c, err := net.Dial("tcp", l.Addr().String())
+	for self, yes := range map[fsm.NodeID]string{"n1": "200", "n2": "503"} {
+		srv := server(three(t, self))
+		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := fmt.Fprintf(c, "%s %s HTTP/1.0\r\n\r\n", method, path); err != nil {
-			t.Fatal(err)
+		ended := make(chan error, 1)
+		go func() { ended <- srv.Serve(l) }()
+		for what, want := range map[string]string{"OPTIONS /": yes, "OPTIONS *": "503", "HEAD /primary": yes, "GET /leader": yes} {
+			for _, version := range []string{"HTTP/1.0\r\n\r\n", "HTTP/1.1\r\nHost: n\r\n\r\n"} {
+				c, err := net.Dial("tcp", l.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := fmt.Fprintf(c, "%s %s", what, version); err != nil {
+					t.Fatal(err)
+				}
+				line, err := bufio.NewReader(c).ReadString('\n')
+				if err != nil || !strings.HasPrefix(line, version[:8]+" "+want+" ") {
+					t.Errorf("%s %.8s to %s: %q %v", what, version, self, line, err)
+				}
+				_ = c.Close()
+			}
 		}
-		line, err := bufio.NewReader(c).ReadBytes('\n')
-		if err != nil || !bytes.HasPrefix(line, []byte("HTTP/1.0 200 ")) {
-			t.Errorf("%s %s: %q %v", method, path, line, err)
+		if err := errors.Join(srv.Close(), <-ended); err != nil {
+			t.Error(err)
 		}
-		_ = c.Close()
-	}
-	if err := errors.Join(srv.Close(), <-ended); err != nil {
-		t.Error(err)
 	}
 }

@@ -74,14 +74,16 @@ const pauseWait = "10s"
 func (a *app) pauseVerb() *cobra.Command {
 	return a.pausing("pause", "Stop automatic failover, for maintenance",
 		`Stop automatic failover, for maintenance: nothing is appointed, fenced or switched over until quorate resume. What runs
-goes on, and a primary that fails stays down.`, (*client.Client).Pause)
+goes on, and a primary that fails stays down. Nothing degrades either: commits wait for the standbys that they need, as long as
+it takes. With two data nodes that is the only one, so stop it after a resume, or before the pause.`, (*client.Client).Pause)
 }
 
 func (a *app) resumeVerb() *cobra.Command {
 	down := false
 	cmd := a.pausing("resume", "End a pause: automatic failover works again",
 		`End a pause: automatic failover works again. Nobody else becomes primary before the present one shows that it knows.
-If it can't, because its host is lost, --primary-is-down says so; where its PostgreSQL runs all the same, two take writes.`,
+If it can't, because its host is lost, --primary-is-down says so; where its PostgreSQL runs all the same, two take writes. It is
+refused while any node hears the primary.`,
 		func(c *client.Client, ctx context.Context, wait time.Duration) (client.Paused, error) {
 			return c.Resume(ctx, wait, down)
 		})

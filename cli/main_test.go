@@ -21,7 +21,8 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs testdata/*.txtar. In each a daemon answers on quorate.sock with the files below answers: GET /v1/x is
-// answers/GET/v1/x, its status 200, or the one of the problem document that it holds.
+// answers/GET/v1/x, its status 200, or the one of the problem document that it holds. The body of the last POST is in the file
+// asked.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata",
@@ -63,6 +64,12 @@ func daemon(env *testscript.Env) error {
 		body, err := os.ReadFile(file)
 		if err != nil { // What is below another answer, such as history/8, is in history=8: no name is file and directory.
 			body, err = os.ReadFile(filepath.Dir(file) + "=" + filepath.Base(file))
+		}
+		if r.Method == http.MethodPost && err == nil {
+			var asked []byte
+			if asked, err = io.ReadAll(r.Body); err == nil {
+				err = os.WriteFile(filepath.Join(env.WorkDir, "asked"), asked, 0o600)
+			}
 		}
 		if err != nil {
 			w.WriteHeader(http.StatusNotFound)

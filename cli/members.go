@@ -63,7 +63,7 @@ from quorate token on any member; it holds the cluster's secret. --token - reads
 
 A node whose disk was lost comes back under its old name with --replace: the member of that name is taken out first.
 
-Exit code: 0 done, 5 refused, 4 nobody answered, 1 not done in time.`,
+Exit code: 0 done, 5 refused, 4 nobody answered or none has a leader, 1 not done in time.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := readToken(cmd, &r, tokenFile); err != nil {
@@ -254,8 +254,12 @@ Exit code: 0 done, 5 refused, 4 no quorum, 1 not done in time.`,
 			return a.ask(func(c *client.Client) error { return a.removeMember(cmd.Context(), c, r) })
 		},
 	}
-	cmd.Flags().BoolVar(&r.LastCopy, "last-copy", false, "although no other standby has a copy of the data")
+	lastCopy(cmd, &r)
 	return cmd
+}
+
+func lastCopy(cmd *cobra.Command, r *client.RemoveRequest) {
+	cmd.Flags().BoolVar(&r.LastCopy, "last-copy", false, "although no other standby has a copy of the data")
 }
 
 func (a *app) removeMember(ctx context.Context, c *client.Client, r client.RemoveRequest) error {
@@ -277,18 +281,26 @@ func (a *app) removeMember(ctx context.Context, c *client.Client, r client.Remov
 }
 
 func (a *app) memberReplaceVerb() *cobra.Command {
-	return &cobra.Command{
+	r := client.RemoveRequest{Replace: true}
+	cmd := &cobra.Command{
 		Use: "replace NAME", Short: "Take a lost node out and say what to type on the host that takes its name",
+		Long: `Take a lost node out and say what to type on the host that takes its name, which then gets a copy of the data. A node that
+lives is not replaced: remove it. Where no standby but the lost one had a copy, --last-copy says that its disk is gone for good.
+
+Exit code: 0 done, 5 refused, 4 no quorum, 1 not done in time.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			r.Name = args[0]
 			return a.ask(func(c *client.Client) error {
-				if err := a.removeMember(cmd.Context(), c, client.RemoveRequest{Name: args[0], LastCopy: true}); err != nil {
+				if err := a.removeMember(cmd.Context(), c, r); err != nil {
 					return err
 				}
 				return a.sayJoin(cmd.Context(), c, "")
 			})
 		},
 	}
+	lastCopy(cmd, &r)
+	return cmd
 }
 
 func renderMembers(list []client.Member) string {

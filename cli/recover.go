@@ -27,7 +27,13 @@ The cluster gets a new id, and this node is its only member. Commits that were a
 lost. The other nodes must never run again as they were: a majority of them would go on as the old cluster, with a primary of
 its own. Empty their cluster.data_dir, move their PostgreSQL data away, take cluster.peers out of their node files, and join them.
 
-It asks for the name of the cluster, or takes it from --confirm.`,
+It shows what this node knows and has, and asks the others whether they live: if a majority does, it refuses. Where more than one
+host is left, look at each before you confirm anything. The Raft log with the higher term, then the later entry, knows better who was
+primary last; the PostgreSQL log that is on that primary's timeline and ends later has more commits.
+
+It asks for the name of the cluster, or takes it from --confirm.
+
+Exit code: 0 done, 5 refused, 1 failed.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.nodeFile == "" {
@@ -52,8 +58,17 @@ func (a *app) recover(cmd *cobra.Command, cfg config.Config, confirm string) err
 	if err != nil {
 		return err
 	}
-	if err := a.print(renderRemains(left)); err != nil {
+	log := hclog.New(&hclog.LoggerOptions{Name: cfg.Name, Level: hclog.Warn, Output: a.err})
+	alive, majority, err := node.Answering(cmd.Context(), cfg, log)
+	if err != nil {
+		return fmt.Errorf("ask who else is left: %w", err)
+	}
+	if err := a.print(renderRemains(left, alive)); err != nil {
 		return err
+	}
+	if majority {
+		return codeError{exitRefused, fmt.Errorf("%s answered: with this node that is a majority of the voters, and nothing is to be recovered. Start this node: quorate run -c %s. "+
+			"If they are to be given up all the same, end their daemons for good first; nothing was changed", strings.Join(alive, ", "), a.nodeFile)}
 	}
 	if confirm == "" {
 		if err := a.print("\nType the name of the cluster to go on: "); err != nil {
@@ -68,7 +83,7 @@ func (a *app) recover(cmd *cobra.Command, cfg config.Config, confirm string) err
 	if confirm != cfg.Scope {
 		return codeError{exitRefused, fmt.Errorf("%q is not the name of the cluster (%s): nothing was changed", confirm, cfg.Scope)}
 	}
-	kept, err := node.Recover(cfg, hclog.New(&hclog.LoggerOptions{Name: cfg.Name, Level: hclog.Warn, Output: a.err}))
+	kept, err := node.Recover(cfg, log)
 	if err != nil {
 		return err
 	}
@@ -80,11 +95,17 @@ join it: quorate token
 `, cfg.Name, kept, a.nodeFile))
 }
 
-// renderRemains says what is known and what will be given up.
-func renderRemains(r node.Remains) string {
+// renderRemains says what is known, what of the others is alive, and what will be given up.
+func renderRemains(r node.Remains, alive []string) string {
 	s := r.State
 	var b strings.Builder
 	fmt.Fprintf(&b, "This node: %s. Cluster %s, epoch %d, primary %s, generation %d.\n", s.Name(r.Self), s.Scope, s.Epoch, s.Name(s.Primary), s.Generation)
+	fmt.Fprintf(&b, "Its Raft log ends with entry %d of term %d.\n", r.Index, r.Term)
+	if p := r.Postgres; p.Problem != "" {
+		fmt.Fprintf(&b, "Its PostgreSQL can't go on as it is: %s.\n", p.Problem)
+	} else {
+		fmt.Fprintf(&b, "Its PostgreSQL is usable (%s): timeline %d, the log ends at %s.\n", p.State, p.End.Timeline, p.End.LSN)
+	}
 	var others []string
 	for id, m := range s.Members {
 		if id != r.Self {
@@ -93,6 +114,9 @@ func renderRemains(r node.Remains) string {
 	}
 	slices.Sort(others)
 	fmt.Fprintf(&b, "Given up for good: %s.\n", strings.Join(others, ", "))
+	if len(alive) > 0 {
+		fmt.Fprintf(&b, "Of these answered: %s. End them for good before you go on.\n", strings.Join(alive, ", "))
+	}
 	switch {
 	case s.Primary == r.Self:
 		b.WriteString("This node was the primary when it last knew: it has every commit that it acknowledged. If another one was appointed\nafter that, what that one acknowledged is lost.\n")

@@ -28,6 +28,8 @@ type Removal struct {
 	Name string `json:"name"`
 	// LastCopy says that its copy of the data is to go although no other standby has one.
 	LastCopy bool `json:"last_copy,omitempty"`
+	// Replace says that the node is lost and another one takes its name: who is heard is not.
+	Replace bool `json:"replace,omitempty"`
 }
 
 // errPausedMembers: the steps that a change of members takes are the leader's, which does nothing while paused.
@@ -53,7 +55,7 @@ func (s standing) named(name string) (fsm.Member, bool) {
 func (s standing) judgeJoin(r JoinRequest) (displaced *fsm.Member, err error) {
 	m := r.Member
 	if r.ClusterID != s.state.ClusterID {
-		return nil, fmt.Errorf("%w: the token is of cluster %s, this is cluster %s", ErrUnfit, r.ClusterID, s.state.ClusterID)
+		return nil, otherToken(r.ClusterID, s.state.ClusterID)
 	}
 	if s.state.Paused {
 		return nil, errPausedMembers
@@ -87,6 +89,10 @@ func (s standing) judgeJoin(r JoinRequest) (displaced *fsm.Member, err error) {
 		return nil, fmt.Errorf("%w: there is a member named %s at %s, which is not heard. If its cluster.data_dir is gone for good, say so by quorate join with --replace", ErrUnfit, m.Name, taken.Addr)
 	}
 	return &taken, s.judgeRemoval(Removal{Name: m.Name, LastCopy: true})
+}
+
+func otherToken(asked, here string) error {
+	return fmt.Errorf("%w: the token is of cluster %s, this is cluster %s", ErrUnfit, asked, here)
 }
 
 // judgeData refuses what could never replicate.
@@ -125,15 +131,21 @@ func (s standing) judgeRemoval(r Removal) error {
 	case m.ID == s.state.Primary:
 		return fmt.Errorf("%w: %s was the primary of epoch %d and nobody has taken over; quorate explain says why", ErrUnfit, m.Name, s.state.Epoch)
 	}
+	if r.Replace && s.heard(m.ID) {
+		return fmt.Errorf("%w: %s lives, at %s, and only a lost node is replaced. To take it out all the same: quorate members remove %s", ErrUnfit, m.Name, m.Addr, m.Name)
+	}
 	if s.state.Electorate.Has(m.ID) {
 		if err := s.judgeElectorate(m); err != nil {
 			return err
 		}
 	}
-	if !r.LastCopy && s.lastCopy(m) {
-		return fmt.Errorf("%w: %s has the only copy of the data beside the primary's. If the primary is to be alone: quorate members remove %s --last-copy", ErrUnfit, m.Name, m.Name)
+	if r.LastCopy || !s.lastCopy(m) {
+		return nil
 	}
-	return nil
+	if r.Replace {
+		return fmt.Errorf("%w: no other standby has a copy of the data. If the disk of %s is gone for good, and the primary is to be alone until the new node has a copy: quorate members replace %s --last-copy", ErrUnfit, m.Name, m.Name)
+	}
+	return fmt.Errorf("%w: %s has the only copy of the data beside the primary's. If the primary is to be alone: quorate members remove %s --last-copy", ErrUnfit, m.Name, m.Name)
 }
 
 // judgeElectorate refuses to leave less than a majority alive.
@@ -162,11 +174,20 @@ func (s standing) lastCopy(m fsm.Member) bool {
 		return false
 	}
 	for id, other := range s.state.Members {
-		if id != m.ID && id != s.state.Primary && other.Role == fsm.RoleData && !other.Leaving && s.heard(id) {
+		if id != m.ID && id != s.state.Primary && s.hasCopy(other) && !other.Leaving && s.heard(id) {
 			return false
 		}
 	}
 	return true
+}
+
+// hasCopy says that commits count on this node's copy. One that still gets its first copy, or is far behind, is a member with
+// data too. With durability async nothing counts on anybody, and whoever is there has to do.
+func (s standing) hasCopy(m fsm.Member) bool {
+	if s.state.Config.Settings.Durability == fsm.DurabilityAsync {
+		return m.Role == fsm.RoleData
+	}
+	return s.state.Sync.Has(m.ID)
 }
 
 func (s standing) names() []string {

@@ -13,6 +13,8 @@ func fourNodes(silent ...fsm.NodeID) standing {
 	s := fsm.State{
 		ClusterID: "c1", SystemID: 42, Epoch: 3, Primary: "1", Members: map[fsm.NodeID]fsm.Member{},
 		Electorate: fsm.Electorate{Voters: []fsm.NodeID{"1", "2", "3", "w"}},
+		Sync:       fsm.SyncRule{Members: []fsm.NodeID{"1", "2", "3"}, Copies: 2},
+		Config:     fsm.Config{Settings: fsm.Settings{Durability: fsm.DurabilityQuorum}},
 	}
 	for _, m := range []fsm.Member{
 		{ID: "1", Name: "n1", Role: fsm.RoleData, Addr: "a1", Major: 15}, {ID: "2", Name: "n2", Role: fsm.RoleData, Addr: "a2", Major: 15},
@@ -79,6 +81,11 @@ func TestWhoMayGo(t *testing.T) {
 	two := fourNodes()
 	delete(two.state.Members, "3")
 	two.state.Electorate.Voters = []fsm.NodeID{"1", "2", "w"}
+	two.state.Sync.Members = []fsm.NodeID{"1", "2"}
+	cloning := fourNodes() // n3 has joined, and has no copy yet
+	cloning.state.Sync.Members = []fsm.NodeID{"1", "2"}
+	async := fourNodes()
+	async.state.Config.Settings.Durability, async.state.Sync = fsm.DurabilityAsync, fsm.SyncRule{}
 	going := fourNodes()
 	m := going.state.Members["3"]
 	m.Leaving = true
@@ -99,6 +106,13 @@ func TestWhoMayGo(t *testing.T) {
 		{"one that is going does not count as living", withSilent(going, "w"), Removal{Name: "n2", LastCopy: true}, []string{"2 voters", "2 of them must live", "1 do", "not heard: w"}},
 		{"the last copy", two, Removal{Name: "n2"}, []string{"--last-copy"}},
 		{"the last copy, and that is meant", two, Removal{Name: "n2", LastCopy: true}, nil},
+		{"the last copy beside one that has none yet", cloning, Removal{Name: "n2"}, []string{"--last-copy"}},
+		{"one that has no copy yet", cloning, Removal{Name: "n3"}, nil},
+		{"a standby where nobody counts copies", async, Removal{Name: "n2"}, nil},
+		{"a lost one, for another of its name", fourNodes("3"), Removal{Name: "n3", Replace: true}, nil},
+		{"one that lives, as if it were lost", fourNodes(), Removal{Name: "n3", Replace: true, LastCopy: true}, []string{"n3 lives, at a3", "quorate members remove n3"}},
+		{"the last copy was lost", withSilent(two, "2"), Removal{Name: "n2", Replace: true}, []string{"quorate members replace n2 --last-copy"}},
+		{"the last copy was lost, and that is known", withSilent(two, "2"), Removal{Name: "n2", Replace: true, LastCopy: true}, nil},
 		{"the last copy beside one that is not heard", fourNodes("3"), Removal{Name: "n2"}, []string{"--last-copy"}},
 	} {
 		judged(t, c.name, c.at.judgeRemoval(c.req), c.want)

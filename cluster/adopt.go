@@ -26,10 +26,12 @@ type DataFacts struct {
 	Timeline   pg.Timeline     `json:"tli,omitempty"` // of the end of the log
 	History    pg.History      `json:"history,omitempty"`
 	End        pg.LSN          `json:"end,omitempty"`        // of the log; while a server runs, it has at least this
+	Highest    pg.Timeline     `json:"highest,omitempty"`    // of which pg_wal has a history, whoever writes it
 	Standby    bool            `json:"standby,omitempty"`    // there is a standby.signal
 	Recovering bool            `json:"recovering,omitempty"` // there is a recovery.signal
 	Unfinished bool            `json:"unfinished,omitempty"` // a base backup whose end was never reached
 	Manager    string          `json:"manager,omitempty"`    // the quorate node that ran it last
+	Patroni    bool            `json:"patroni,omitempty"`    // Patroni ran it, or what it was copied from
 	PID        int             `json:"pid,omitempty"`        // of a server that runs on it, not by this node
 	Port       int             `json:"port,omitempty"`       // of that
 	// Config is the configuration for a cluster that begins with this directory; nil: nothing had to be taken over.
@@ -72,6 +74,7 @@ func (d DataFacts) String() string {
 		{d.Recovering, "recovery.signal"},
 		{d.Unfinished, "unfinished base backup"},
 		{d.Manager != "", "last run by quorate " + d.Manager},
+		{d.Patroni, "run by Patroni"},
 		{d.PID != 0, fmt.Sprintf("a server runs (pid %d, port %d)", d.PID, d.Port)},
 	} {
 		if more.is {
@@ -127,6 +130,7 @@ func dataRules() []dataRule {
 		{"unread-settings", unreadSettings, false},
 		{"first-empty", firstEmpty, true},
 		{"managed", managedBefore, true},
+		{"patroni", underPatroni, true},
 		{"standby", wasStandby, true},
 		{"others-differ", othersDiffer, true},
 	}
@@ -161,7 +165,7 @@ func judgeData(f founders) dataVerdict {
 }
 
 // adoption describes the directory of the source. One that was a standby gets a timeline that nobody has: on its own one
-// somebody else may have gone on.
+// somebody else may have gone on. Postgres takes no number of which it has a history, so none of those is predicted.
 func (f founders) adoption() *fsm.Adoption {
 	d := f.source.data
 	a := &fsm.Adoption{Node: f.source.member.ID, SystemID: d.SystemID, Timeline: d.Timeline, End: d.End}
@@ -171,7 +175,7 @@ func (f founders) adoption() *fsm.Adoption {
 	if !d.wasPrimary() {
 		a.Parent = d.Timeline
 		for _, n := range f.nodes {
-			a.Timeline = max(a.Timeline, n.data.Timeline)
+			a.Timeline = max(a.Timeline, n.data.Timeline, n.data.Highest)
 		}
 		a.Timeline++
 	}
@@ -269,8 +273,8 @@ func mixedVersions(f founders) []string {
 		if n.data.Major == 0 || want == 0 || n.data.Major == want {
 			return ""
 		}
-		return fmt.Sprintf("has PostgreSQL %d and %s has %d: a standby needs the same; install it there or set postgresql.bin_dir",
-			n.data.Major, of, want)
+		return fmt.Sprintf("has PostgreSQL %d and %s has %d, and a standby needs the same: install postgresql-%d on %s and set "+
+			"postgresql.bin_dir in its node file", n.data.Major, of, want, want, n.member.Name)
 	})
 }
 
@@ -319,8 +323,12 @@ func unfinishedBackup(f founders) []string {
 	if !f.source.data.Unfinished {
 		return nil
 	}
-	return []string{fmt.Sprintf("%s has a base backup that was never recovered (backup_label, or its end is not "+
-		"reached): start it with pg_ctl, wait until it answers, and stop it: pg_ctl stop -D %s -m fast",
+	return []string{fmt.Sprintf("%s has a base backup that was never recovered (backup_label, or its end is not reached). "+
+		"Started as it is, it would be a second primary on the timeline of the server that it was copied from, and nobody could "+
+		"tell the two apart. Take away standby.signal if there is one, make recovery.signal, set restore_command to where the log "+
+		"is (or to 'false', if all of it is in pg_wal), so that it gets a timeline of its own, and archive_mode = off, so that "+
+		"nothing reaches that server's archive; start it with pg_ctl, wait until it accepts writes, and stop it: "+
+		"pg_ctl stop -D %s -m fast",
 		f.source.member.Name, f.source.data.Dir)}
 }
 
@@ -353,6 +361,22 @@ func managedBefore(f founders) []string {
 	}
 	return []string{fmt.Sprintf("the data directory of %s was last run by another quorate (%s): if that cluster exists, "+
 		"it must not be taken from it", f.source.member.Name, f.source.data.Manager)}
+}
+
+// underPatroni looks at all nodes: a Patroni that goes on anywhere starts its Postgres again, or promotes one that is not a
+// member, and then there are two clusters with the same data.
+func underPatroni(f founders) []string {
+	out := f.each(func(n founder) string {
+		if !n.data.Patroni {
+			return ""
+		}
+		return "has a data directory that Patroni ran (" + n.data.Dir + "/patroni.dynamic.json)"
+	})
+	if len(out) > 0 {
+		out = append(out, "stop and disable Patroni on all of its nodes first: nothing may restart or promote these data; then name "+
+			"the node to begin with")
+	}
+	return out
 }
 
 func wasStandby(f founders) []string {

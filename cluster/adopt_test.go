@@ -59,7 +59,7 @@ func TestJudgeData(t *testing.T) {
 		{"one can't be used", foundersOf("n1", primaryData(100), with(noData, func(d *DataFacts) { d.Problem = "mode 0755" }), noData),
 			"unusable", []string{"n2 can't use its data directory: mode 0755"}, ""},
 		{"other programs", foundersOf("", primaryData(100), noData, with(noData, func(d *DataFacts) { d.Major = 16 })),
-			"mixed-versions", []string{"n3 has PostgreSQL 16 and n1 has 15"}, ""},
+			"mixed-versions", []string{"n3 has PostgreSQL 16 and n1 has 15", "install postgresql-15 on n3 "}, ""},
 		{"nobody is named that", foundersOf("n9", primaryData(100), noData, noData), "named-nobody", []string{`"n9"`}, ""},
 		{"the named one has nothing", foundersOf("n2", primaryData(100), noData, noData), "named-empty", []string{"n2"}, ""},
 		{"named, and all are empty", foundersOf("n1", noData, noData, noData), "named-empty", []string{"n1"}, ""},
@@ -81,7 +81,8 @@ func TestJudgeData(t *testing.T) {
 		{"a restore is not finished", foundersOf("n1", with(primaryData(100), func(d *DataFacts) { d.Recovering = true }), noData,
 			noData), "recovery-pending", []string{"recovery.signal"}, ""},
 		{"a backup was never recovered", foundersOf("n1", with(primaryData(100), func(d *DataFacts) { d.Unfinished = true }), noData,
-			noData), "unfinished-backup", []string{"backup_label"}, ""},
+			noData), "unfinished-backup", []string{"backup_label", "a second primary on the timeline", "recovery.signal", "restore_command",
+			"archive_mode = off"}, ""},
 		{"another quorate runs it", foundersOf("n1", with(running, func(d *DataFacts) { d.Manager = "demo/n7" }), noData, noData),
 			"run-by-quorate", []string{"demo/n7", "quorate stop"}, ""},
 
@@ -101,12 +102,23 @@ func TestJudgeData(t *testing.T) {
 			d.Manager,
 				d.Standby = "demo/n7", true
 		}), noData, noData), "adopt", nil, "id-n1 2<0 [] []"},
+		{"Patroni ran it", foundersOf("", with(primaryData(100), func(d *DataFacts) { d.Patroni = true }), noData, noData), "patroni",
+			[]string{"n1 has a data directory that Patroni ran (/data/patroni.dynamic.json)", "stop and disable Patroni on all",
+				"quorate init --adopt-from n1"}, ""},
+		{"Patroni ran the copy beside it", foundersOf("", primaryData(100), with(standbyData(90),
+			func(d *DataFacts) { d.Patroni = true }), noData), "patroni", []string{"n2 has a data directory that Patroni ran"}, ""},
+		{"Patroni ran it, and it is named", foundersOf("n1", with(primaryData(100), func(d *DataFacts) { d.Patroni = true }), noData,
+			noData), "adopt", nil, "id-n1 2<0 [] []"},
 		{"it was a standby", foundersOf("", standbyData(100), noData, noData), "standby",
 			[]string{"was a standby's (shut down in recovery)", "--adopt-from n1"}, ""},
 		{"it was a primary and has a standby.signal", foundersOf("", with(primaryData(100), func(d *DataFacts) { d.Standby = true }),
 			noData, noData), "standby", []string{"--adopt-from n1"}, ""},
 		{"it was a standby and is named: a timeline nobody has", foundersOf("n1", standbyData(100), with(primaryData(90),
 			func(d *DataFacts) { d.Timeline = 5 }), standbyData(80)), "adopt", nil, "id-n1 6<2 [id-n3] [id-n2]"},
+		{"it was a standby, and heard of a timeline that its log is not on", foundersOf("n1", with(standbyData(100),
+			func(d *DataFacts) { d.Highest = 3 }), noData, noData), "adopt", nil, "id-n1 4<2 [] []"},
+		{"it was a standby, and another heard of one", foundersOf("n1", standbyData(100), with(standbyData(80),
+			func(d *DataFacts) { d.Highest = 7 }), noData), "adopt", nil, "id-n1 8<2 [id-n2] []"},
 		{"another system", foundersOf("", primaryData(100), with(standbyData(90), func(d *DataFacts) { d.SystemID = 78 }), noData),
 			"others-differ", []string{"n2 is of system 78, not 77", "--adopt-from n1"}, ""},
 		{"another system, and it is named", foundersOf("n1", primaryData(100), with(standbyData(90),
@@ -164,9 +176,11 @@ func TestJudgeEveryData(t *testing.T) {
 		func(d *DataFacts) {
 			d.Timeline, d.History = 3, pg.History{{Timeline: 1, End: 50}, {Timeline: 2, End: 70}}
 		},
+		func(d *DataFacts) { d.Highest = 9 },
 		func(d *DataFacts) { d.Recovering = true },
 		func(d *DataFacts) { d.Unfinished = true },
 		func(d *DataFacts) { d.Manager = "demo/n7" },
+		func(d *DataFacts) { d.Patroni = true },
 		func(d *DataFacts) { d.PID = 12 },
 		func(d *DataFacts) { d.Unread = "pg_hba.conf" },
 	}
@@ -246,6 +260,8 @@ func faultOf(f founders, v dataVerdict) string {
 			return "adopted with an unusable directory"
 		case chosen && (d.Recovering || d.Unfinished || d.Unread != ""):
 			return "a restore is adopted"
+		case f.named == "" && d.Patroni:
+			return "taken from Patroni without being named"
 		case chosen && f.named == "" && (n.member.Name != "n1" || !d.wasPrimary() || d.Standby || d.Manager != ""):
 			return "adopted without being named"
 		case chosen && f.named != "" && n.member.Name != f.named:
@@ -254,8 +270,10 @@ func faultOf(f founders, v dataVerdict) string {
 			return "a standby goes on on its own timeline"
 		case kept && (d.wasPrimary() || d.SystemID != a.SystemID || d.End > a.End):
 			return "kept, and it is no copy"
-		case !chosen && (d.PID != 0 || d.Timeline >= a.Timeline && a.Parent != 0):
-			return "a server runs beside it, or its timeline is taken"
+		case !chosen && d.PID != 0:
+			return "a server runs beside it"
+		case a.Parent != 0 && max(d.Timeline, d.Highest) >= a.Timeline:
+			return "its timeline is taken"
 		}
 	}
 	if f.named == "" && len(a.Aside) > 0 {
@@ -297,7 +315,7 @@ func TestTheClusterBeginsWithTheDataThatAPersonNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPeerNodes(t, 3)
 		p.full.Store("n2", with(primaryData(100), func(d *DataFacts) {
-			d.Config = &fsm.Config{Version: 1, Doc: "theirs", Settings: fsm.Settings{FailoverAfterMS: 2000,
+			d.Config = &fsm.Config{Version: 1, Doc: "theirs", Settings: fsm.Settings{FailoverAfterMS: 1000, MaximumLag: 7,
 				Durability: fsm.DurabilityQuorum}}
 		}))
 		p.full.Store("n3", primaryData(90))

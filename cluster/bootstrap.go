@@ -26,17 +26,19 @@ const (
 
 // helloAnswer is what a node says of itself to whoever asks.
 type helloAnswer struct {
-	NodeID   fsm.NodeID `json:"node_id"`
-	Member   fsm.Member `json:"member"`
-	Peers    []string   `json:"peers"`
-	Data     DataFacts  `json:"data"` // of a node that belongs to no cluster
-	Cluster  string     `json:"cluster,omitempty"`
-	Founding *founding  `json:"founding,omitempty"` // of the cluster it belongs to, without the seed
+	NodeID fsm.NodeID `json:"node_id"`
+	Member fsm.Member `json:"member"`
+	Peers  []string   `json:"peers"`
+	// FailoverAfterMS is what its file says. Its guard is set up by it before there is a cluster.
+	FailoverAfterMS int64     `json:"failover_after_ms"`
+	Data            DataFacts `json:"data"` // of a node that belongs to no cluster
+	Cluster         string    `json:"cluster,omitempty"`
+	Founding        *founding `json:"founding,omitempty"` // of the cluster it belongs to, without the seed
 }
 
 func (c *Cluster) hello() helloAnswer {
 	id := c.identity.get()
-	answer := helloAnswer{NodeID: id.NodeID, Member: c.template(), Peers: c.peers()}
+	answer := helloAnswer{NodeID: id.NodeID, Member: c.template(), Peers: c.peers(), FailoverAfterMS: c.cfg.Settings.FailoverAfterMS}
 	if answer.Cluster = c.identity.clusterID(); answer.Cluster == "" {
 		answer.Data = c.deps.DataFacts()
 	}
@@ -193,10 +195,15 @@ func judgePeers(self string, peers []string, answers map[string]helloAnswer) []s
 			against = append(against, fmt.Sprintf("the node at %s calls itself %s: cluster.peers and its connect address must agree", addr, a.Member.Addr))
 		case !slices.Equal(a.Peers, peers):
 			against = append(against, fmt.Sprintf("%s (%s) has other cluster.peers: %s", addr, a.Member.Name, strings.Join(a.Peers, " ")))
+		case a.FailoverAfterMS != answers[self].FailoverAfterMS:
+			against = append(against, fmt.Sprintf("%s (%s) has failover_after %s and this node %s: write the same bootstrap.dcs.failover_after into the files of all initial nodes",
+				addr, a.Member.Name, millis(a.FailoverAfterMS), millis(answers[self].FailoverAfterMS)))
 		}
 	}
 	return against
 }
+
+func millis(ms int64) time.Duration { return time.Duration(ms) * time.Millisecond }
 
 // found makes the cluster, on this node's disk first.
 func (c *Cluster) found(peers []string, answers map[string]helloAnswer, data dataVerdict) error {
@@ -282,6 +289,9 @@ func (c *Cluster) onForm(peer transport.Peer, req []byte) error {
 		return fmt.Errorf("%w: its nodes are %v, cluster.peers here %v", ErrOtherCluster, named, c.peers())
 	}
 	if c.identity.get().Founding == nil {
+		if theirs, own := f.Init.Config.Settings.FailoverAfterMS, c.cfg.Settings.FailoverAfterMS; theirs != own {
+			return fmt.Errorf("%w: its failover_after is %s, and this node runs with %s", ErrOtherCluster, millis(theirs), millis(own))
+		}
 		if err := c.deps.DataFacts().fits(c.Self(), f.Init.Adopted); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +46,7 @@ func TestJudgePeers(t *testing.T) {
 		"another order":        {change(func(a *helloAnswer) { a.Peers = []string{peers[1], peers[0], peers[2]} }), "other cluster.peers"},
 		"a cluster":            {change(func(a *helloAnswer) { a.Cluster = "old" }), "belongs to cluster old"},
 		"another address":      {change(func(a *helloAnswer) { a.Member.Addr = "x:1" }), "calls itself x:1"},
+		"another timing":       {change(func(a *helloAnswer) { a.FailoverAfterMS = 10000 }), "failover_after 10s and this node 0s"},
 		"one node, two names":  {change(func(a *helloAnswer) { a.NodeID = "id1" }), "are one node"},
 		"two nodes, one name":  {change(func(a *helloAnswer) { a.Member.Name = "n1" }), "both named"},
 		"silent ones excluded": {map[string]helloAnswer{}, ""},
@@ -66,7 +68,9 @@ type peerNodes struct {
 	// secrets, and certificate by the node's name, are what the node files say.
 	secrets     []transport.Secret
 	certificate func(name string) *transport.PEM
-	start       time.Time
+	// failoverAfter is what the node file of that name says; 0: a second.
+	failoverAfter map[string]time.Duration
+	start         time.Time
 }
 
 func newPeerNodes(t *testing.T, n int) *peerNodes {
@@ -77,17 +81,22 @@ func newPeerNodes(t *testing.T, n int) *peerNodes {
 	return p
 }
 
-func (p *peerNodes) open(name string) *Cluster {
-	p.t.Helper()
+func (p *peerNodes) config(name string) Config {
 	var certificate *transport.PEM
 	if p.certificate != nil {
 		certificate = p.certificate(name)
 	}
-	c, err := Open(Config{
+	after := cmp.Or(p.failoverAfter[name], time.Second)
+	return Config{
 		Dir: filepath.Join(p.dir, name), Scope: "test", Listen: name + ":7400", Peers: p.peers, Secrets: p.secrets, Certificate: certificate,
 		Member:   fsm.Member{Name: name, Role: fsm.RoleData, Addr: name + ":7400", Postgres: name + ":5432"},
-		Settings: fsm.Settings{FailoverAfterMS: 1000, Durability: fsm.DurabilityQuorum},
-	}, Deps{
+		Settings: fsm.Settings{FailoverAfterMS: after.Milliseconds(), Durability: fsm.DurabilityQuorum},
+	}
+}
+
+func (p *peerNodes) open(name string) *Cluster {
+	p.t.Helper()
+	c, err := Open(p.config(name), Deps{
 		Boot: func() time.Duration { return time.Since(p.start) + time.Hour }, Logger: hclog.NewNullLogger(), Network: p.net.Host(name),
 		DataFacts: func() DataFacts {
 			if d, full := p.full.Load(name); full {

@@ -87,7 +87,7 @@ type Cluster struct {
 	adoptFrom   atomic.Pointer[string] // see AdoptFrom
 	transfer    transferWatch
 	detaching   detaching
-	removed     atomic.Bool
+	warmed      map[fsm.NodeID]struct{}            // to whom connections are kept; run's, and then publish's
 	membership  sync.Mutex                         // one change of who is a member at a time, on the leader
 	secrets     atomic.Pointer[[]transport.Secret] // the ones in use
 	retiring    sync.WaitGroup                     // connections that end because a secret was dropped
@@ -97,7 +97,7 @@ type Cluster struct {
 // Open reads this node's files, opens the cluster port and answers Hello. The cluster begins, or goes on, with Run. An
 // error says what is wrong with the directory, the identity or the port; whoever gets a Cluster must Run it to close it.
 func Open(cfg Config, deps Deps) (*Cluster, error) {
-	c := &Cluster{cfg: cfg, deps: deps, log: deps.Logger}
+	c := &Cluster{cfg: cfg, deps: deps, log: deps.Logger, warmed: map[fsm.NodeID]struct{}{}}
 	c.report.Store(&failover.Report{Run: failover.RunNone})
 	c.secrets.Store(&cfg.Secrets)
 	c.detaching.closing, c.close = context.WithCancel(context.Background())
@@ -331,11 +331,20 @@ func (c *Cluster) publish(ctx context.Context, cancel context.CancelCauseFunc) {
 	}
 }
 
-// warm keeps connections for calls standing, so that a failover needs no handshake.
+// warm keeps connections for calls to the members standing, so that a failover needs no handshake, and to nobody else: one that was
+// removed would be dialled several times a second for ever.
 func (c *Cluster) warm() {
-	for id := range c.members() {
+	members := c.members()
+	for id := range c.warmed {
+		if _, member := members[id]; !member {
+			c.rpc.Cool(string(id))
+			delete(c.warmed, id)
+		}
+	}
+	for id := range members {
 		if id != c.Self() {
 			c.rpc.Warm(string(id))
+			c.warmed[id] = struct{}{}
 		}
 	}
 }

@@ -38,20 +38,12 @@ const (
 
 // raftTimeout is T: heartbeat, election and leader lease timeout. A dead leader must be replaced before the primary is
 // called silent, as nearly as the host allows.
-func raftTimeout(s fsm.Settings) time.Duration {
-	half := time.Duration(s.FailoverAfterMS) * time.Millisecond / 2
-	return min(max(half, minRaftTimeout), maxRaftTimeout)
-}
-
-func (c *Cluster) settings() fsm.Settings {
-	if s := c.State().Config.Settings; s.FailoverAfterMS > 0 {
-		return s
-	}
-	return c.cfg.Settings
+func raftTimeout(failoverAfter time.Duration) time.Duration {
+	return min(max(failoverAfter/2, minRaftTimeout), maxRaftTimeout)
 }
 
 func (c *Cluster) raftConfig(notify chan<- bool) *raft.Config {
-	t := raftTimeout(c.settings())
+	t := raftTimeout(c.identity.get().failoverAfter())
 	conf := raft.DefaultConfig()
 	conf.LocalID = raft.ServerID(c.Self())
 	conf.HeartbeatTimeout, conf.ElectionTimeout, conf.LeaderLeaseTimeout = t, t, t
@@ -280,7 +272,9 @@ func (c *Cluster) Transfer(ctx context.Context, to fsm.NodeID) error {
 }
 
 // transferLimit is several times what raft itself allows a transfer.
-func (c *Cluster) transferLimit() time.Duration { return 3 * raftTimeout(c.settings()) }
+func (c *Cluster) transferLimit() time.Duration {
+	return 3 * raftTimeout(c.identity.get().failoverAfter())
+}
 
 // RaftInfo is what status shows of Raft.
 type RaftInfo struct {

@@ -3,17 +3,14 @@ package cluster
 import (
 	"testing"
 	"time"
-
-	"github.com/quorate/quorate/fsm"
 )
 
 func TestRaftTimeoutFollowsFailoverAfter(t *testing.T) {
 	for _, tc := range []struct {
-		failoverAfterMS int64
-		want            time.Duration
-	}{{0, minRaftTimeout}, {500, 250 * time.Millisecond}, {1000, 500 * time.Millisecond}, {60000, maxRaftTimeout}} {
-		if got := raftTimeout(fsm.Settings{FailoverAfterMS: tc.failoverAfterMS}); got != tc.want {
-			t.Errorf("failover_after %d ms: T = %s, want %s", tc.failoverAfterMS, got, tc.want)
+		failoverAfter, want time.Duration
+	}{{0, minRaftTimeout}, {500 * time.Millisecond, 250 * time.Millisecond}, {time.Second, 500 * time.Millisecond}, {time.Minute, maxRaftTimeout}} {
+		if got := raftTimeout(tc.failoverAfter); got != tc.want {
+			t.Errorf("failover_after %s: T = %s, want %s", tc.failoverAfter, got, tc.want)
 		}
 	}
 }

@@ -27,6 +27,8 @@ var (
 
 	// ErrUnfit refuses a membership as asked for; the text says why and what would work. Nothing was changed.
 	ErrUnfit = errors.New("refused")
+	// ErrNobody says that none of the nodes that were asked let this one in or refused it: they did not answer, or have no leader.
+	ErrNobody = errors.New("nobody let this node in")
 	// ErrNotYet says that the same may work in a moment: something that was begun must end first.
 	ErrNotYet = errors.New("not yet")
 

@@ -44,16 +44,16 @@ func (c *Cluster) handle() {
 		return nil, toWire(c.onForm(peer, req))
 	})
 	c.rpc.HandleRPC(callJoin, c.onJoin)
-	c.rpc.HandleRPC(callStanding, func(ctx context.Context, peer transport.Peer, raw []byte) ([]byte, error) {
+	c.rpc.HandleRPC(callStanding, func(_ context.Context, peer transport.Peer, raw []byte) ([]byte, error) {
 		var req standingRequest
 		if err := json.Unmarshal(raw, &req); err != nil {
 			return nil, fmt.Errorf("decode request: %w", err)
 		}
-		member, err := c.onStanding(ctx, peer, req)
+		answer, err := c.onStanding(peer, req)
 		if err != nil {
 			return nil, toWire(err)
 		}
-		return json.Marshal(member)
+		return json.Marshal(answer)
 	})
 	c.forMembers(callRemove, func(ctx context.Context, raw []byte) (any, error) {
 		var req Removal
@@ -77,10 +77,16 @@ func (c *Cluster) handle() {
 	c.forMembers(callExplain, func(context.Context, []byte) (any, error) { return c.explainHere(), nil })
 }
 
+// isMember says whether the peer is a member of this node's cluster. Anybody may say that he is of it.
+func (c *Cluster) isMember(peer transport.Peer) bool {
+	_, member := c.members()[fsm.NodeID(peer.NodeID)]
+	return member && peer.ClusterID == c.identity.clusterID()
+}
+
 // forMembers registers a call that only members of this node's cluster may make.
 func (c *Cluster) forMembers(name string, do func(ctx context.Context, req []byte) (any, error)) {
 	c.rpc.HandleRPC(name, func(ctx context.Context, peer transport.Peer, req []byte) ([]byte, error) {
-		if _, member := c.members()[fsm.NodeID(peer.NodeID)]; !member || peer.ClusterID != c.identity.clusterID() {
+		if !c.isMember(peer) {
 			return nil, toWire(fmt.Errorf("%w: node %s of cluster %s is not a member here", ErrOtherCluster, peer.NodeID, peer.ClusterID))
 		}
 		result, err := do(ctx, req)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -31,6 +32,8 @@ type identity struct {
 	Joined *joined `json:"joined,omitempty"`
 	// Formed says that Raft was begun in this directory; without its log it must then never be begun again.
 	Formed bool `json:"formed"`
+	// Removed says that this node is no member any more, which nobody tells it a second time after a restart.
+	Removed bool `json:"removed,omitempty"`
 }
 
 // founding is the same on every initial node.
@@ -45,6 +48,10 @@ type joined struct {
 	ClusterID string       `json:"cluster_id"`
 	Members   []fsm.Member `json:"members"` // as they were then, this node included
 	Seed      string       `json:"seed"`    // see PasswordSeed
+	// FailoverAfterMS never changes, and this node's own file may say otherwise.
+	FailoverAfterMS int64 `json:"failover_after_ms"`
+	// Version is of a state that has this node among its members: none before it can say that the node is no member.
+	Version uint64 `json:"version"`
 }
 
 // seed is empty while the node belongs to no cluster.
@@ -56,6 +63,18 @@ func (id identity) seed() string {
 		return id.Joined.Seed
 	}
 	return ""
+}
+
+// failoverAfter is 0 while the node belongs to no cluster.
+func (id identity) failoverAfter() time.Duration {
+	var ms int64
+	switch {
+	case id.Founding != nil:
+		ms = id.Founding.Init.Config.Settings.FailoverAfterMS
+	case id.Joined != nil:
+		ms = id.Joined.FailoverAfterMS
+	}
+	return millis(ms)
 }
 
 func (f *founding) member(id fsm.NodeID) bool {
@@ -121,6 +140,21 @@ func PasswordSeed(dir string) (seed transport.Secret, ok bool, err error) {
 	return seed, true, nil
 }
 
+// FailoverAfter is the failover_after of the cluster that the node in dir belongs to, fixed since its founding; 0 while it belongs
+// to none. Whatever is derived from it must come from here: by another value a guard would freeze a primary between two beats,
+// or later than its voters think.
+func FailoverAfter(dir string) (time.Duration, error) {
+	id, err := durable.Load[identity](filepath.Join(dir, identityFile), identityVersion)
+	if err != nil && !errors.Is(err, durable.ErrAbsent) {
+		return 0, fmt.Errorf("read failover_after of the cluster: %w", err)
+	}
+	d := id.failoverAfter()
+	if (id.Founding != nil || id.Joined != nil) && d <= 0 {
+		return 0, fmt.Errorf("%w: %s does not say failover_after of the cluster; wipe cluster.data_dir and join the node as a new member", ErrStateLost, identityFile)
+	}
+	return d, nil
+}
+
 // nothingOf refuses a directory that has lost its identity: what else is in it was promised under an id that nobody knows.
 func nothingOf(dir string, names ...string) error {
 	for _, name := range names {
@@ -161,6 +195,9 @@ func (s *identityStore) join(j joined) error {
 	}
 	if _, err := transport.ParseSecret([]byte(j.Seed)); err != nil {
 		return fmt.Errorf("read the password seed of the cluster: %w", err)
+	}
+	if j.FailoverAfterMS <= 0 {
+		return fmt.Errorf("%w: the answer does not say failover_after of the cluster", fsm.ErrFormat)
 	}
 	next := s.current
 	next.Joined = &j
@@ -211,5 +248,16 @@ func (s *identityStore) formed() error {
 		return fmt.Errorf("keep identity: %w", err)
 	}
 	s.current = next
+	return nil
+}
+
+// strike makes durable that this node was removed. After an error it is so until the process ends.
+func (s *identityStore) strike() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current.Removed = true
+	if err := durable.Save(s.path, identityVersion, s.current); err != nil {
+		return fmt.Errorf("keep that this node was removed: %w", err)
+	}
 	return nil
 }

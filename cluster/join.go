@@ -22,8 +22,8 @@ const (
 	joinAnswersWithin = 5 * time.Second
 	// joinAgain is the pause before a node asks again that was told to wait, or that nobody answered.
 	joinAgain = time.Second
-	// heardWithin is how old a sighting may be to count as alive where people ask for something.
-	heardWithin = 2 * time.Second
+	// minHeard is the least that a sighting may be old and count as alive where people ask for something.
+	minHeard = 2 * time.Second
 )
 
 // Belongs says whether dir is that of a node which belongs to a cluster already. It makes nothing.
@@ -74,40 +74,78 @@ func Join(ctx context.Context, cfg Config, deps JoinDeps, clusterID string, addr
 	if err = errors.Join(err, c.rpc.Close(), c.mux.Close()); err != nil {
 		return err
 	}
+	if answer.ClusterID != clusterID {
+		return fmt.Errorf("%w: it was cluster %s that let this node in, and the token is of cluster %s", ErrOtherCluster, answer.ClusterID, clusterID)
+	}
 	return store.join(answer)
 }
 
 // nobody is the answer of a node without a cluster to whoever wants raft or beats from it.
 func nobody(_ transport.Proto, _, _ string) error { return ErrNotMember }
 
-// askToJoin asks one after the other and again until somebody lets this node in or refuses it.
-func (c *Cluster) askToJoin(ctx context.Context, req JoinRequest, addrs []string) (answer joined, err error) {
-	var before []string // what was said in the last whole round
+// askToJoin asks one after the other and again until somebody lets this node in or refuses it. ErrNobody: nobody did either.
+func (c *Cluster) askToJoin(ctx context.Context, req JoinRequest, addrs []string) (joined, error) {
+	var last *joinRound // the last whole one
 	for said := ""; ; {
-		var why []string
-		for _, addr := range addrs {
-			err := c.callWithin(ctx, joinAnswersWithin, addr, callJoin, req, &answer)
-			switch {
-			case err == nil:
-				return answer, nil
-			case errors.Is(err, ErrUnfit), errors.Is(err, fsm.ErrInvalid), errors.Is(err, fsm.ErrExists):
-				return answer, err
-			}
-			why = append(why, fmt.Sprintf("%s: %v", addr, err))
+		r := c.askRound(ctx, req, addrs)
+		if r.over {
+			return r.answer, r.err
 		}
-		if text := strings.Join(why, "\n"); text != said {
+		if text := strings.Join(r.why, "\n"); text != said {
 			said = text
-			c.log.Info("waiting to be let in", "because", why)
+			c.log.Info("waiting to be let in", "because", r.why)
 		}
-		if ctx.Err() == nil || before == nil {
-			before = why
+		if ctx.Err() == nil || last == nil {
+			last = &r
 		}
 		select {
 		case <-ctx.Done():
-			return answer, fmt.Errorf("nobody let this node in: %s", strings.Join(before, "; "))
+			return joined{}, last.failure()
 		case <-time.After(joinAgain):
 		}
 	}
+}
+
+// joinRound is what came of asking every address once.
+type joinRound struct {
+	over   bool // answer and err are final
+	answer joined
+	err    error
+	why    []string // what each said that did not let this node in
+	notYet bool     // somebody will, if asked again
+}
+
+func (c *Cluster) askRound(ctx context.Context, req JoinRequest, addrs []string) (r joinRound) {
+	var refused, answered bool
+	for _, addr := range addrs {
+		r.err = c.callWithin(ctx, joinAnswersWithin, addr, callJoin, req, &r.answer)
+		var door *transport.RefusedError
+		var said *remoteError
+		switch {
+		case r.err == nil, errors.Is(r.err, ErrUnfit), errors.Is(r.err, fsm.ErrInvalid), errors.Is(r.err, fsm.ErrExists):
+			r.over = true
+			return r
+		case errors.As(r.err, &door) && !door.Passing():
+			refused = true
+		case errors.As(r.err, &said):
+			answered = true
+		}
+		r.notYet = r.notYet || errors.Is(r.err, ErrNotYet)
+		r.why = append(r.why, fmt.Sprintf("%s: %v", addr, r.err))
+	}
+	if refused && !answered { // as with another secret: asking again is no use
+		r.over, r.err = true, fmt.Errorf("%w: %s", ErrUnfit, strings.Join(r.why, "; "))
+	}
+	return r
+}
+
+// failure is what to say when there is no time left.
+func (r *joinRound) failure() error {
+	err := fmt.Errorf("%w: %s", ErrNobody, strings.Join(r.why, "; "))
+	if r.notYet {
+		return fmt.Errorf("%w: %w", ErrNotYet, err)
+	}
+	return err
 }
 
 // onJoin answers a stranger, or a member that passes on what a stranger asked.
@@ -116,11 +154,13 @@ func (c *Cluster) onJoin(ctx context.Context, peer transport.Peer, raw []byte) (
 	if err := json.Unmarshal(raw, &req); err != nil {
 		return nil, fmt.Errorf("decode request: %w", err)
 	}
-	if peer.ClusterID == transport.NewCluster && peer.NodeID != string(req.Member.ID) {
-		return nil, toWire(fmt.Errorf("%w: node %s asks in the name of node %s", ErrUnfit, peer.NodeID, req.Member.ID))
-	}
-	if peer.Names != nil && peer.ClusterID == transport.NewCluster && !slices.Contains(peer.Names, req.Member.Name) {
-		return nil, toWire(fmt.Errorf("%w: the certificate of node %s is for %v, not for %s", ErrUnfit, peer.NodeID, peer.Names, req.Member.Name))
+	if !c.isMember(peer) {
+		if peer.NodeID != string(req.Member.ID) {
+			return nil, toWire(fmt.Errorf("%w: node %s asks in the name of node %s", ErrUnfit, peer.NodeID, req.Member.ID))
+		}
+		if peer.Names != nil && !slices.Contains(peer.Names, req.Member.Name) {
+			return nil, toWire(fmt.Errorf("%w: the certificate of node %s is for %v, not for %s", ErrUnfit, peer.NodeID, peer.Names, req.Member.Name))
+		}
 	}
 	var answer joined
 	err := c.atLeader(ctx, callJoin, req, &answer, func(ctx context.Context) (err error) {
@@ -150,23 +190,28 @@ func (c *Cluster) atLeader(ctx context.Context, name string, req, resp any, here
 	return c.call(ctx, string(leader), name, req, resp)
 }
 
+// heardWithin is how old a sighting may be to count as alive: two beats may be late or lost.
+func heardWithin(failoverAfter time.Duration) time.Duration {
+	return max(minHeard, 3*beatEvery(failoverAfter))
+}
+
 // standing is how the leader sees its members.
 func (c *Cluster) standing() standing {
 	_, s := c.newest()
-	seen := c.Sightings()
+	seen, within := c.Sightings(), heardWithin(millis(s.Config.Settings.FailoverAfterMS))
 	return standing{state: s, heard: func(id fsm.NodeID) bool {
 		at, ok := seen[id]
-		return id == c.Self() || ok && at.Age <= heardWithin
+		return id == c.Self() || ok && at.Age <= within
 	}}
 }
 
 // letIn makes a node a member, on the leader. Raft's configuration follows from that (rule member-enrol).
 func (c *Cluster) letIn(ctx context.Context, req JoinRequest) (joined, error) {
+	if err := c.checkProof(req); err != nil { // before anything that costs the cluster a write
+		return joined{}, err
+	}
 	if err := c.Barrier(ctx); err != nil {
 		return joined{}, fmt.Errorf("%w: %w", ErrNoLeader, err)
-	}
-	if err := c.checkProof(req); err != nil {
-		return joined{}, err
 	}
 	c.membership.Lock() // what one judgement found must still be so when it is written down
 	defer c.membership.Unlock()
@@ -189,7 +234,7 @@ func (c *Cluster) letIn(ctx context.Context, req JoinRequest) (joined, error) {
 		}
 	}
 	_, now := c.newest()
-	out := joined{ClusterID: now.ClusterID, Seed: c.identity.get().seed()}
+	out := joined{ClusterID: now.ClusterID, Seed: c.identity.get().seed(), FailoverAfterMS: now.Config.Settings.FailoverAfterMS, Version: now.Version}
 	for _, m := range now.Members {
 		out.Members = append(out.Members, m)
 	}

@@ -23,7 +23,7 @@ func proofOf(s transport.Secret, clusterID string, node fsm.NodeID) string {
 // checkProof refuses a node that does not have a secret of this cluster; one without secrets is on loopback and asks for none.
 func (c *Cluster) checkProof(r JoinRequest) error {
 	if r.ClusterID != c.identity.clusterID() {
-		return nil // which says more, and is refused by judgeJoin
+		return otherToken(r.ClusterID, c.identity.clusterID())
 	}
 	secrets := *c.secrets.Load()
 	for _, s := range secrets {

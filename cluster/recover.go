@@ -17,29 +17,6 @@ import (
 	"github.com/quorate/quorate/internal/durable"
 )
 
-// Remains is what a node's own disk says of its cluster.
-type Remains struct {
-	Self  fsm.NodeID
-	State fsm.State // the newest that was applied here
-}
-
-// Inspect reads what the node in dir knows, while its daemon does not run. It changes nothing.
-func Inspect(dir string) (Remains, error) {
-	if belongs, err := Belongs(dir); err != nil || !belongs {
-		return Remains{}, errors.Join(fmt.Errorf("%w: there is nothing to recover in %s", ErrNotMember, dir), err)
-	}
-	store, err := openIdentity(dir)
-	if err != nil {
-		return Remains{}, err
-	}
-	p, err := openPublisher(dir, store.get().Formed)
-	if err != nil {
-		return Remains{}, err
-	}
-	_, s := p.current()
-	return Remains{Self: store.get().NodeID, State: s}, nil
-}
-
 // Recover makes a cluster of the node in dir alone, after a majority was lost for good, while its daemon does not run. What was
 // there is kept in the directory that is returned. The other nodes must never come back as they were: two of them would still
 // be a majority of the old cluster, and nothing here can reach them.
@@ -78,7 +55,10 @@ func Recover(dir string, logger hclog.Logger) (kept string, err error) {
 	if err := p.save(index, next); err != nil {
 		return kept, err
 	}
-	return kept, store.recovered(joined{ClusterID: next.ClusterID, Members: []fsm.Member{next.Members[self]}, Seed: store.get().seed()})
+	return kept, store.recovered(joined{
+		ClusterID: next.ClusterID, Members: []fsm.Member{next.Members[self]}, Seed: store.get().seed(),
+		FailoverAfterMS: next.Config.Settings.FailoverAfterMS, Version: next.Version,
+	})
 }
 
 // heir is the machine whose snapshot is the recovered state.
@@ -89,8 +69,12 @@ type heir struct {
 	snapped   snapshot
 }
 
-// Snapshot is called once, after the whole log was applied.
+// Snapshot is called once, after the whole log was read. Raft doesn't look at what Apply returns, and deletes the log once it
+// has this: so there is none of a log that could not be applied to its end.
 func (h *heir) Snapshot() (raft.FSMSnapshot, error) {
+	if h.halted {
+		return nil, errHalted
+	}
 	index, state := h.latest()
 	next, err := state.Recovered(h.self, h.clusterID, time.Now().UnixMilli())
 	if err != nil {
@@ -132,7 +116,7 @@ func (s *identityStore) recovered(j joined) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := s.current
-	next.Founding, next.Joined, next.Formed = nil, &j, true
+	next.Founding, next.Joined, next.Formed, next.Removed = nil, &j, true, false
 	if err := durable.Save(s.path, identityVersion, next); err != nil {
 		return fmt.Errorf("keep identity: %w", err)
 	}

@@ -12,36 +12,49 @@ import (
 // member. Nobody else tells it: whoever was removed gets no more log, and a node that was away never got that part.
 const askStandingEvery = 2 * time.Second
 
-// Removed says that this node is no member any more. It stays so: it comes back as a new member only.
-func (c *Cluster) Removed() bool { return c.removed.Load() }
+// Removed says that this node is no member any more. It stays so, over restarts too: it comes back as a new member only. Else each
+// start would serve what the data were when it was removed, until somebody answers.
+func (c *Cluster) Removed() bool { return c.identity.get().Removed }
 
 // watchStanding asks until ctx ends or this node is known to be removed.
 func (c *Cluster) watchStanding(ctx context.Context) {
 	tick := time.NewTicker(askStandingEvery)
 	defer tick.Stop()
-	for !c.Removed() {
+	for {
+		if c.Removed() {
+			c.log.Warn("this node was removed from the cluster; to use it again, empty cluster.data_dir and join it", "cluster", c.ClusterID())
+			return
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
 		if _, s := c.newest(); s.ClusterID != "" && (c.Leader() == "" || s.Members[c.Self()].Leaving) && c.strickenOff(ctx) {
-			c.removed.Store(true)
-			c.log.Warn("this node was removed from the cluster; to use it again, empty cluster.data_dir and join it", "cluster", s.ClusterID)
+			if err := c.identity.strike(); err != nil {
+				c.log.Error("this node will not know after a restart that it was removed from the cluster", "error", err)
+			}
 			c.published.wakeAll()
 		}
 	}
 }
 
-// strickenOff asks the others, each of whom asks the leader, and believes the first answer.
+// strickenOff asks the others, and believes who knows at least as much as this node: a state in which a node is no member that was
+// one in an earlier state is final, for an id comes back never. Who is behind may not have heard yet that it came.
 func (c *Cluster) strickenOff(ctx context.Context) bool {
+	_, s := c.newest()
+	known := s.Version
+	if j := c.identity.get().Joined; j != nil {
+		known = max(known, j.Version)
+	}
 	for id := range c.members() {
 		if id == c.Self() {
 			continue
 		}
-		var member bool
-		if err := c.callWithin(ctx, peerAnswersWithin, string(id), callStanding, standingRequest{Node: c.Self()}, &member); err == nil {
-			return !member
+		var said standingAnswer
+		err := c.callWithin(ctx, peerAnswersWithin, string(id), callStanding, standingRequest{Node: c.Self()}, &said)
+		if err == nil && !said.Member && said.Version >= known {
+			return true
 		}
 	}
 	return false
@@ -51,18 +64,18 @@ type standingRequest struct {
 	Node fsm.NodeID `json:"node"`
 }
 
-// onStanding answers whether a node is a member, as far as anything committed says.
-func (c *Cluster) onStanding(ctx context.Context, peer transport.Peer, req standingRequest) (member bool, err error) {
+// standingAnswer says whether a node is a member in the state with that Version.
+type standingAnswer struct {
+	Member  bool   `json:"member"`
+	Version uint64 `json:"version"`
+}
+
+// onStanding answers from what is applied here. The one that asks may be anybody, so that costs no write and no leader.
+func (c *Cluster) onStanding(peer transport.Peer, req standingRequest) (standingAnswer, error) {
 	if peer.ClusterID != c.identity.clusterID() {
-		return false, ErrOtherCluster
+		return standingAnswer{}, ErrOtherCluster
 	}
-	err = c.atLeader(ctx, callStanding, req, &member, func(ctx context.Context) error {
-		if err := c.Barrier(ctx); err != nil {
-			return err
-		}
-		_, s := c.newest()
-		_, member = s.Members[req.Node]
-		return nil
-	})
-	return member, err
+	_, s := c.newest()
+	_, member := s.Members[req.Node]
+	return standingAnswer{Member: member, Version: s.Version}, nil
 }

@@ -24,6 +24,7 @@ type place struct {
 }
 
 func newReader(root string, top *item) *reader {
+	top.conceal(strings.TrimSuffix(root, "."))
 	return &reader{root: root, top: top, seen: map[string]place{}}
 }
 

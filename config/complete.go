@@ -20,9 +20,7 @@ func (r *reader) complete(c *Config) {
 	if c.Fencing.Cgroup == "" {
 		c.Fencing.Cgroup = "quorate/" + c.Scope + "-" + c.Name
 	}
-	if c.Fencing.KillAfter == 0 {
-		c.Fencing.KillAfter = c.Bootstrap.DCS.FailoverAfter / 4
-	}
+	_, c.Bootstrap.SaysFailoverAfter = r.seen[dcs+".failover_after"]
 	if _, given := r.seen["tags.failover_priority"]; given && c.Tags.FailoverPriority <= 0 {
 		if _, said := r.seen["tags.nofailover"]; said && !c.Tags.NoFailover {
 			r.bad("tags.failover_priority", "%d means that this node is never primary, and nofailover%s is false: keep one of them",

@@ -93,6 +93,8 @@ type Role struct {
 type Bootstrap struct {
 	DCS    DCS      `yaml:"dcs"`
 	InitDB []string `yaml:"initdb"` // options of initdb, NAME or NAME=VALUE
+	// SaysFailoverAfter: the file has dcs.failover_after; else it is the default.
+	SaysFailoverAfter bool `yaml:"-"`
 }
 
 // DCS becomes the replicated configuration.
@@ -116,7 +118,7 @@ type DCSPostgreSQL struct {
 type Fencing struct {
 	Cgroup    string   `yaml:"cgroup"`     // below the cgroup v2 mount; default quorate/<scope>-<name>
 	Signals   bool     `yaml:"signals"`    // do not use cgroups even where they could be
-	KillAfter Duration `yaml:"kill_after"` // how long frozen before killed; default failover_after/4
+	KillAfter Duration `yaml:"kill_after"` // how long frozen before killed; 0: a fourth of the cluster's failover_after
 }
 
 // Tags are the node's properties in elections.

@@ -27,8 +27,12 @@ func TestDecodeFillsInWhatFollows(t *testing.T) {
 	if got := time.Duration(c.Bootstrap.DCS.FailoverAfter); got != time.Second {
 		t.Errorf("failover_after is %s, want the default 1s", got)
 	}
-	if got := time.Duration(c.Fencing.KillAfter); got != 250*time.Millisecond {
-		t.Errorf("kill_after is %s, want failover_after/4", got)
+	if c.Fencing.KillAfter != 0 || c.Bootstrap.SaysFailoverAfter {
+		t.Errorf("kill_after is %s, and that failover_after is given %v: neither is", time.Duration(c.Fencing.KillAfter), c.Bootstrap.SaysFailoverAfter)
+	}
+	given, err := Decode([]byte(minimal+"bootstrap: { dcs: { failover_after: 1s } }\n"), nil)
+	if err != nil || !given.Bootstrap.SaysFailoverAfter {
+		t.Errorf("a failover_after that is given is taken for the default: %v", err)
 	}
 	if c.Cluster.ConnectAddress != "10.0.0.1:7400" || c.Fencing.Cgroup != "quorate/demo-n1" || c.PostgreSQL.OSUser != "postgres" {
 		t.Errorf("not completed: %+v", c)

@@ -57,6 +57,7 @@ func Merge(doc string, patch []byte) (DCS, error) {
 		return DCS{}, fmt.Errorf("read the present configuration: %w", err)
 	}
 	base.unplaced()
+	base.conceal(dcs)
 	r.top = merge(base, edit)
 	return r.shared()
 }

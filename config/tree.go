@@ -28,6 +28,8 @@ type item struct {
 	plain bool   // a scalar without quotes, which may be a number or a boolean
 	items []*item
 	pairs []*pair // in the order of the file, without duplicates
+	// concealed: it may be a secret, which no message repeats.
+	concealed bool
 }
 
 // pair is a key with its value.
@@ -60,6 +62,9 @@ func (m *item) remove(key string) {
 func (m *item) String() string {
 	switch m.kind {
 	case scalar:
+		if m.concealed {
+			return notShown
+		}
 		return fmt.Sprintf("%q", m.text)
 	case list:
 		return "a list"
@@ -208,6 +213,9 @@ func (g *grower) pairs(n ast.Node, values []*ast.MappingValueNode) (*item, error
 	var merged []*item
 	for _, v := range values {
 		value, err := g.grow(v.Value)
+		if name := v.Key.GetToken().Value; err != nil && confidential(name) {
+			return nil, Invalid{{Line: lineOf(v.Key), Key: name, Text: "its value (not shown) is not understood: put it in quotes"}}
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -259,9 +259,9 @@ func (r *reader) checkParameters(path string, set map[string]string) {
 		at := join(path, name)
 		switch least, isCount := counted()[name]; {
 		case slices.Contains(OwnedParameters(), name):
-			r.bad(at, "%q was given, and the parameter %s is set by quorate itself%s: remove it", set[name], name, owned(name))
+			r.bad(at, "%s was given, and the parameter %s is set by quorate itself%s: remove it", quoted(at, set[name]), name, owned(name))
 		case !parameterName.MatchString(name) || strings.ContainsAny(set[name], "\n\r\x00"):
-			r.bad(at, "%q = %q is not a setting on one line", name, set[name])
+			r.bad(at, "%q = %s is not a setting on one line", name, quoted(at, set[name]))
 		case isCount:
 			if n, ok := number(name); !ok || n < least || n > maxCounted {
 				r.bad(at, "%q: it is a whole number from %d to %d", set[name], least, maxCounted)
@@ -304,14 +304,15 @@ func (r *reader) checkHBA(path string, lines []string) {
 	kinds := []string{"local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc"}
 	for n, line := range lines {
 		fields := strings.Fields(line)
+		shown := strings.Join(fields[:min(5, len(fields))], " ") // The options behind the method may hold a password.
 		switch {
 		case len(fields) == 0 || strings.HasPrefix(fields[0], "#"):
 		case strings.ContainsAny(line, "\n\r\x00"):
-			r.bad(path, "entry %d %q is not one line", n+1, line)
+			r.bad(path, "entry %d %q is not one line", n+1, shown)
 		case !slices.Contains(kinds, fields[0]):
-			r.bad(path, "entry %d %q begins with none of %s", n+1, line, strings.Join(kinds, ", "))
+			r.bad(path, "entry %d %q begins with none of %s", n+1, shown, strings.Join(kinds, ", "))
 		case len(fields) < 4 || fields[0] != "local" && len(fields) < 5:
-			r.bad(path, "entry %d %q lacks fields: TYPE DATABASE USER [ADDRESS] METHOD", n+1, line)
+			r.bad(path, "entry %d %q lacks fields: TYPE DATABASE USER [ADDRESS] METHOD", n+1, shown)
 		}
 	}
 }

@@ -2,12 +2,16 @@ package e2e_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -94,8 +98,8 @@ func TestForeignDataAreRefused(t *testing.T) {
 			if err := c.put(server.Dir); err != nil {
 				t.Fatal(err)
 			}
-			before := names(t, server.Dir)
-			out := runAlone(t, server.Dir)
+			before := contents(t, server.Dir)
+			out, end := runAlone(t, server.Dir)
 			await(t, "it says "+strings.Join(c.says, ", "), func() bool {
 				for _, s := range c.says {
 					if !strings.Contains(out.String(), s) {
@@ -104,29 +108,59 @@ func TestForeignDataAreRefused(t *testing.T) {
 				}
 				return true
 			}, out.String)
-			if after := names(t, server.Dir); after != before {
-				t.Errorf("the directory had %s, now %s", before, after)
+			end()
+			after := contents(t, server.Dir)
+			for path, was := range before {
+				if after[path] != was {
+					t.Errorf("%s was %q, now %q", path, was, after[path])
+				}
+			}
+			for path, is := range after {
+				if _, was := before[path]; !was {
+					t.Errorf("%s is new, %q", path, is)
+				}
 			}
 		})
 	}
 }
 
-func names(t *testing.T, dir string) string {
+// contents says of everything below dir what would show a change.
+func contents(t *testing.T, dir string) map[string]string {
 	t.Helper()
-	entries, err := os.ReadDir(dir)
+	out := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		hash := ""
+		if info.Mode().IsRegular() {
+			content, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			hash = fmt.Sprintf("%x", sha256.Sum256(content))
+		}
+		out[path] = fmt.Sprint(info.Mode(), info.Size(), info.ModTime().UnixNano(), " ", hash)
+		return nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out []string
-	for _, e := range entries {
-		out = append(out, e.Name())
-	}
-	return strings.Join(out, " ")
+	return out
 }
 
-// runAlone runs a daemon of one node on the data directory until the test ends.
-func runAlone(t *testing.T, data string) *syncBuffer {
+// runAlone runs a daemon of one node on the data directory until end is called or the test ends. What it starts is in the control
+// group of this process's machines: if this process is killed, the next run ends it.
+func runAlone(t *testing.T, data string) (out *syncBuffer, end func()) {
 	t.Helper()
+	if err := lab.Able(); err != nil {
+		t.Skip(err)
+	}
+	group := newMachineGroup(t)
 	dir, err := os.MkdirTemp("", fmt.Sprintf("%s%d-node-", buildPrefix, os.Getpid()))
 	if err != nil {
 		t.Fatal(err)
@@ -153,17 +187,29 @@ func runAlone(t *testing.T, data string) *syncBuffer {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out := &syncBuffer{}
+	out = &syncBuffer{}
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, quorate.exe, "run", "-c", file)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) } // an orderly end takes its guard along
-	if err := cmd.Start(); err != nil {
+	cmd.WaitDelay = limit
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	release, err := group.Put(cmd)
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	// It is killed when the thread that started it ends.
+	runtime.LockOSThread()
+	t.Cleanup(runtime.UnlockOSThread)
+	err = cmd.Start()
+	release()
+	if err != nil {
+		t.Fatal(err)
+	}
+	end = sync.OnceFunc(func() {
 		cancel()
 		_ = cmd.Wait() // how it ended is in what it said
 	})
-	return out
+	t.Cleanup(end)
+	return out, end
 }

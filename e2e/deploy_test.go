@@ -30,18 +30,7 @@ func TestProvision(t *testing.T) {
 		t.Skip(err)
 	}
 	dir := machineDir(t)
-	group, err := machineGroup()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := group.Make(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := endGroup(group); err != nil {
-			t.Error(err)
-		}
-	})
+	group := newMachineGroup(t)
 	ctx, stop := context.WithTimeout(t.Context(), machineLimit)
 	defer stop()
 	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--propagation", "unchanged", "--ipc", "--net", "--cgroup",
@@ -102,9 +91,22 @@ func machineDir(t *testing.T) string {
 	return dir
 }
 
-// machineGroup is the control group of this process's machines.
-func machineGroup() (cgroup.Group, error) {
-	return cgroup.Root(fmt.Sprintf("%s%d", buildPrefix, os.Getpid()))
+// newMachineGroup makes the control group of this process's machines, and ends what is in it with the test.
+func newMachineGroup(t *testing.T) cgroup.Group {
+	t.Helper()
+	group, err := cgroup.Root(fmt.Sprintf("%s%d", buildPrefix, os.Getpid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := group.Make(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := endGroup(group); err != nil {
+			t.Error(err)
+		}
+	})
+	return group
 }
 
 // removeOldMachines ends the machines of runs that were killed. Their mounts and networks go with their last process.

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quorate/quorate/e2e/alone"
 	"github.com/quorate/quorate/lab"
 )
 
@@ -26,10 +27,16 @@ type program struct {
 
 var quorate program
 
-// TestMain first removes what a killed run left, then builds the program.
+// TestMain waits until it has the machine, removes what a killed run left, and builds the program.
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	lock, err := alone.Take(os.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = lock.Close() }() // the process ends
 	if err := lab.Sweep(context.Background(), os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "sweep what an earlier run left:", err)
 		return 1

@@ -91,7 +91,9 @@ func (b *broken) goOnAlone(left *lab.Node, others []*lab.Node) lab.State {
 	b.refuses(left, "runs: end it first", "recover", "--confirm", scope)
 	b.endDaemon(left, syscall.SIGTERM)
 	b.refuses(left, "nothing was changed", "recover", "--confirm", "another")
-	b.must(left, "recover", "--confirm", scope)
+	if out := b.must(left, "recover", "--confirm", scope); !strings.Contains(out, "Its PostgreSQL is usable") {
+		b.Errorf("what is left of %s is not known for what it is", left.Name)
+	}
 	for _, n := range others {
 		n.Outside = true
 	}

@@ -21,7 +21,7 @@ type Rule struct {
 func Rules() []Rule {
 	return []Rule{
 		{"no-cluster", "The log holds no cluster yet.", noCluster, thenWait},
-		{"paused", "An operator paused automatic decisions until they are resumed.", paused, thenWait},
+		{"paused", "An operator paused automatic decisions until they are resumed.", paused, thenPaused},
 		{"first-primary", "No primary was ever appointed: the bootstrapping node becomes it, or the one whose data the cluster begins with.", firstPrimary, thenFirstPrimary},
 		{"resume-unseen", "The pause ended but the primary has not shown that it knows: it may still write without a lease.", resumeUnseen, thenStuckOnResume},
 		{"backing-off", "Several failovers within a minute: wait before the next one.", backingOff, thenBackOff},

@@ -79,6 +79,47 @@ func (f *facts) absent() []string {
 	return out
 }
 
+// thenPaused decides nothing: the sync rule stays as it is too, so commits hang when too few standbys stream. Nothing but a person,
+// or those standbys, ends that.
+func thenPaused(f *facts) Decision {
+	d := thenWait(f)
+	if whom := f.awaited(); whom != "" {
+		d.Verdict = Stuck
+		d.Because = []string{"commits wait for " + whom + ": nothing degrades while paused; quorate resume"}
+		if f.State.Config.Settings.Strict {
+			d.Because = []string{"commits wait for " + whom + ", as strict asks for"}
+		}
+	}
+	return d
+}
+
+// awaited says for whom of D the commits of a serving primary wait, empty if as many stream as are needed. Who hears no majority
+// can't know, nor could he end the pause.
+func (f *facts) awaited() string {
+	if notServing(f) || !f.primaryFresh || f.freshVoters("") < f.majority {
+		return ""
+	}
+	streams := map[fsm.NodeID]bool{f.State.Primary: true}
+	for _, s := range f.Seen[f.State.Primary].Report.Streaming {
+		streams[s.Node] = true
+	}
+	away, missing := []fsm.NodeID{}, f.State.Sync.Copies
+	for _, id := range f.State.Sync.Members {
+		if streams[id] {
+			missing--
+		} else {
+			away = append(away, id)
+		}
+	}
+	switch {
+	case missing <= 0:
+		return ""
+	case missing < len(away):
+		return fmt.Sprintf("%d of %s", missing, f.names(away))
+	}
+	return f.names(away)
+}
+
 // promised makes a condition of what the primary promised under the present Rev.
 func promised(kind fsm.SyncKind) func(*facts) bool {
 	return func(f *facts) bool {

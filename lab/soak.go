@@ -394,7 +394,25 @@ func (s *soak) sum() {
 		t.acks, t.missing, t.found, t.unknown, t.overlap, t.allowed)
 	s.l.say("  longest gap %.1f s, slowest healing %.1f s", t.gap/1000, t.healing/1000)
 	s.l.say("  raw history and logs: %s", s.o.Dir)
-	s.l.say("  the same again: quorate lab soak --minutes %s --seed %d", trimFloat(s.o.For.Minutes()), s.o.Seed)
+	s.l.say("  the same again: %s", s.o.again())
+}
+
+// again is the command that makes the same faults in the same order: the kinds that can be made depend on the lab.
+func (o SoakOptions) again() string {
+	command := fmt.Sprintf("quorate lab soak --minutes %s --seed %d", trimFloat(o.For.Minutes()), o.Seed)
+	for _, f := range []struct {
+		flag  string
+		value any
+		given bool
+	}{
+		{"id", o.ID, o.ID != ""}, {"data", o.Nodes, o.Nodes > 0}, {"witness", o.Witnesses, o.Witnesses > 0},
+		{"durability", o.Durability, o.Durability != ""}, {"failover-after", o.Failover, o.Failover > 0},
+	} {
+		if f.given {
+			command += fmt.Sprintf(" --%s %v", f.flag, f.value)
+		}
+	}
+	return command
 }
 
 func trimFloat(f float64) string { return strings.TrimSuffix(fmt.Sprintf("%.1f", f), ".0") }

@@ -119,13 +119,20 @@ func (v view) Submit(ctx context.Context, c fsm.Command, by string) error {
 	return err
 }
 
-// openAPI listens on restapi.listen and on the unix socket in cluster.data_dir. The function returned closes both.
-func (n *Node) openAPI(secrets []transport.Secret) (func(), error) {
+// apiOptions are those of any node, whether it belongs to a cluster or waits for one.
+func (n *Node) apiOptions(secrets []transport.Secret) (api.Options, error) {
 	o := api.Options{Scope: n.cfg.Scope, Name: n.cfg.Name, Version: n.opts.Version, Tags: tags(n), Stop: n.stopOnce()}
 	n.tokens.Store(tokensOf(secrets))
 	o.Tokens = *n.tokens.Load()
 	var err error
-	if o.Access, o.TLS, err = n.access(); err != nil {
+	o.Access, o.TLS, err = n.access()
+	return o, err
+}
+
+// openAPI listens on restapi.listen and on the unix socket in cluster.data_dir. The function returned closes both.
+func (n *Node) openAPI(secrets []transport.Secret) (func(), error) {
+	o, err := n.apiOptions(secrets)
+	if err != nil {
 		return nil, err
 	}
 	others := peers{n: n, tls: o.TLS}
@@ -169,7 +176,7 @@ func (n *Node) token() (string, error) {
 }
 
 func (n *Node) removeMember(ctx context.Context, r api.RemoveRequest) error {
-	return refusedBy(n.cluster.Remove(ctx, cluster.Removal{Name: r.Name, LastCopy: r.LastCopy}))
+	return refusedBy(n.cluster.Remove(ctx, cluster.Removal{Name: r.Name, LastCopy: r.LastCopy, Replace: r.Replace}))
 }
 
 // listenAPI has s answer on restapi.listen and on the unix socket in cluster.data_dir. The function returned closes both.

@@ -35,7 +35,7 @@ func (n *Node) begin(ctx context.Context) (secrets []transport.Secret, ok bool, 
 		return nil, false, err
 	}
 	if !belongs && len(n.cfg.Cluster.Peers) == 0 {
-		if told, err := n.awaitOrder(ctx); err != nil || !told {
+		if told, err := n.awaitOrder(ctx, secrets); err != nil || !told {
 			return nil, false, err
 		}
 		if secrets, err = readSecrets(n.cfg.Cluster); err != nil {
@@ -47,6 +47,27 @@ func (n *Node) begin(ctx context.Context) (secrets []transport.Secret, ok bool, 
 			n.cfg.Cluster.Listen, n.secretFile())
 	}
 	return secrets, true, nil
+}
+
+// takeTiming derives this node's timing from failover_after of the cluster that it belongs to. What the node file says is for the
+// founding only: a node that joined may well say something else, or nothing.
+func (n *Node) takeTiming() error {
+	own := time.Duration(n.cfg.Bootstrap.DCS.FailoverAfter)
+	d, err := cluster.FailoverAfter(n.cfg.Cluster.DataDir)
+	if err != nil {
+		return err
+	}
+	if d == 0 {
+		d = own // the cluster begins only if all its nodes say the same
+	}
+	if d != own && n.cfg.Bootstrap.SaysFailoverAfter {
+		n.log.Warn("failover_after of the node file is not used: the cluster's was fixed when it was founded", "node_file", own.String(), "cluster", d.String())
+	}
+	if ka := time.Duration(n.cfg.Fencing.KillAfter); ka > d {
+		return fmt.Errorf("%w: fencing.kill_after %s is more than failover_after %s of the cluster: lower it, or leave it out", ErrNodeFile, ka, d)
+	}
+	n.timing = config.TimingOf(d)
+	return nil
 }
 
 func loopback(addr string) bool {
@@ -64,14 +85,12 @@ func (n *Node) secretFile() string {
 }
 
 // awaitOrder answers on the unix socket and on restapi until this node was told to init or has joined, or is to end.
-func (n *Node) awaitOrder(ctx context.Context) (bool, error) {
-	told := make(chan struct{}, 1)
-	w := &waiting{Node: n, told: told}
-	o := api.Options{
-		Scope: n.cfg.Scope, Name: n.cfg.Name, Version: n.opts.Version, Tags: tags(n), Stop: n.stopOnce(),
-		Members: api.Membership{Init: w.init, Join: w.join},
+func (n *Node) awaitOrder(ctx context.Context, secrets []transport.Secret) (bool, error) {
+	w := &waiting{Node: n, told: make(chan struct{}, 1)}
+	s, err := w.server(secrets)
+	if err != nil {
+		return false, err
 	}
-	s := api.New(w, o)
 	closeAPI, err := n.listenAPI(s)
 	if err != nil {
 		return false, err
@@ -85,7 +104,7 @@ func (n *Node) awaitOrder(ctx context.Context) (bool, error) {
 		return false, nil
 	case <-n.stop:
 		return false, nil
-	case <-told:
+	case <-w.told:
 	}
 	ctx, stop := context.WithTimeout(ctx, drainBox)
 	defer stop()
@@ -100,6 +119,16 @@ type waiting struct {
 	*Node
 	told chan struct{}
 	one  sync.Mutex // order at a time
+}
+
+// server has the same rules for who may change something as later: the addresses and the credentials are the node file's.
+func (w *waiting) server(secrets []transport.Secret) (*api.Server, error) {
+	o, err := w.apiOptions(secrets)
+	if err != nil {
+		return nil, err
+	}
+	o.Members = api.Membership{Init: w.init, Join: w.join}
+	return api.New(w, o), nil
 }
 
 var errBelongsNowhere = errors.New("this node belongs to no cluster yet: quorate init makes one, quorate join HOST --token T joins one")
@@ -244,7 +273,8 @@ func refusedBy(err error) error {
 		return refusal{err}
 	case errors.Is(err, fsm.ErrInvalid), errors.Is(err, fsm.ErrExists):
 		return fmt.Errorf("%w: %w", api.ErrRefused, err)
-	case errors.Is(err, cluster.ErrNoLeader), errors.Is(err, cluster.ErrNotMember):
+	case errors.Is(err, cluster.ErrNotYet):
+	case errors.Is(err, cluster.ErrNoLeader), errors.Is(err, cluster.ErrNotMember), errors.Is(err, cluster.ErrNobody):
 		return fmt.Errorf("%w: %w", api.ErrNoQuorum, err)
 	}
 	return err

@@ -271,6 +271,9 @@ func (n *Node) readConfig(ctx context.Context, present string, edit []byte, merg
 	if err != nil {
 		return bad(err)
 	}
+	for _, w := range d.Warnings { // The answer is the document, as with Patroni, so this is where it can be said.
+		n.log.Warn("a key of the configuration that was sent is not followed", "key", w.Key, "because", w.Text)
+	}
 	if now, err := config.ReadDCS([]byte(present)); err == nil && now.FailoverAfter != d.FailoverAfter {
 		return bad(fmt.Errorf("failover_after is %s and can't be changed in a running cluster", time.Duration(now.FailoverAfter)))
 	}

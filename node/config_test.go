@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/quorate/quorate/config"
 	"github.com/quorate/quorate/failover"
 	"github.com/quorate/quorate/fsm"
@@ -219,5 +221,25 @@ func TestOrderingReads(t *testing.T) {
 	o = ordering(threeNodes(3, "1"), "2", seen)
 	if o.Primary || o.Upstream[0] != 100 {
 		t.Errorf("a standby reads %+v", o)
+	}
+}
+
+// A key of Patroni's that means nothing here is taken with 200, as Patroni takes any, so the log says it.
+func TestKeysThatAreNotFollowedAreLogged(t *testing.T) {
+	for edit, merge := range map[string]bool{
+		`{"ttl": 20, "slots": {"x": {"type": "physical"}}, "strict": true}`:                                 true,
+		`{"failover_after": "1s", "ttl": 20, "slots": {"x": {"type": "physical"}}, "durability": "quorum"}`: false,
+	} {
+		var log strings.Builder
+		n := &Node{log: hclog.New(&hclog.LoggerOptions{Output: &log, Level: hclog.Warn})}
+		doc, _, err := n.readConfig(t.Context(), `{"failover_after":"1s","durability":"quorum"}`, []byte(edit), merge)
+		if err != nil || strings.Contains(doc, "ttl") {
+			t.Errorf("%s %v", doc, err)
+		}
+		for _, key := range []string{"key=ttl ", "key=slots ", `because="not made and not carried over`} {
+			if strings.Count(log.String(), key) != 1 {
+				t.Errorf("%s\nsays %s not once:\n%s", edit, key, log.String())
+			}
+		}
 	}
 }

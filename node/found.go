@@ -58,6 +58,7 @@ func (n *Node) factsOf(found pgctl.Found) cluster.DataFacts {
 		Empty: found.Empty, Dir: n.cfg.PostgreSQL.DataDir, Major: n.postgres.Major(), Problem: found.Problem,
 		SystemID: found.Control.SystemID, State: found.Control.State,
 		Timeline: found.Position.Timeline, History: found.Position.History, End: found.Position.LSN,
+		Highest: found.Highest, Patroni: found.Patroni,
 		Standby: found.Standby, Recovering: found.Recovering, Unfinished: found.Unfinished, Manager: found.Manager,
 		PID: found.Server.PID, Port: found.Server.Port, Unread: found.Unread,
 	}

@@ -49,7 +49,7 @@ type Node struct {
 	cfg      config.Config
 	opts     Options
 	log      hclog.Logger
-	timing   config.Timing
+	timing   config.Timing // of the cluster, not of the node file
 	cluster  *cluster.Cluster
 	guard    *keeper
 	postgres *pgctl.Instance
@@ -115,7 +115,6 @@ var ErrNodeFile = errors.New("the node file can't be followed")
 func Run(ctx context.Context, cfg config.Config, o Options) error {
 	n := &Node{
 		cfg: cfg, opts: o, log: o.Logger, wake: make(chan struct{}, 1), restarts: make(chan *restartRequest, 1), stop: make(chan struct{}), reread: make(chan struct{}, 1),
-		timing: config.TimingOf(time.Duration(cfg.Bootstrap.DCS.FailoverAfter)),
 	}
 	if !favour() {
 		n.log.Warn("normal priority: on a busy machine the lease may be lost; give the process CAP_SYS_NICE or set Nice=-10 in its unit")
@@ -129,6 +128,9 @@ func Run(ctx context.Context, cfg config.Config, o Options) error {
 	}
 	secrets, ok, err := n.begin(ctx)
 	if err != nil || !ok {
+		return err
+	}
+	if err := n.takeTiming(); err != nil {
 		return err
 	}
 	if err := n.openPostgres(ctx); err != nil {
@@ -191,11 +193,10 @@ func (n *Node) postgresConfig() (pgctl.Config, error) {
 		return pgctl.Config{}, fmt.Errorf("%w: %w", ErrNodeFile, err)
 	}
 	first := n.parameters(0, n.cfg.Bootstrap.DCS) // until the replicated ones are known
-	state := filepath.Join(n.cfg.Cluster.DataDir, "postgres")
 	made := &passwords{dir: n.cfg.Cluster.DataDir, log: n.log}
 	return pgctl.Config{
 		Scope: n.cfg.Scope, Name: n.cfg.Name, OSUser: osUser(p.OSUser), BinDir: bin, DataDir: p.DataDir,
-		StateDir: state, SocketDir: filepath.Join(n.cfg.Cluster.DataDir, "run"), Listen: host, Port: port,
+		StateDir: postgresState(n.cfg), SocketDir: filepath.Join(n.cfg.Cluster.DataDir, "run"), Listen: host, Port: port,
 		Superuser:     made.credentials(p.Authentication.Superuser, "superuser"),
 		Replication:   made.credentials(p.Authentication.Replication, "replication"),
 		InitDB:        n.cfg.Bootstrap.InitDB,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/durable"
@@ -18,35 +19,39 @@ type served struct {
 	Epoch fsm.Epoch `json:"epoch"`
 }
 
-// records are the node's own promises on disk (DETAILS 37). They are written before the thing they speak of happens.
+// records are the node's own promises on disk (DETAILS 37). They are written before the thing they speak of happens, and shown
+// after they are written. Who looks never waits for the disk: the beats and the API go on, and say what is so, while it hangs.
 type records struct {
-	dir string
+	dir  string
+	save func(name string, v any) error // returns once v is on the disk
 
-	mu       sync.Mutex
-	served   served
-	released *fsm.Release
-	promise  *fsm.Promise
+	mu       sync.Mutex // held over a save: one at a time
+	served   atomic.Uint64
+	released atomic.Pointer[fsm.Release]
+	promise  atomic.Pointer[fsm.Promise]
 }
 
 func openRecords(dir string) (*records, error) {
 	r := &records{dir: dir}
-	var err error
-	if r.served, err = load[served](r.path("served")); err != nil {
+	r.save = func(name string, v any) error { return durable.Save(r.path(name), recordVersion, v) }
+	before, err := load[served](r.path("served"))
+	if err != nil {
 		return nil, err
 	}
+	r.served.Store(uint64(before.Epoch))
 	released, err := load[fsm.Release](r.path("released"))
 	if err != nil {
 		return nil, err
 	}
 	if released.Epoch > 0 {
-		r.released = &released
+		r.released.Store(&released)
 	}
 	promise, err := load[fsm.Promise](r.path("promise"))
 	if err != nil {
 		return nil, err
 	}
 	if promise.Rev > 0 {
-		r.promise = &promise
+		r.promise.Store(&promise)
 	}
 	return r, nil
 }
@@ -69,13 +74,13 @@ func (r *records) path(name string) string { return filepath.Join(r.dir, name+".
 func (r *records) Serve(epoch fsm.Epoch) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.served.Epoch >= epoch {
+	if r.Served() >= epoch {
 		return nil
 	}
-	if err := durable.Save(r.path("served"), recordVersion, served{Epoch: epoch}); err != nil {
+	if err := r.save("served", served{Epoch: epoch}); err != nil {
 		return fmt.Errorf("record serving: %w", err)
 	}
-	r.served.Epoch = epoch
+	r.served.Store(uint64(epoch))
 	return nil
 }
 
@@ -83,13 +88,13 @@ func (r *records) Serve(epoch fsm.Epoch) error {
 func (r *records) Release(rel fsm.Release) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.released != nil && r.released.Epoch >= rel.Epoch {
+	if r.ReleasedEpoch() >= rel.Epoch {
 		return nil
 	}
-	if err := durable.Save(r.path("released"), recordVersion, rel); err != nil {
+	if err := r.save("released", rel); err != nil {
 		return fmt.Errorf("record the release: %w", err)
 	}
-	r.released = &rel
+	r.released.Store(&rel)
 	return nil
 }
 
@@ -97,21 +102,18 @@ func (r *records) Release(rel fsm.Release) error {
 func (r *records) Promise(p fsm.Promise) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := durable.Save(r.path("promise"), recordVersion, p); err != nil {
+	if err := r.save("promise", p); err != nil {
 		return fmt.Errorf("record the promise: %w", err)
 	}
-	r.promise = &p
+	r.promise.Store(&p)
 	return nil
 }
 
 // Released is the newest release, nil if there never was one.
-func (r *records) Released() *fsm.Release {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.released
-}
+func (r *records) Released() *fsm.Release { return r.released.Load() }
 
-// ReleasedEpoch is its epoch, 0 if there never was one.
+// ReleasedEpoch is its epoch, 0 if there never was one. While one is being written it is the one before: Postgres is gone then,
+// and what could start it again is the agent, which waits for that write, or was barred before by fence.stop.
 func (r *records) ReleasedEpoch() fsm.Epoch {
 	if rel := r.Released(); rel != nil {
 		return rel.Epoch
@@ -120,18 +122,13 @@ func (r *records) ReleasedEpoch() fsm.Epoch {
 }
 
 // Served is the highest epoch for which Postgres was about to be opened.
-func (r *records) Served() fsm.Epoch {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.served.Epoch
-}
+func (r *records) Served() fsm.Epoch { return fsm.Epoch(r.served.Load()) }
 
 // Promised is the promise as long as it binds a node that applied rev, else nil.
 func (r *records) Promised(rev uint64) *fsm.Promise {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.promise.Binds(rev) {
+	p := r.promise.Load()
+	if !p.Binds(rev) {
 		return nil
 	}
-	return r.promise
+	return p
 }

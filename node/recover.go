@@ -1,23 +1,55 @@
 package node
 
 import (
+	"context"
+	"path/filepath"
+
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/quorate/quorate/cluster"
 	"github.com/quorate/quorate/config"
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/pgctl"
+	"github.com/quorate/quorate/transport"
 )
 
-// Remains is what a node's own disk says of its cluster.
+// Remains is what a node's own disk says of its cluster and of its database.
 type Remains struct {
-	Self  fsm.NodeID
-	State fsm.State
+	Self        fsm.NodeID
+	State       fsm.State // at the end of Raft's log
+	Index, Term uint64    // of that end
+	Postgres    pgctl.Remains
 }
 
 // Inspect reads that, while the daemon does not run.
 func Inspect(c config.Config) (Remains, error) {
 	r, err := cluster.Inspect(c.Cluster.DataDir)
-	return Remains(r), err
+	if err != nil {
+		return Remains{}, err
+	}
+	return Remains{
+		Self: r.Self, State: r.State, Index: r.Index, Term: r.Term,
+		Postgres: pgctl.Inspect(pgctl.Config{DataDir: c.PostgreSQL.DataDir, StateDir: postgresState(c)}),
+	}, nil
+}
+
+// postgresState is where pgctl keeps what it knows of the data directory.
+func postgresState(c config.Config) string { return filepath.Join(c.Cluster.DataDir, "postgres") }
+
+// Answering asks the other voters whether they live, see cluster.Answering.
+func Answering(ctx context.Context, c config.Config, log hclog.Logger) (names []string, majority bool, err error) {
+	secrets, err := readSecrets(c.Cluster)
+	if err != nil {
+		return nil, false, err
+	}
+	certificate, err := readCertificate(c.Cluster.TLS)
+	if err != nil {
+		return nil, false, err
+	}
+	return cluster.Answering(ctx, cluster.Config{
+		Dir: c.Cluster.DataDir, Scope: c.Scope, Listen: c.Cluster.Listen, Secrets: secrets, Certificate: certificate,
+		Member: fsm.Member{Name: c.Name, Role: c.Cluster.Role, Addr: c.Cluster.ConnectAddress},
+	}, transport.TCP(connectionDies), log)
 }
 
 // Recover makes a cluster of this node alone, see cluster.Recover.

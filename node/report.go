@@ -89,11 +89,11 @@ func streaming(have pgctl.Status, ids map[string]fsm.NodeID) []failover.Streamin
 // run names the state of Postgres in the words of the rules. A log that is being rebuilt is no log to count on, whatever
 // runs on it.
 func run(have pgctl.Status) failover.Run {
-	if have.Dir.Foreign {
-		return failover.RunNone // of this cluster there is nothing here
-	}
 	if have.Clone != nil || have.Rebuilding {
 		return failover.RunCloning
+	}
+	if have.Dir.Foreign {
+		return failover.RunNone // of this cluster there is nothing here
 	}
 	switch have.Run {
 	case pg.RunAbsent:

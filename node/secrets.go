@@ -64,14 +64,31 @@ type secretWatch struct {
 	now     []transport.Secret // in use
 	install func([]transport.Secret) error
 	log     hclog.Logger
-	said    string // the last trouble
+	said    string      // the last trouble
+	mode    os.FileMode // of the file, when it was last judged
+}
+
+// judgeMode warns of a file that others than its owner may read: they can become members. It is used all the same, since a
+// node that stays down for it helps nobody. Said once for each mode.
+func (w *secretWatch) judgeMode() {
+	info, err := os.Stat(w.cfg.SecretFile)
+	if err != nil {
+		return // reading it says so
+	}
+	mode := info.Mode().Perm()
+	if mode&0o077 != 0 && mode != w.mode {
+		w.log.Warn("others than its owner may read cluster.secret_file, and who has the secret holds the database",
+			"file", w.cfg.SecretFile, "mode", fmt.Sprintf("%04o", mode), "remedy", "chmod 600 "+w.cfg.SecretFile)
+	}
+	w.mode = mode
 }
 
 // look keeps the secrets in use when the file can't be used: half a file must not cut the node off.
 func (w *secretWatch) look(asked bool) {
 	if asked {
-		w.said = ""
+		w.said, w.mode = "", 0
 	}
+	w.judgeMode()
 	secrets, err := readSecrets(w.cfg)
 	if err == nil && slices.Equal(secrets, w.now) {
 		w.said = ""
@@ -104,7 +121,9 @@ func marks(secrets []transport.Secret) string {
 func (n *Node) followFiles(ctx context.Context, secrets []transport.Secret) {
 	var looks []func(asked bool)
 	if n.cfg.Cluster.SecretFile != "" {
-		looks = append(looks, (&secretWatch{cfg: n.cfg.Cluster, now: secrets, install: n.install, log: n.log}).look)
+		w := &secretWatch{cfg: n.cfg.Cluster, now: secrets, install: n.install, log: n.log}
+		w.judgeMode()
+		looks = append(looks, w.look)
 	}
 	if n.certificate != nil {
 		looks = append(looks, (&certificateWatch{

@@ -83,6 +83,44 @@ func TestTheSecretFileIsFollowed(t *testing.T) {
 	}
 }
 
+// A secret that others may read is used, and warned of: once for each mode, and again when somebody asks.
+func TestASecretThatOthersMayReadIsWarnedOf(t *testing.T) {
+	secret := transport.GenerateSecret()
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte(secret.Hex()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	w := &secretWatch{
+		cfg: config.Cluster{SecretFile: path}, now: []transport.Secret{secret}, log: hclog.New(&hclog.LoggerOptions{Output: &log}),
+		install: func([]transport.Secret) error { return errors.New("nothing has changed") },
+	}
+	for _, step := range []struct {
+		mode  os.FileMode
+		asked bool
+		says  string // the mode that is named; empty: nothing
+	}{
+		{0o600, false, ""},
+		{0o640, false, "0640"},
+		{0o640, false, ""},
+		{0o640, true, "0640"},
+		{0o604, false, "0604"},
+		{0o400, false, ""},
+		{0o604, false, "0604"},
+	} {
+		if err := os.Chmod(path, step.mode); err != nil {
+			t.Fatal(err)
+		}
+		log.Reset()
+		w.look(step.asked)
+		said := log.String()
+		if step.says == "" && said != "" || step.says != "" &&
+			(strings.Count(said, "\n") != 1 || !strings.Contains(said, "mode="+step.says) || !strings.Contains(said, "chmod 600 "+path)) {
+			t.Errorf("mode %04o, asked %v: said %q, want a warning of %q", step.mode, step.asked, said, step.says)
+		}
+	}
+}
+
 func TestTheSecretFileIsReadWhenAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		one, two := transport.GenerateSecret(), transport.GenerateSecret()

@@ -27,7 +27,7 @@ type adoptPlan struct {
 	From     pg.Timeline `json:"from"`     // that its log was on, 0 until that is known
 	End      pg.LSN      `json:"end"`      // of its log then
 	Server   int         `json:"server"`   // that ran on it and is ended, 0 for none
-	// Promoting says that the recovery.signal is ours.
+	// Promoting says that the recovery.signal is ours, and so is a history file of Timeline: before there was none.
 	Promoting bool `json:"promoting"`
 	Done      bool `json:"done"`
 }
@@ -40,18 +40,14 @@ func (i *Instance) foreign() bool {
 	return !known && !i.dirEmpty()
 }
 
-// noteManaged finds out at start whether this node ever made or took over a directory: then one of these records was written.
-// That of a rebuild is none of them: a clone beside data that are to be set aside writes it before its plan.
-func (i *Instance) noteManaged() error {
-	for _, name := range []string{liveRecord, planRecord} {
-		_, err := os.Stat(i.cfg.own(name))
-		switch {
-		case err == nil:
-			i.managed = true
-		case !errors.Is(err, os.ErrNotExist):
-			return fmt.Errorf("look for %s: %w", name, err)
-		}
+// noteManaged finds out at start whether this node ever made or took over a directory: then it has a record of live settings,
+// or of a clone that came that far. A clone that is only being copied may be beside data that are somebody's.
+func (i *Instance) noteManaged(p plan) error {
+	_, err := os.Stat(i.cfg.own(liveRecord))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("look for %s: %w", liveRecord, err)
 	}
+	i.managed = err == nil || p.manages()
 	return nil
 }
 
@@ -92,6 +88,9 @@ func (i *Instance) Adopt(ctx context.Context, epoch uint64, system pg.SystemID, 
 	if _, err := i.lease(epoch); err != nil { // the shutdown may have taken long
 		return err
 	}
+	if text := i.occupied(); text != "" {
+		return fmt.Errorf("%w: %s", ErrAdopt, text)
+	}
 	return i.takeOver(ctx, p)
 }
 
@@ -104,8 +103,10 @@ func (i *Instance) setAdoptPlan(p adoptPlan) error {
 
 // mayAdopt looks at the directory once more before anything is done to it.
 func (i *Instance) mayAdopt(p adoptPlan) error {
-	if text := i.dirProblem(); text != "" {
-		return fmt.Errorf("%w: %s", ErrAdopt, text)
+	for _, look := range []func() string{i.dirProblem, i.occupied} {
+		if text := look(); text != "" {
+			return fmt.Errorf("%w: %s", ErrAdopt, text)
+		}
 	}
 	control, err := i.readControl()
 	switch {
@@ -157,6 +158,9 @@ func (i *Instance) endStranger(ctx context.Context, p *adoptPlan) error {
 	return nil
 }
 
+// chooseAnew is the way out where the directory no longer fits what the cluster was founded for.
+const chooseAnew = "to choose again, end quorate on all nodes, move cluster.data_dir away on each and start it"
+
 // planOpening decides how the directory comes to its timeline and writes that down. One that was a standby is never opened
 // on the timeline of its log, which another server may have gone on with.
 func (i *Instance) planOpening(p *adoptPlan) error {
@@ -165,10 +169,9 @@ func (i *Instance) planOpening(p *adoptPlan) error {
 		return err
 	}
 	was := wasPrimary(control.State)
-	if p.Promoting && !was {
-		// The timeline was begun and never opened: with its history file Postgres would take the next number.
-		if err := os.Remove(filepath.Join(i.walDir(), pg.HistoryFileName(p.Timeline))); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("take back a timeline that was not opened: %w", err)
+	if !was {
+		if err := i.freeTimeline(*p); err != nil {
+			return err
 		}
 	}
 	end, err := i.stoppedPosition()
@@ -180,11 +183,40 @@ func (i *Instance) planOpening(p *adoptPlan) error {
 	case end.Timeline < p.Timeline && !was:
 		p.Promoting = true
 	default:
-		return fmt.Errorf("%w: it is %q, its log is on timeline %d, and the cluster is to begin on timeline %d", ErrAdopt,
-			control.State, end.Timeline, p.Timeline)
+		return fmt.Errorf("%w: it is %q, its log is on timeline %d, and the cluster is to begin on timeline %d; %s", ErrAdopt,
+			control.State, end.Timeline, p.Timeline, chooseAnew)
 	}
 	p.From, p.End = end.Timeline, end.LSN
 	return i.setAdoptPlan(*p)
+}
+
+// freeTimeline makes sure that there is no history of the timeline that is to be begun: Postgres would take the next number.
+// One that is ours, of a timeline that was begun and never opened, goes; any other is somebody's.
+func (i *Instance) freeTimeline(p adoptPlan) error {
+	path := filepath.Join(i.walDir(), pg.HistoryFileName(p.Timeline))
+	_, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look for the history of timeline %d: %w", p.Timeline, err)
+	case !p.Promoting:
+		return fmt.Errorf("%w: the cluster is to begin on timeline %d, and that is somebody's already: there is %s; %s", ErrAdopt,
+			p.Timeline, path, chooseAnew)
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("take back a timeline that was not opened: %w", err)
+	}
+	return nil
+}
+
+// opened says whether Postgres made of the directory what was planned.
+func (p adoptPlan) opened(c pg.Control) error {
+	if c.SystemID != p.SystemID || c.CheckpointTimeline != p.Timeline || c.State != pg.ControlShutDown {
+		return fmt.Errorf("%w: after its recovery it is of system %s, %q, on timeline %d, and the cluster is to begin with system %s "+
+			"on timeline %d; %s", ErrAdopt, c.SystemID, c.State, c.CheckpointTimeline, p.SystemID, p.Timeline, chooseAnew)
+	}
+	return nil
 }
 
 // takeOver does to the directory what the plan says.
@@ -213,6 +245,13 @@ func (i *Instance) takeOver(ctx context.Context, p adoptPlan) error {
 	}
 	if err := runProgram(i.program(ctx, "postgres", i.singleUser(more)...), strings.NewReader(i.adoptionSQL())); err != nil {
 		return fmt.Errorf("recover the data directory and make quorate's roles: %w", err)
+	}
+	control, err := i.readControl()
+	if err != nil {
+		return err
+	}
+	if err := p.opened(control); err != nil {
+		return err
 	}
 	// What was known of its log is over; the files come before the record by which everybody takes the directory for ours.
 	i.note(func() { i.cached, i.seen.lsn = nil, 0 })

@@ -30,6 +30,8 @@ const unasked = "the data directory is neither empty nor this cluster's: move it
 // any other from here on.
 func takeIn(want Want, have Status) (Step, bool) {
 	switch {
+	case have.Clone != nil && have.Clone.Running:
+		return Step{}, false
 	case !want.Keep && !want.Aside:
 		return hold("%s", unasked), true
 	case have.Dir.Server != 0:

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -35,7 +36,8 @@ func someData(t *testing.T, n *node) *theirs {
 	d.run("initdb", "-D", n.cfg.DataDir, "-U", "postgres", "--auth=trust", "--no-sync", "--no-instructions", "--encoding=UTF8",
 		"--locale=C")
 	d.append("postgresql.conf",
-		fmt.Sprintf("port = %d\nlisten_addresses = ''\nunix_socket_directories = '%s'\ndynamic_shared_memory_type = mmap\nwork_mem = '6MB'\n",
+		fmt.Sprintf("port = %d\nlisten_addresses = ''\nunix_socket_directories = '%s'\ndynamic_shared_memory_type = mmap\n"+
+			"work_mem = '6MB'\nmax_connections = 30\n", // as the node has it: a standby's copy needs no less than its log says
 			n.cfg.Port+1, n.cfg.SocketDir))
 	d.start()
 	d.sql("ALTER ROLE postgres PASSWORD 'su''per'; CREATE TABLE theirs AS SELECT 1 AS id")
@@ -78,10 +80,13 @@ func (d *theirs) stop(mode string) {
 	d.run("pg_ctl", "stop", "-w", "-m", mode, "-D", d.n.cfg.DataDir)
 }
 
+func (d *theirs) address() string {
+	return fmt.Sprintf("host=%s port=%d user=postgres dbname=postgres sslmode=disable", d.n.cfg.SocketDir, d.n.cfg.Port+1)
+}
+
 func (d *theirs) sql(sql string) {
 	d.t.Helper()
-	conn, err := pgconn.Connect(d.t.Context(), fmt.Sprintf("host=%s port=%d user=postgres dbname=postgres sslmode=disable",
-		d.n.cfg.SocketDir, d.n.cfg.Port+1))
+	conn, err := pgconn.Connect(d.t.Context(), d.address())
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -89,6 +94,20 @@ func (d *theirs) sql(sql string) {
 	if err := errors.Join(err, conn.Close(d.t.Context())); err != nil {
 		d.t.Fatal(err)
 	}
+}
+
+// awaitWrites waits for the end of a recovery, which pg_ctl start does not.
+func (d *theirs) awaitWrites() {
+	d.t.Helper()
+	conn, err := pgconn.Connect(d.t.Context(), d.address())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(d.t.Context()) }() // it was only asked
+	eventually(d.t, "writes are accepted", func() bool {
+		r := conn.ExecParams(d.t.Context(), "SELECT pg_is_in_recovery()", nil, nil, nil, nil).Read()
+		return r.Err == nil && string(r.Rows[0][0]) == "f"
+	})
 }
 
 // adopting is what the agent of a node wants whose data the cluster begins with.
@@ -128,6 +147,25 @@ func TestAdopt(t *testing.T) {
 		{"a standby, and others have later timelines", func(d *theirs) { d.append("standby.signal", ""); d.start(); d.stop("fast") }, 5,
 			"theirs",
 			func(f Found) bool { return f.Standby }},
+		{"a standby that heard of a timeline that it is not on", func(d *theirs) {
+			d.append("standby.signal", "")
+			d.start()
+			d.stop("fast")
+			d.append("pg_wal/00000002.history", "1\t0/9000000\tsomebody's\n")
+		}, 3, "theirs", func(f Found) bool { return f.Highest == 2 && f.Position.Timeline == 1 }},
+		{"a base backup that was recovered as its refusal says", func(d *theirs) {
+			d.backup()
+			if f := d.n.Found(); !f.Unfinished {
+				d.t.Errorf("before that it is %+v", f)
+			}
+			d.append("recovery.signal", "")
+			d.append("postgresql.conf", "restore_command = 'false'\narchive_mode = off\n")
+			d.start()
+			d.awaitWrites()
+			d.stop("fast")
+		}, 2, "theirs", func(f Found) bool {
+			return !f.Unfinished && f.Control.State == pg.ControlShutDown && f.Position.Timeline == 2
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t)
@@ -168,6 +206,75 @@ func TestAdopt(t *testing.T) {
 			n1.drive(group.want(n1), "a slot for n2", func(s Status) bool { return len(s.Slots) > 0 })
 			n2.drive(group.want(n2), "a clone that follows", streaming)
 		})
+	}
+}
+
+// backup puts a base backup of the directory in its place.
+func (d *theirs) backup() {
+	d.t.Helper()
+	origin, copied := d.n.cfg.DataDir+"-origin", d.n.cfg.DataDir+"-copy"
+	if err := d.n.makeDir(copied, 0o700, true); err != nil {
+		d.t.Fatal(err)
+	}
+	d.start()
+	d.run("pg_basebackup", "-D", copied, "-h", d.n.cfg.SocketDir, "-p", fmt.Sprint(d.n.cfg.Port+1), "-U", "postgres", "--checkpoint=fast")
+	d.stop("fast")
+	if err := errors.Join(os.Rename(d.n.cfg.DataDir, origin), os.Rename(copied, d.n.cfg.DataDir)); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// container runs a server on the directory in namespaces of its own, where the directory has another name and the server is
+// process 1, and returns how to end it at once.
+func (d *theirs) container() (end func()) {
+	d.t.Helper()
+	if os.Getuid() != 0 {
+		d.t.Skip("only root can make namespaces")
+	}
+	inside := d.n.cfg.pgFile("inside")
+	if err := d.n.makeDir(inside, 0o700, true); err != nil {
+		d.t.Fatal(err)
+	}
+	cmd := exec.Command("unshare", "--pid", "--ipc", "--mount", "--fork", "sh", "-c",
+		`mount --bind "$0" "$1" && exec setpriv --reuid=postgres --regid=postgres --clear-groups --pdeathsig KILL "$2" -D "$1"`,
+		d.n.cfg.DataDir, inside, filepath.Join(d.n.cfg.BinDir, "postgres"))
+	cmd.Dir = "/"
+	if err := cmd.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	end = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill() // process 1 of the namespace dies with its parent, and all others with that
+		_ = cmd.Wait()         // by the signal
+	})
+	d.t.Cleanup(end)
+	eventually(d.t, "the server in the container answers", func() bool {
+		conn, err := pgconn.Connect(d.t.Context(), d.address())
+		return err == nil && conn.Close(d.t.Context()) == nil
+	})
+	return end
+}
+
+// The server in a container writes "1" into postmaster.pid. Its live directory is not adopted, and is once it has ended.
+func TestAdoptNotUnderAServerInAContainer(t *testing.T) {
+	n := newRig(t).node("n1")
+	d := someData(t, n)
+	w := adopting(n, 1)
+	end := d.container()
+	d.sql("CREATE TABLE late AS SELECT 1 AS id")
+	if list, err := os.ReadFile(d.path("postmaster.pid")); err != nil || !strings.HasPrefix(string(list), "1\n") {
+		t.Fatalf("postmaster.pid is %q, %v", list, err)
+	}
+	if f := n.Found(); !strings.Contains(f.Problem, "(postgres) works in "+n.cfg.DataDir) {
+		t.Errorf("found %+v", f)
+	}
+	if err := n.Adopt(t.Context(), 1, w.Adopt, 1); !errors.Is(err, ErrAdopt) || !strings.Contains(err.Error(), "works in") {
+		t.Errorf("adopt: %v", err)
+	}
+	d.sql("INSERT INTO late VALUES (2)") // it goes on
+	end()
+	n.drive(w, "the adopted primary", isRun(pg.RunPrimary))
+	if got := n.sql("SELECT sum(id) FROM late"); got != "3" {
+		t.Errorf("it has %q", got)
 	}
 }
 
@@ -261,6 +368,36 @@ func TestAdoptWithConfigurationElsewhere(t *testing.T) {
 	}
 }
 
+// What only the command line of the old server said is imported, as that of Patroni's says much; wal_level logical is found
+// although no file speaks of it.
+func TestAdoptWithStartOptions(t *testing.T) {
+	n := newRig(t).node("n1")
+	d := someData(t, n)
+	d.conf = []string{"-o", "-c max_connections=77 -c wal_level=logical"}
+	d.start()
+	d.stop("fast")
+	if f := n.Found(); !strings.Contains(f.Unread, "wal_level is logical") {
+		t.Errorf("with wal_level=logical it found %+v", f)
+	}
+	d.conf = []string{"-o", "-c max_connections=77"}
+	d.append("postgresql.conf", "wal_level = logical\n")
+	d.start()
+	d.append("postgresql.conf", "wal_level = replica\n") // which waits for a restart
+	if f := n.Found(); !strings.Contains(f.Unread, "wal_level is logical") {
+		t.Errorf("with wal_level=logical still in force it found %+v", f)
+	}
+	d.stop("fast")
+	d.start()
+	d.stop("fast")
+	if f := n.Found(); f.Patroni {
+		t.Errorf("without Patroni's file it found %+v", f)
+	}
+	d.append("patroni.dynamic.json", "{}")
+	if f := n.Found(); !f.Patroni || f.Unread != "" || fmt.Sprint(f.Import.Set) != "map[max_connections:77]" {
+		t.Errorf("found %+v", f)
+	}
+}
+
 // Beside the adopted directory: a standby's copy goes on as it is, other data are kept under another name.
 func TestBesideAdoptedData(t *testing.T) {
 	r := newRig(t)
@@ -303,6 +440,16 @@ func TestBesideAdoptedData(t *testing.T) {
 	n2.drive(keep, "the copy follows", streaming)
 	if took := n2.took(); strings.Contains(took, "clone") || strings.Contains(took, "rewind") {
 		t.Errorf("the copy came back by %s", took)
+	}
+	if !n2.Status(t.Context()).Admitted {
+		t.Error("the copy has the agent's role by now, and nothing says so")
+	}
+	n2.drive(Want{Role: RoleStopped, Epoch: 1, Stop: StopFast}, "stopped", isRun(pg.RunStopped))
+	n2.drive(keep, "the copy comes back", streaming)
+	n2.stopAgent()
+	n2.startAgent()
+	if l, _, _ := n2.snapshot(); !l.Admitted {
+		t.Error("the next agent does not know that the copy has its role")
 	}
 	n3.drive(aside, "a clone follows", streaming)
 	if kept, _ := filepath.Glob(n3.cfg.DataDir + ".diverged.*"); len(kept) != 1 || !exists(filepath.Join(kept[0], "PG_VERSION")) {

@@ -31,7 +31,12 @@ type plan struct {
 	Discard *discard `json:"discard,omitempty"`
 	// Quarantine says that Old is not to be run again.
 	Quarantine bool `json:"quarantine,omitempty"`
+	// Ours says that the present directory was this node's when the plan was made. Any other stays foreign until the copy is whole.
+	Ours bool `json:"ours,omitempty"`
 }
+
+// manages says that a node with such a plan runs what is in its place.
+func (p plan) manages() bool { return p.Ours || p.Phase == phaseCopied || p.Phase == phaseDone }
 
 type phase string
 
@@ -81,8 +86,10 @@ func (i *Instance) startClone(s Step) error {
 	if busy {
 		return nil
 	}
-	if other := i.stranger(); other.PID != 0 {
-		return fmt.Errorf("clone over a server that quorate did not start (pid %d): %w", other.PID, ErrRunning)
+	if i.foreign() {
+		if err := i.nobodyElse(); err != nil {
+			return fmt.Errorf("clone: %w", err)
+		}
 	}
 	p, err := i.planClone(s)
 	if err != nil {
@@ -122,6 +129,7 @@ func (i *Instance) planClone(s Step) (plan, error) {
 	} else {
 		stamp := time.Now().UTC().Format("20060102T150405.000")
 		p.New, p.Old = i.cfg.DataDir+".new."+stamp, i.cfg.DataDir+".diverged."+stamp
+		i.note(func() { p.Ours = i.managed })
 		if p.Quarantine = s.Kind == Quarantine; p.Quarantine {
 			p.Old = i.cfg.DataDir + ".quarantine." + stamp
 		}
@@ -158,7 +166,7 @@ func (i *Instance) setPlan(p plan) error {
 		return fmt.Errorf("record the plan: %w", err)
 	}
 	i.note(func() {
-		i.marks.plan, i.managed = &p, true
+		i.marks.plan, i.managed = &p, i.managed || p.manages()
 		if p.Phase == phaseDone {
 			i.marks.plan = nil
 		}
@@ -333,6 +341,11 @@ func (i *Instance) keepOld(p *plan) error {
 	}
 	if _, err := os.Lstat(p.Old); err == nil {
 		return fmt.Errorf("%s is there already, and so are %s and %s: %w; move one away", p.Old, i.cfg.DataDir, p.New, ErrNotEmpty)
+	}
+	if !p.Ours { // and somebody may have started his server since the copy was begun
+		if err := i.nobodyElse(); err != nil {
+			return err
+		}
 	}
 	if p.Quarantine {
 		if err := i.writeFile(filepath.Join(i.cfg.DataDir, "QUARANTINE"), []byte(p.Because+"\n")); err != nil {

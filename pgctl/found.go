@@ -9,7 +9,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -22,25 +21,21 @@ type Found struct {
 	Empty    bool
 	Problem  string // why quorate can't use it as it is, and what to do about it
 	Control  pg.Control
-	Position Position // the end of the log; while Server runs, it has at least this
+	Position Position    // the end of the log; while Server runs, it has at least this
+	Highest  pg.Timeline // of which there is a history in pg_wal, 0 for none
 
 	Standby    bool       // there is a standby.signal
 	Recovering bool       // there is a recovery.signal
 	Unfinished bool       // it is a base backup whose end was never reached
 	Manager    string     // the quorate node that ran it last, as cluster_name has it
 	Server     Postmaster // that runs on it and that this node's guard did not start
+	Patroni    bool       // Patroni ran it, or what it was copied from
 	// Import are the settings and pg_hba lines that were in use and that quorate does not find in the directory by itself,
 	// or has been given no others for. Settings that quorate owns are not among them.
 	Import Parameters
 	// Unread says why what was in use can't be taken over, and what to do about it. It matters only where the cluster begins with
 	// this directory.
 	Unread string
-}
-
-// Postmaster is a server that somebody else started; PID 0: there is none.
-type Postmaster struct {
-	PID  int
-	Port int
 }
 
 // foundCache is what Found needn't do again: the log of a busy server is long.
@@ -63,6 +58,9 @@ func (i *Instance) Found() Found {
 	if f.Problem = i.dirProblem(); f.Problem != "" {
 		return f
 	}
+	if f.Problem = i.occupied(); f.Problem != "" {
+		return f
+	}
 	content, control, err := i.controlFile()
 	if err != nil {
 		f.Problem = err.Error() + "; restore the directory, or move it away"
@@ -70,6 +68,7 @@ func (i *Instance) Found() Found {
 	}
 	f.Control = control
 	f.Standby, f.Recovering = i.has("standby.signal"), i.has("recovery.signal")
+	f.Patroni = i.has("patroni.dynamic.json")
 	f.Unfinished = i.has("backup_label") || control.BackupStart != 0 || control.BackupEndRequired
 	opts := i.lastStart()
 	f.Manager = opts.manager()
@@ -85,7 +84,11 @@ func (i *Instance) Found() Found {
 			return f
 		}
 	}
-	f.Import, f.Unread = i.findImport(opts)
+	if f.Highest, err = i.highestHistory(); err != nil {
+		f.Problem = err.Error()
+		return f
+	}
+	f.Import, f.Unread = i.findImport(opts, control.Logical)
 	return f
 }
 
@@ -189,76 +192,4 @@ func userName(uid uint32) string {
 		return "user " + number
 	}
 	return u.Username
-}
-
-// stranger is a server on the data directory which this node's guard did not start. A lock file alone shows none: it stays
-// after a crash, and its number may be another process's by now.
-func (i *Instance) stranger() Postmaster {
-	if i.running() {
-		return Postmaster{}
-	}
-	content, err := os.ReadFile(filepath.Join(i.cfg.DataDir, "postmaster.pid"))
-	if err != nil {
-		return Postmaster{}
-	}
-	lines := strings.Split(string(content), "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(lines[0]))
-	if err != nil || pid <= 1 {
-		return Postmaster{}
-	}
-	if state, _ := stateOf(pid); state == "" || state == "Z" || state == "X" {
-		return Postmaster{}
-	}
-	real, err := filepath.EvalSymlinks(i.cfg.DataDir)
-	if err != nil {
-		return Postmaster{}
-	}
-	if cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid)); err != nil || cwd != real {
-		return Postmaster{}
-	}
-	p := Postmaster{PID: pid}
-	if len(lines) > 3 {
-		p.Port, _ = strconv.Atoi(strings.TrimSpace(lines[3])) // for people; 0 while it starts
-	}
-	return p
-}
-
-// startOptions are the settings that the last server on a directory was given on its command line.
-type startOptions map[string]string
-
-// lastStart reads postmaster.opts, which stays when the server has ended and which neither a base backup nor pg_rewind copies.
-func (i *Instance) lastStart() startOptions {
-	content, err := os.ReadFile(filepath.Join(i.cfg.DataDir, "postmaster.opts"))
-	if err != nil {
-		return startOptions{}
-	}
-	return parseOptions(string(content))
-}
-
-// parseOptions reads a line such as `/usr/bin/postgres "-D" "/data" "-c" "port=5433"`.
-func parseOptions(line string) startOptions {
-	out := startOptions{}
-	_, rest, _ := strings.Cut(strings.TrimSpace(line), ` "`)
-	args := strings.Split(strings.TrimSuffix(rest, `"`), `" "`)
-	for n, arg := range args {
-		setting, long := strings.CutPrefix(arg, "--")
-		if !long && n > 0 && args[n-1] == "-c" {
-			setting, long = arg, true
-		}
-		if name, value, ok := strings.Cut(setting, "="); long && ok {
-			out[strings.ReplaceAll(strings.ToLower(name), "-", "_")] = value
-		}
-	}
-	return out
-}
-
-// manager is the quorate node that made these options, empty if none did.
-func (o startOptions) manager() string {
-	conf, name := o["config_file"], o["cluster_name"]
-	dir := filepath.Dir(conf)
-	hba := filepath.Join(dir, "pg_hba.conf")
-	if name == "" || filepath.Base(dir) != "postgres" || o["hba_file"] != hba || o["restart_after_crash"] != "off" {
-		return ""
-	}
-	return name
 }

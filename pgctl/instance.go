@@ -112,6 +112,8 @@ type live struct {
 	// Own is the timeline that this directory wrote itself as primary before it was last started read-only with nobody to
 	// follow; 0: none, or it has followed somebody since. Nothing on it can come from elsewhere.
 	Own pg.Timeline `json:"own,omitempty"`
+	// Admitted says that the agent's SQL had worked on this directory before the last start.
+	Admitted bool `json:"admitted,omitempty"`
 }
 
 // marks are the other durable records, as loaded.
@@ -229,7 +231,7 @@ func (i *Instance) load() error {
 	if r.Phase != "" && r.Phase != rewindDone {
 		i.marks.rewind = &r
 	}
-	return errors.Join(i.noteManaged(), i.noticeEvidence())
+	return errors.Join(i.noteManaged(p), i.noticeEvidence())
 }
 
 // loadOr returns absent when nothing was ever saved.

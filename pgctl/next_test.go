@@ -270,6 +270,8 @@ func setRare(t *testing.T, s *Status, key, value string) {
 		s.Gated = value == "yes"
 	case "shown":
 		s.Position.Shown = lsn(t, value)
+	case "admitted":
+		s.Admitted = value == "yes"
 	case "own":
 		s.Own = pg.Timeline(number(t, value))
 	case "opened":

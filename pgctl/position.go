@@ -281,6 +281,16 @@ func (i *Instance) histories() (map[pg.Timeline]pg.History, error) {
 	return out, err
 }
 
+// highestHistory is the highest timeline of which there is a history file, one that skips a number included.
+func (i *Instance) highestHistory() (pg.Timeline, error) {
+	top := pg.Timeline(0)
+	err := i.eachHistory(func(tli pg.Timeline, _ pg.History, _ bool) error {
+		top = max(top, tli)
+		return nil
+	})
+	return top, err
+}
+
 // eachHistory calls visit for every history file.
 func (i *Instance) eachHistory(visit func(tli pg.Timeline, h pg.History, placeholder bool) error) error {
 	entries, err := os.ReadDir(i.walDir())

@@ -229,8 +229,8 @@ func (i *Instance) probeData() error {
 func (i *Instance) probeWAL() error {
 	wal := filepath.Join(i.cfg.DataDir, "pg_wal")
 	var data, log unix.Stat_t
-	if err := unix.Stat(i.cfg.DataDir, &data); err != nil {
-		return nil // of the other probe
+	if err := unix.Stat(i.cfg.DataDir, &data); err != nil || i.foreign() {
+		return nil // the other probe says why
 	}
 	if err := unix.Stat(wal, &log); err != nil {
 		if errors.Is(err, unix.ENOENT) {

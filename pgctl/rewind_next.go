@@ -54,8 +54,10 @@ func facts(want Want, have Status) rejoin.Facts {
 
 // followsAtOnce says that a directory answers only with log that it does not have yet. One that was rewound is consistent only
 // where the primary was when pg_rewind ended, which is past what pg_rewind copied of its log; a copy of adopted data gets
-// the agent's role from the primary.
-func followsAtOnce(want Want, have Status) bool { return have.Rewind != nil || want.Keep }
+// the agent's role from the primary, and has it from then on.
+func followsAtOnce(want Want, have Status) bool {
+	return have.Rewind != nil || want.Keep && !have.Admitted
+}
 
 // startedBlind says that such a directory is starting with the wrong upstream, or none: it does not answer before it follows.
 func startedBlind(want Want, have Status) bool {

@@ -104,12 +104,19 @@ func (i *Instance) startable() error {
 		return fmt.Errorf("start: %w", ErrRebuilding)
 	case i.dirEmpty():
 		return fmt.Errorf("start: %w", ErrNoData)
+	case i.foreign():
+		if err := i.nobodyElse(); err != nil {
+			return fmt.Errorf("start: %w", err)
+		}
 	}
 	return nil
 }
 
 // prepare writes every file that the start reads.
 func (i *Instance) prepare(l live) error {
+	if _, _, last := i.snapshot(); last.answered {
+		l.Admitted = true
+	}
 	if err := i.setLive(l); err != nil {
 		return err
 	}

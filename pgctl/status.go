@@ -158,4 +158,6 @@ type Status struct {
 	// worked in this run.
 	Died     string
 	Answered bool
+	// Admitted says that SQL has worked on this directory at some time, so that the agent's role is in it.
+	Admitted bool
 }

@@ -105,6 +105,7 @@ func (i *Instance) recorded(s *Status) {
 	s.Detached, s.Rebuilding = i.marks.detached, i.marks.rebuild
 	s.WALGone = i.seen.walGone
 	s.Gated, s.Opened, s.Own = i.live.Gated, i.seen.opened, i.live.Own
+	s.Admitted = i.live.Admitted || i.seen.answered
 	if i.drifts.last != "" && time.Since(i.drifts.at) < driftShown {
 		s.Corrected = i.drifts.last
 	}

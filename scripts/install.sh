@@ -32,8 +32,12 @@ need_go() {
     fi
 }
 
-# has NAME: is what that Debian package is wanted for on this machine, whoever put it there?
+# has NAME: is what that Debian package is wanted for on this machine, whoever put it there? What dpkg was killed over is not,
+# whichever of its files there are.
 has() {
+    local state
+    state=$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null || true)
+    case $state in *half-* | *unpacked*) return 1 ;; esac
     case $1 in
         make | gcc) command -v "$1" >/dev/null 2>&1 ;;
         libc6-dev) [ -e /usr/include/stdlib.h ] ;;
@@ -47,14 +51,31 @@ has() {
     esac
 }
 
-apt_install() {
-    DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120 \
-        install --no-install-recommends --no-upgrade "$@" </dev/null
+# apt_get OPTION...: apt-get install, which asks nothing.
+apt_get() {
+    DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120 --no-install-recommends install "$@" </dev/null
+}
+
+# repair goes on where a dpkg or an apt-get was killed: before that nothing else can be installed. What it can't mend makes the
+# installation fail that follows, with apt-get's words.
+repair() {
+    # Whatever was changed in /etc stays as it is.
+    DEBIAN_FRONTEND=noninteractive dpkg --force-confdef --force-confold --configure -a </dev/null || true
+    [ -n "$(dpkg --audit)" ] || return 0
+    # Some may lack others that were to follow, which apt-get installs if no package is named, and some a part of their files,
+    # which it gets only if they are.
+    local torn
+    mapfile -t torn < <(dpkg-query -W -f '${db:Status-Want} ${db:Status-Status} ${binary:Package}\n' | sed -n 's/^install half-installed //p')
+    apt_get --no-remove --fix-broken || true
+    [ ${#torn[@]} -gt 0 ] || return 0
+    apt_get --no-remove --reinstall "${torn[@]}" || true
+    apt_get --no-remove --fix-broken || true
 }
 
 # Debian's postgresql-15 makes and starts a cluster of its own when it is installed, unless it is told not to.
 no_main_cluster() {
     local conf=/etc/postgresql-common/createcluster.conf
+    [ -e "$conf" ] || cp /usr/share/postgresql-common/createcluster.conf "$conf"
     if grep -qs '^[#[:space:]]*create_main_cluster' "$conf"; then
         sed -i 's/^[#[:space:]]*create_main_cluster.*/create_main_cluster = false/' "$conf"
     else
@@ -104,15 +125,20 @@ need_packages() {
 
     echo "Installing what is missing: ${missing[*]}"
     apt-get -q update </dev/null || cannot "apt-get update failed: without it these can't be installed: ${missing[*]}."
+    # postgresql-15 may be what waits for being configured, and would then make its cluster.
+    if [ "$postgres" = yes ] && [ -e /usr/share/postgresql-common/createcluster.conf ]; then
+        no_main_cluster
+    fi
+    repair
     for name in "${missing[@]}"; do
         [ "$name" = postgresql-15 ] || first+=("$name")
     done
     if [ ${#first[@]} -gt 0 ]; then
-        apt_install "${first[@]}" || cannot "apt-get could not install ${first[*]}."
+        apt_get --no-upgrade "${first[@]}" || cannot "apt-get could not install ${first[*]}."
     fi
     if [ "$postgres" = yes ]; then
         no_main_cluster
-        apt_install postgresql-15 || cannot "apt-get could not install postgresql-15."
+        apt_get --no-upgrade postgresql-15 || cannot "apt-get could not install postgresql-15."
     fi
     for name in "${missing[@]}"; do
         has "$name" || cannot "$name was installed, but what it is needed for is still not there."

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 )
@@ -125,6 +126,12 @@ func (e *RefusedError) Error() string {
 	}
 	return fmt.Sprintf("the peer at %s refuses this node: %s", e.Addr, e.Reason)
 }
+
+// notServing is in the reason of a node that is just starting or ending.
+const notServing = "does not serve"
+
+// Passing says that the same attempt may succeed in a moment, with nothing changed.
+func (e *RefusedError) Passing() bool { return strings.Contains(e.Reason, notServing) }
 
 // ErrNeedsSecret: without a secret anybody could talk to the node.
 var ErrNeedsSecret = errors.New("without cluster.secret only loopback addresses are allowed: set cluster.secret_file on every node")

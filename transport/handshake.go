@@ -33,7 +33,7 @@ func (m *Mux) welcome(raw net.Conn) (*Conn, *protoListener, error) {
 	listener := m.listenerFor(c.proto)
 	err = errors.Join(m.named(c), m.permit(c.proto, me.id, c.peer))
 	if err == nil && listener == nil {
-		err = fmt.Errorf("node %s does not serve %s now", me.id.nodeID, c.proto)
+		err = fmt.Errorf("node %s %s %s now", me.id.nodeID, notServing, c.proto)
 	}
 	if err != nil {
 		return nil, nil, c.refuse(me, err)

@@ -28,19 +28,27 @@ func receive(t *testing.T, p PacketConn) string {
 	}
 }
 
+// listenPackets starts a Mux on this machine, on a port whose number is free for UDP as well: the kernel chooses one for TCP only.
+func listenPackets(t *testing.T, creds *Credentials) (*Mux, PacketConn) {
+	t.Helper()
+	var err error
+	for range 20 {
+		m := startMux(t, TCP(0), "127.0.0.1:0", creds, nil)
+		var p PacketConn
+		if p, err = m.ListenPacket(); err == nil {
+			return m, p
+		}
+	}
+	t.Fatalf("somebody has all UDP ports with the numbers that were tried: %v", err)
+	return nil, nil
+}
+
 // Packets go over the number of the TCP port, both ways, and end with the socket.
 func TestPacketsUseThePortsNumber(t *testing.T) {
 	creds := testCredentials(t, "demo", "c1", "n1", testSecret(t, 1))
-	a, b := startMux(t, TCP(0), "127.0.0.1:0", creds, nil), startMux(t, TCP(0), "127.0.0.1:0", creds, nil)
-	pa, err := a.ListenPacket()
-	if err != nil {
-		t.Skipf("somebody has the UDP port with this number: %v", err)
-	}
+	_, pa := listenPackets(t, creds)
 	defer pa.Close()
-	pb, err := b.ListenPacket()
-	if err != nil {
-		t.Skipf("somebody has the UDP port with this number: %v", err)
-	}
+	b, pb := listenPackets(t, creds)
 	_, port, err := net.SplitHostPort(b.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -60,11 +68,7 @@ func TestPacketsUseThePortsNumber(t *testing.T) {
 }
 
 func TestPacketsWithoutASecretStayHere(t *testing.T) {
-	m := startMux(t, TCP(0), "127.0.0.1:0", mustInsecure(t), nil)
-	p, err := m.ListenPacket()
-	if err != nil {
-		t.Skipf("somebody has the UDP port with this number: %v", err)
-	}
+	_, p := listenPackets(t, mustInsecure(t))
 	defer p.Close()
 	if err := p.WritePacket([]byte("x"), "192.0.2.1:7400"); !errors.Is(err, ErrNeedsSecret) {
 		t.Errorf("to another machine: %v", err)

@@ -42,8 +42,9 @@ type RPC struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
-	mu       sync.Mutex
-	handlers map[string]Handler
+	mu        sync.Mutex
+	handlers  map[string]Handler
+	strangers []*Conn // that are served, the oldest first
 }
 
 // NewRPC serves calls on m until Close. Register handlers at once: an unknown name
@@ -90,17 +91,20 @@ func (r *RPC) serve() {
 		if err != nil {
 			return
 		}
+		c := conn.(*Conn)
+		limits := r.meet(c)
 		r.running.Add(1)
 		go func() {
 			defer r.running.Done()
-			r.serveConn(conn.(*Conn))
+			defer r.part(c)
+			r.serveConn(c, limits)
 		}()
 	}
 }
 
 // serveConn answers the calls of one connection one after the other. The reader
 // runs ahead of the handler only to notice that the caller has gone.
-func (r *RPC) serveConn(conn *Conn) {
+func (r *RPC) serveConn(conn *Conn, may limits) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	frames := make(chan []byte)
 	var reader sync.WaitGroup
@@ -110,7 +114,11 @@ func (r *RPC) serveConn(conn *Conn) {
 		defer close(frames)
 		defer cancel()
 		for {
-			frame, err := readFrame(conn)
+			err := may.beforeRead(conn)
+			var frame []byte
+			if err == nil {
+				frame, err = readFrame(conn, may.frame)
+			}
 			if err != nil {
 				if errors.Is(err, ErrTooLarge) {
 					r.logger.Warn("closing a connection with an oversized call", "peer", conn.RemoteAddr(), "error", err)
@@ -126,6 +134,9 @@ func (r *RPC) serveConn(conn *Conn) {
 	}()
 	for frame := range frames {
 		answer, err := r.answer(ctx, conn, frame)
+		if err == nil {
+			err = may.beforeWrite(conn)
+		}
 		if err == nil {
 			err = writeFrame(conn, answer)
 		}

@@ -137,7 +137,7 @@ func (c *clientConn) exchange(ctx context.Context, frame []byte) (answer []byte,
 // fits the buffer once and ends the connection the second time.
 func (c *clientConn) read() {
 	for {
-		frame, err := readFrame(c.Conn)
+		frame, err := readFrame(c.Conn, MaxRPC)
 		if err == nil {
 			select {
 			case c.answers <- frame:

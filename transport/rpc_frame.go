@@ -14,7 +14,7 @@ import (
 // framing included.
 const MaxRPC = 4 << 20
 
-// ErrTooLarge: a request or response is longer than MaxRPC.
+// ErrTooLarge: a request or response is longer than MaxRPC, or than a stranger's may be.
 var ErrTooLarge = errors.New("message of a call is too large")
 
 // errBadFrame: the bytes are no call or answer.
@@ -31,15 +31,15 @@ func writeFrame(w io.Writer, body []byte) error {
 	return err
 }
 
-// readFrame takes memory only as bytes arrive, not as the length promises.
-func readFrame(r io.Reader) ([]byte, error) {
+// readFrame takes memory only as bytes arrive, not as the length promises. A frame of more than limit bytes is ErrTooLarge.
+func readFrame(r io.Reader, limit int) ([]byte, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return nil, err
 	}
 	n := binary.BigEndian.Uint32(head[:])
-	if n > MaxRPC {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, n, MaxRPC)
+	if int64(n) > int64(limit) {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, n, limit)
 	}
 	var body bytes.Buffer
 	if _, err := io.CopyN(&body, r, int64(n)); err != nil {

@@ -329,7 +329,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 1})
 	f.Add(append([]byte{0, 0, 0, 20}, encodeError(&RemoteError{Code: "c", Message: "m"})...))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		_, _ = readFrame(bytes.NewReader(data))
+		_, _ = readFrame(bytes.NewReader(data), MaxRPC)
 		if q, err := decodeRequest(data); err == nil {
 			if again, err := q.encode(); err != nil || !bytes.Equal(again, data) {
 				t.Fatalf("%+v: %v", q, err)

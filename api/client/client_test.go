@@ -31,7 +31,7 @@ func (*one) Changed() <-chan struct{}                    { return nil }
 
 func (o *one) State() fsm.State {
 	return fsm.State{
-		Scope: "demo", Epoch: fsm.Epoch(3 + o.submitted.Load()), Primary: "n1", Paused: o.paused.Load(),
+		ClusterID: "c", Scope: "demo", Epoch: fsm.Epoch(3 + o.submitted.Load()), Primary: "n1", Paused: o.paused.Load(),
 		Members: map[fsm.NodeID]fsm.Member{"n1": {ID: "n1", Name: "n1", Role: fsm.RoleData}},
 	}
 }

@@ -8,16 +8,20 @@
 #   --node NAME=ADDRESS       a node with Postgres; --witness NAME=ADDRESS: one that only votes. The same nodes in the same
 #                             order on every host: the first of them makes the cluster when all have answered
 #   --program FILE            the quorate program, such as dist/quorate-linux-amd64
-#   --secret FILE             the cluster's secret, the same on every node: head -c 32 /dev/urandom | xxd -p -c 32 > FILE
+#   --secret FILE             the cluster's secret, the same on every node. Made once, readable by nobody else:
+#                             (umask 077; head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' >FILE)
 #   --scope NAME              of the cluster (default: demo)
 #   --postgres VERSION        Debian's major version of it (default: 15)
 #   --unit FILE               the systemd unit (default: ../systemd/quorate.service)
 #   --haproxy-config FILE     what HAProxy's configuration is made from (default: ../haproxy/haproxy.cfg)
 #
-# It installs what is missing from Debian, the program, the secret, the node file and the unit, and starts the unit. It can
-# be run again: a new program or node file then replaces the old one (an old node file is kept beside it) and the daemon is
-# restarted, which does not disturb Postgres. Where systemd does not run it says what to start. It refuses a host with
-# another Postgres or another cluster's secret, and removes nothing.
+# It installs what is missing from Debian, the program, the secret, the node file and the unit, and starts the unit. Run again,
+# such as with a newer --program, it replaces what differs (the old file is kept beside it) and then restarts the daemon;
+# where nothing differs and the daemon runs, it leaves that alone. Postgres goes on during a restart of the daemon. Clients of
+# the primary notice nothing if the new daemon is there within the lease (0.8 * failover_after, so 0.8 s by default); if it is
+# not, Postgres is frozen and another node takes over. So upgrade one host after the other, and the primary's after a switchover.
+# Where systemd does not run it says what to start. It refuses a host with another Postgres or another cluster's secret, and
+# removes nothing.
 #
 # Exit status: 0 done, 1 something failed, 2 wrong usage, 3 this host can't become a node as it is.
 set -euo pipefail
@@ -34,7 +38,11 @@ unit=$here/../systemd/quorate.service
 haproxy_config=$here/../haproxy/haproxy.cfg
 nodes=()     # NAME=ADDRESS of all, in order
 witnesses=() # the names of those without Postgres
-address='' role=''
+address='' role='' service=quorate
+
+# pending names a file that is there from before something is written until the service has been restarted, also if this script
+# was killed in between. A reboot restarts the service as well, and empties /run.
+pending() { printf '/run/quorate-provision.%s' "$service"; }
 
 say() { printf '%s\n' "$@"; }
 
@@ -47,6 +55,11 @@ usage() {
 cannot() {
     printf 'provision.sh: %s\n' "$@" >&2
     exit 3
+}
+
+failed() {
+    printf 'provision.sh: %s\n' "$@" >&2
+    exit 1
 }
 
 parse() {
@@ -78,6 +91,7 @@ parse() {
         [ "${node%%=*}" != "$name" ] || address=${node#*=}
     done
     if [ "$haproxy" = yes ]; then
+        service=haproxy
         [ -r "$haproxy_config" ] || usage "there is no $haproxy_config: give --haproxy-config"
         return
     fi
@@ -131,9 +145,15 @@ install_postgres() {
 }
 
 # put MODE FROM TO: installs a file unless that very file is there; one of another content is kept as TO.~1~ and so on.
-# What is replaced is never written into: it may be a program that runs.
+# What is replaced is never written into: it may be a program that runs. The mode is set in any case, and on what is kept as
+# well: a secret that is there already may be one that everybody can read.
 put() {
+    if [ -e "$3" ] && [ "$(stat -L -c %04a "$3")" != "$1" ]; then
+        chmod "$1" "$3"
+        say "Set the mode of $3 to $1"
+    fi
     ! cmp -s "$2" "$3" || return 0
+    : >"$(pending)"
     install --backup=numbered -m "$1" "$2" "$3"
     say "Wrote $3"
 }
@@ -187,7 +207,7 @@ make_node() {
     put 0600 "$new" "$node_file"
     rm -f "$new"
     put 0644 "$unit" "$unit_path"
-    start quorate
+    start
 }
 
 # make_haproxy takes the configuration with a line for each node with Postgres in place of its own ones.
@@ -208,23 +228,50 @@ make_haproxy() {
     /usr/sbin/haproxy -c -q -f "$new" || cannot "HAProxy does not take the configuration made of $haproxy_config"
     put 0644 "$new" /etc/haproxy/haproxy.cfg
     rm -f "$new"
-    start haproxy
+    start
 }
 
-# start UNIT, where there is a systemd to do it.
+# start has systemd run the service, where there is one, and looks whether it does. What runs is restarted only for what was
+# written.
 start() {
-    if [ -d /run/systemd/system ]; then
-        systemctl daemon-reload
-        systemctl enable "$1"
-        systemctl restart "$1"
+    if [ ! -d /run/systemd/system ]; then
+        say "systemd does not run here. Where it does, this would follow:" \
+            "  systemctl daemon-reload && systemctl enable $service && systemctl restart $service"
         return
     fi
-    say "systemd does not run here. Where it does, this would follow:" \
-        "  systemctl daemon-reload && systemctl enable $1 && systemctl restart $1"
+    systemctl daemon-reload
+    systemctl enable "$service"
+    if [ ! -e "$(pending)" ] && systemctl --quiet is-active "$service"; then
+        say "Nothing is new, and $service runs: it is left alone."
+        return
+    fi
+    say "Restarting $service"
+    if ! systemctl restart "$service" || ! stays; then
+        failed "$service does not keep running. Look for the reason, mend it, and run this again:" \
+            "  journalctl -u $service -n 50" "  systemctl status $service"
+    fi
+    rm -f "$(pending)"
+}
+
+# stays says that the service is active, and the same process still is some looks later: systemd starts again what ends.
+stays() {
+    local looks seen=0 now last=''
+    for ((looks = 0; looks < 40; looks++)); do
+        now=$(systemctl show --property=ActiveState --property=MainPID "$service")
+        case $now in
+            *ActiveState=failed*) return 1 ;;
+            *ActiveState=active*) if [ "$now" = "$last" ]; then seen=$((seen + 1)); else seen=0; fi ;;
+            *) seen=0 ;;
+        esac
+        [ "$seen" -lt 10 ] || return 0
+        last=$now
+        sleep 0.25
+    done
+    return 1
 }
 
 hint_node() {
-    say '' "$name is ready." ''
+    say '' "$name is set up." ''
     if [ ${#nodes[@]} -gt 1 ]; then
         say "The cluster begins when all of its nodes have been started: ${nodes[*]}" ''
     fi
@@ -245,7 +292,7 @@ hint_node() {
 }
 
 hint_haproxy() {
-    say '' "HAProxy is ready: the primary answers on port 5000 of this host, standbys on 5001; http://THIS-HOST:7000 says" \
+    say '' "HAProxy is set up: the primary answers on port 5000 of this host, standbys on 5001; http://THIS-HOST:7000 says" \
         "which server is which."
 }
 

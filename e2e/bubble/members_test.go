@@ -106,6 +106,13 @@ func TestOneThreeFiveThreeNodes(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.members(4-i, 4-i, 2)
+			gone := w.nodes[len(w.nodes)-1-i]
+			w.wait("the removed node knows it", func() bool { return gone.running().Removed() })
+			gone.halt()
+			gone.run()
+			if !gone.running().Removed() {
+				t.Errorf("%s was removed, and takes itself for a member after a restart", name)
+			}
 		}
 		end()
 		if e := w.epoch(); e != 1 {
@@ -219,9 +226,21 @@ func TestAMajorityIsLostForGood(t *testing.T) {
 					left = leader
 				}
 				was := left.running().State()
-				for _, n := range w.nodes {
-					n.halt()
+				left.halt()
+				answering := func(want bool, names ...string) {
+					t.Helper()
+					got, majority, err := cluster.Answering(context.Background(), left.config(), w.net.Host(left.host), left.logger())
+					if err != nil || majority != want || !slices.Equal(got, names) {
+						t.Errorf("%v answer, a majority %v, %v; want %v, %v", got, majority, err, names, want)
+					}
 				}
+				second := w.other(left)
+				third := w.other(left, second)
+				answering(true, second.name, third.name)
+				second.halt()
+				answering(true, third.name)
+				third.halt()
+				answering(false)
 				kept, err := cluster.Recover(left.dir, left.logger())
 				if err != nil {
 					t.Fatal(err)

@@ -1,6 +1,7 @@
 package bubble
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -31,6 +32,8 @@ type node struct {
 	// rate is how many seconds the node's clock counts in a second; set before the node runs. 0 counts as 1.
 	rate  float64
 	major int // of its PostgreSQL; 0: not told
+	// failoverAfter is what its file says; set before the node runs. 0: as all.
+	failoverAfter time.Duration
 	// data is what is in its data directory before there is a cluster; nil: nothing. Set before the node runs.
 	data *cluster.DataFacts
 
@@ -83,7 +86,7 @@ func (n *node) config() cluster.Config {
 	return cluster.Config{
 		Dir: n.dir, Scope: "bubble", Listen: n.host + ":7400", Peers: n.peers, Secrets: n.secrets,
 		Member:   fsm.Member{Name: n.name, Role: fsm.RoleData, Addr: n.host + ":7400", Postgres: n.host + ":5432", Major: n.major},
-		Settings: fsm.Settings{FailoverAfterMS: failoverAfter.Milliseconds(), Durability: fsm.DurabilityQuorum},
+		Settings: fsm.Settings{FailoverAfterMS: cmp.Or(n.failoverAfter, failoverAfter).Milliseconds(), Durability: fsm.DurabilityQuorum},
 	}
 }
 

@@ -76,9 +76,55 @@ cat "$node_file"
 [ "$(stat -c '%U %a' /etc/quorate/secret "$node_file" | sort -u)" = "root 600" ] || fail "others may read the secret or the node file"
 [ "$(stat -c %U /var/lib/postgresql/15)" = postgres ] || fail "Postgres can't make a copy of its data beside them"
 
-step "a second run changes nothing"
+step "a secret that others could read is closed again"
+chmod 0644 /etc/quorate/secret
 again=$(provision --name n1 --node "n1=$address")
+[ "$(stat -c %a /etc/quorate/secret)" = 600 ] || fail "others may read the secret still:" "$again"
 ! grep -q '^Wrote' <<<"$again" || fail "it wrote:" "$again"
+
+# No systemd runs here. For the next steps this stands for it: it writes down what it is told, and says what $systemd/state has.
+systemd=/tmp/systemd
+mkdir -p "$systemd" /run/systemd/system
+cat >"$systemd/systemctl" <<'SCRIPT'
+#!/bin/sh
+echo "$*" >>/tmp/systemd/told
+case $* in
+    *is-active*) grep -q -x ActiveState=active /tmp/systemd/state ;;
+    show*) cat /tmp/systemd/state ;;
+esac
+SCRIPT
+chmod +x "$systemd/systemctl"
+
+# by_systemd STATE ARGUMENT...: provision.sh where the service is in that state. $again is what it says and $status how it ends.
+by_systemd() {
+    printf 'ActiveState=%s\nMainPID=7\n' "$1" >"$systemd/state"
+    shift
+    : >"$systemd/told"
+    status=0
+    again=$(PATH=$systemd:$PATH provision --name n1 --node "n1=$address" "$@" 2>&1) || status=$?
+}
+
+restarted() { grep -q -x 'restart quorate' "$systemd/told"; }
+
+step "what was written and not taken over is taken over by the next run"
+by_systemd active
+if [ "$status" -ne 0 ] || ! restarted; then fail "status $status:" "$again"; fi
+
+step "another run changes nothing and restarts nothing"
+by_systemd active
+if [ "$status" -ne 0 ] || restarted || grep -q '^Wrote' <<<"$again"; then fail "status $status:" "$again" "$(cat "$systemd/told")"; fi
+by_systemd inactive
+restarted || fail "it left alone what does not run:" "$again"
+
+step "a daemon that does not keep running is no success, and is not left alone by the next run"
+{ cat /mnt/quorate.service && echo "# another"; } >/tmp/another.service
+by_systemd failed --unit /tmp/another.service
+if [ "$status" -ne 1 ] || ! grep -q 'journalctl -u quorate' <<<"$again"; then fail "status $status:" "$again"; fi
+by_systemd active --unit /tmp/another.service
+if [ "$status" -ne 0 ] || ! restarted || grep -q '^Wrote' <<<"$again"; then fail "status $status:" "$again"; fi
+by_systemd active
+if [ "$status" -ne 0 ] || ! restarted; then fail "status $status:" "$again"; fi
+rmdir /run/systemd/system
 
 step "another cluster's secret is refused"
 head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' >/tmp/other

@@ -88,6 +88,7 @@ type Control struct {
 	BlockSize      uint64
 	DataChecksums  bool
 	WalLogHints    bool
+	Logical        bool // wal_level of the last server, or of its primary, was logical
 
 	// A standby refuses to start with less than these.
 	MaxConnections     int
@@ -114,6 +115,7 @@ const (
 	ctlBackupStart       = 152
 	ctlBackupEnd         = 160
 	ctlBackupEndRequired = 168
+	ctlWalLevel          = 172
 	ctlWalLogHints       = 176
 	ctlMaxConnections    = 180
 	ctlMaxWorkers        = 184
@@ -126,6 +128,9 @@ const (
 	ctlWalSegmentSize    = 228
 	ctlChecksumVersion   = 252
 )
+
+// walLevelLogical is the number of that value of wal_level in pg_control.
+const walLevelLogical = 2
 
 // controlCRCOffset returns where format version keeps its checksum, which covers everything
 // before it and so also proves the length of the structure.
@@ -186,6 +191,7 @@ func decodeControl(content []byte) (Control, error) {
 		BlockSize:           uint64(u32(ctlBlockSize)),
 		DataChecksums:       u32(ctlChecksumVersion) != 0,
 		WalLogHints:         content[ctlWalLogHints] != 0,
+		Logical:             num(ctlWalLevel) == walLevelLogical,
 		MaxConnections:      num(ctlMaxConnections),
 		MaxWorkerProcesses:  num(ctlMaxWorkers),
 		MaxWalSenders:       num(ctlMaxWalSenders),

@@ -22,6 +22,7 @@ func sampleControl(version uint32) []byte {
 	le.PutUint32(content[52:], 2)
 	le.PutUint64(content[136:], 0x6000000)
 	le.PutUint32(content[144:], 3)
+	le.PutUint32(content[172:], 2)
 	le.PutUint32(content[180:], 100)
 	le.PutUint64(content[208:], math.Float64bits(1234567.0))
 	le.PutUint32(content[216:], 8192)
@@ -49,7 +50,7 @@ func TestParseControl(t *testing.T) {
 		want := Control{
 			SystemID: 7121739110011544578, PgControlVersion: version, CatalogVersion: 202209061, State: ControlInArchiveRecovery,
 			Checkpoint: 0x5000060, Redo: 0x5000028, CheckpointTimeline: 3, PrevTimeline: 2, MinRecoveryPoint: 0x6000000, MinRecoveryTimeline: 3,
-			WalSegmentSize: 16 << 20, WalBlockSize: 8192, BlockSize: 8192, DataChecksums: true, MaxConnections: 100,
+			WalSegmentSize: 16 << 20, WalBlockSize: 8192, BlockSize: 8192, DataChecksums: true, Logical: true, MaxConnections: 100,
 		}
 		if c != want {
 			t.Errorf("format %d:\n%+v, want\n%+v", version, c, want)

@@ -86,6 +86,7 @@ func compareControl(t *testing.T, want map[string]string, got pg.Control) {
 		"Backup end location":                got.BackupEnd,
 		"End-of-backup record required":      yesNo[got.BackupEndRequired],
 		"wal_log_hints setting":              onOff[got.WalLogHints],
+		"wal_level setting":                  map[bool]string{true: "logical", false: "replica"}[got.Logical],
 		"max_connections setting":            got.MaxConnections,
 		"max_worker_processes setting":       got.MaxWorkerProcesses,
 		"max_wal_senders setting":            got.MaxWalSenders,

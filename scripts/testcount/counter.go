@@ -10,13 +10,10 @@ import (
 
 // event is one line of go test -json (go doc test2json).
 type event struct {
-	Action      string
-	Package     string
-	ImportPath  string // of build events
-	Test        string
-	Output      string
-	Elapsed     float64 // seconds
-	FailedBuild string
+	Action  string
+	Package string
+	Test    string
+	Output  string
 }
 
 type totals struct{ passed, failed, skipped int }
@@ -26,18 +23,19 @@ type suite struct {
 	output  map[string][]string // by test, in order; "" is the package's own
 	started []string            // tests in order
 	result  map[string]string   // pass, fail or skip, by test
+	shown   int                 // how much of the package's own output was shown
 }
 
 // counter turns events into what a person reads, and into totals.
 type counter struct {
 	out    io.Writer
 	suites map[string]*suite
-	builds map[string][]string // output of the compiler, by import path
 	total  totals
+	skips  []string // package and test
 }
 
 func newCounter(out io.Writer) *counter {
-	return &counter{out: out, suites: map[string]*suite{}, builds: map[string][]string{}}
+	return &counter{out: out, suites: map[string]*suite{}}
 }
 
 // line takes one line of input. What is not an event comes from go itself and is shown as it is.
@@ -49,7 +47,7 @@ func (c *counter) line(line []byte) {
 	}
 	switch e.Action {
 	case "build-output":
-		c.builds[e.ImportPath] = append(c.builds[e.ImportPath], e.Output)
+		fmt.Fprint(c.out, e.Output)
 	case "build-fail":
 	default:
 		c.test(e)
@@ -67,6 +65,11 @@ func (c *counter) test(e event) {
 		s.started = append(s.started, e.Test)
 	case "output":
 		s.output[e.Test] = append(s.output[e.Test], e.Output)
+		// What comes before the first test may be that it waits for something, and is of use at once only.
+		if e.Test == "" && len(s.started) == 0 {
+			fmt.Fprint(c.out, e.Output)
+			s.shown++
+		}
 	case "pass", "fail", "skip":
 		if e.Test != "" {
 			s.result[e.Test] = e.Action
@@ -79,22 +82,17 @@ func (c *counter) test(e event) {
 
 // close counts and shows a package that reported its end.
 func (c *counter) close(e event, s *suite) {
-	if e.FailedBuild != "" {
-		for _, text := range c.builds[e.FailedBuild] {
-			fmt.Fprint(c.out, text)
-		}
-	}
 	t := c.tally(e.Package, s)
 	if e.Action == "fail" && t.failed == 0 {
 		t.failed = 1
 	}
 	c.add(t)
 	// Of a package that passed only go test's own line is worth showing; of one that failed, all it said.
-	own := s.output[""]
+	own, from := s.output[""], s.shown
 	if e.Action != "fail" {
-		own = own[max(0, len(own)-1):]
+		from = max(from, len(own)-1)
 	}
-	for _, text := range own {
+	for _, text := range own[from:] {
 		fmt.Fprint(c.out, text)
 	}
 }
@@ -113,6 +111,7 @@ func (c *counter) tally(name string, s *suite) totals {
 			}
 		case "skip":
 			t.skipped++
+			c.skips = append(c.skips, name+" "+test)
 			fmt.Fprintf(c.out, "skipped: %s %s\n%s", name, test, strings.Join(s.output[test], ""))
 		default:
 			failedBelow := slices.ContainsFunc(s.started, func(o string) bool {
@@ -133,7 +132,7 @@ func (c *counter) finish() totals {
 		t := c.tally(name, s)
 		t.failed = max(1, t.failed)
 		c.add(t)
-		fmt.Fprintf(c.out, "%s\nFAIL\t%s\tended without a result\n", strings.Join(s.output[""], ""), name)
+		fmt.Fprintf(c.out, "%s\nFAIL\t%s\tended without a result\n", strings.Join(s.output[""][s.shown:], ""), name)
 	}
 	return c.total
 }

@@ -2,7 +2,7 @@
 // every test that failed, and adds what it counted to a file. ./check ends with the sum.
 //
 // It must never count as passed what did not report that it passed: a package that fails to build, panics, or
-// ends before its tests do counts as a failure even when no test of it failed.
+// ends before its tests do counts as a failure even when no test of it failed. That no test ran at all is a failure too.
 package main
 
 import (
@@ -11,17 +11,19 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 )
 
 func main() {
 	tally := flag.String("tally", "", "read go test -json from stdin and add its counts to this `file`")
+	noSkip := flag.Bool("noskip", false, "with -tally: fail when a test was skipped")
 	sum := flag.String("sum", "", "print the sum of the counts in this `file`")
 	flag.Parse()
 	var err error
 	ok := true
 	switch {
 	case *tally != "":
-		ok, err = count(os.Stdin, os.Stdout, *tally)
+		ok, err = count(os.Stdin, os.Stdout, *tally, *noSkip)
 	case *sum != "":
 		err = report(os.Stdout, *sum)
 	default:
@@ -36,8 +38,9 @@ func main() {
 	}
 }
 
-// count shows the events read from in and adds one line to the file tally. It returns false when anything failed.
-func count(in io.Reader, out io.Writer, tally string) (bool, error) {
+// count shows the events read from in and adds one line to the file tally. It returns false when anything failed, when nothing
+// was run, and with noSkip when a test was skipped.
+func count(in io.Reader, out io.Writer, tally string, noSkip bool) (bool, error) {
 	c := newCounter(out)
 	lines := bufio.NewReader(in)
 	for {
@@ -63,7 +66,16 @@ func count(in io.Reader, out io.Writer, tally string) (bool, error) {
 	if err := f.Close(); err != nil {
 		return false, fmt.Errorf("close the tally: %w", err)
 	}
-	return total.failed == 0, nil
+	ok := total.failed == 0
+	if total == (totals{}) {
+		fmt.Fprintln(out, "no test was run: a phase without tests proves nothing")
+		ok = false
+	}
+	if noSkip && len(c.skips) > 0 {
+		fmt.Fprintf(out, "skipped, where every test has to run (the reasons are above):\n  %s\n", strings.Join(c.skips, "\n  "))
+		ok = false
+	}
+	return ok, nil
 }
 
 // report prints the sum of all lines of the file tally; skipped tests get a line of their own, above it.

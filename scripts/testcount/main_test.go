@@ -60,6 +60,18 @@ func TestCount(t *testing.T) {
 			},
 			want: totals{failed: 1}, shows: []string{"undefined: x", "[build failed]"},
 		}, {
+			name: "what a package says before its tests is shown, and once",
+			events: []string{
+				`{"Action":"start","Package":"p"}`,
+				`{"Action":"output","Package":"p","Output":"waiting for another run\n"}`,
+				`{"Action":"run","Package":"p","Test":"TestA"}`,
+				`{"Action":"output","Package":"p","Output":"chatter\n"}`,
+				`{"Action":"pass","Package":"p","Test":"TestA"}`,
+				`{"Action":"output","Package":"p","Output":"ok  \tp\t0.1s\n"}`,
+				`{"Action":"pass","Package":"p"}`,
+			},
+			want: totals{passed: 1}, shows: []string{"waiting for another run\nok  \tp"}, hides: []string{"chatter"},
+		}, {
 			name: "a test that died with its process is a failure",
 			events: []string{
 				`{"Action":"run","Package":"p","Test":"TestA"}`,
@@ -87,7 +99,7 @@ func TestCount(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var out bytes.Buffer
 			tally := filepath.Join(t.TempDir(), "tally")
-			ok, err := count(strings.NewReader(strings.Join(c.events, "\n")+"\n"), &out, tally)
+			ok, err := count(strings.NewReader(strings.Join(c.events, "\n")+"\n"), &out, tally, false)
 			if err != nil || ok != (c.want.failed == 0) {
 				t.Fatalf("ok %v, error %v", ok, err)
 			}
@@ -102,7 +114,7 @@ func TestCount(t *testing.T) {
 				}
 			}
 			// The sum over two phases is what ends the run.
-			if _, err := count(strings.NewReader(""), &out, tally); err != nil {
+			if _, err := count(strings.NewReader(""), &out, tally, false); err != nil {
 				t.Fatal(err)
 			}
 			out.Reset()
@@ -114,5 +126,52 @@ func TestCount(t *testing.T) {
 				t.Errorf("sum is %q, want it to end with %q", out.String(), want)
 			}
 		})
+	}
+}
+
+// What passes although nothing was tested would be called good.
+func TestWhatProvesNothingFails(t *testing.T) {
+	skipped := `{"Action":"run","Package":"p","Test":"TestA"}
+{"Action":"output","Package":"p","Test":"TestA","Output":"    a_test.go:7: needs root\n"}
+{"Action":"skip","Package":"p","Test":"TestA"}
+{"Action":"run","Package":"p","Test":"TestB"}
+{"Action":"pass","Package":"p","Test":"TestB"}
+{"Action":"pass","Package":"p"}
+`
+	for _, c := range []struct {
+		name, events string
+		noSkip, want bool
+		shows        []string
+	}{
+		{"a skipped test", skipped, false, true, []string{"skipped: p TestA", "needs root"}},
+		{"a skipped test where none may be", skipped, true, false, []string{"needs root", "every test has to run", "  p TestA\n"}},
+		{"no skipped test where none may be", strings.ReplaceAll(skipped, `"skip"`, `"pass"`), true, true, nil},
+		{"no test at all", `{"Action":"output","Package":"p","Output":"?   p [no test files]\n"}
+{"Action":"skip","Package":"p"}
+`, false, false, []string{"no test was run"}},
+		{"no output at all", "", false, false, []string{"no test was run"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var out bytes.Buffer
+			ok, err := count(strings.NewReader(c.events), &out, filepath.Join(t.TempDir(), "tally"), c.noSkip)
+			if err != nil || ok != c.want {
+				t.Errorf("ok %v, error %v, want %v\n%s", ok, err, c.want, out.String())
+			}
+			for _, text := range c.shows {
+				if !strings.Contains(out.String(), text) {
+					t.Errorf("does not show %q:\n%s", text, out.String())
+				}
+			}
+		})
+	}
+}
+
+// Somebody who waits is told what for while he waits.
+func TestWhatComesBeforeTheTestsIsShownAtOnce(t *testing.T) {
+	var out bytes.Buffer
+	c := newCounter(&out)
+	c.line([]byte(`{"Action":"output","Package":"p","Output":"waiting for another run\n"}`))
+	if out.String() != "waiting for another run\n" {
+		t.Errorf("shows %q", out.String())
 	}
 }

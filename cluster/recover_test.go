@@ -1,0 +1,161 @@
+package cluster
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/transport"
+)
+
+// logged is the entries of a log in which n1 makes a cluster and is its first primary, and then these.
+func logged(t *testing.T, self fsm.NodeID, more ...[]byte) []*raft.Log {
+	t.Helper()
+	began := testInit()
+	began.Members[0].ID = self
+	s, err := fsm.State{}.Apply(fsm.Envelope{ID: "init", Change: began})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := []*raft.Log{
+		entry(t, 1, fsm.Envelope{ID: "init", Change: began}),
+		entry(t, 2, fsm.Envelope{ID: "first", IfRev: s.Rev, Change: fsm.Appoint{Node: self}}),
+	}
+	for i, data := range more {
+		out = append(out, &raft.Log{Index: uint64(3 + i), Data: data})
+	}
+	for _, e := range out {
+		e.Term = 1
+	}
+	return out
+}
+
+// survivor is the directory of a node whose daemon has ended, with a log that its state.bin is behind.
+func survivor(t *testing.T, more ...[]byte) string {
+	t.Helper()
+	dir := t.TempDir()
+	id, err := openIdentity(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := founding{First: id.get().NodeID, Init: testInit(), Seed: strings.Repeat("ab", 32)}
+	f.Init.Members[0].ID = id.get().NodeID
+	if err := errors.Join(id.found(f), id.formed(), (&publisher{path: filepath.Join(dir, stateFile)}).save(0, fsm.State{})); err != nil {
+		t.Fatal(err)
+	}
+	voter := &publisher{path: filepath.Join(dir, voterFile)} // recovery keeps it, and doesn't read it
+	if err := voter.save(0, fsm.State{}); err != nil {
+		t.Fatal(err)
+	}
+	withStores(t, dir, func(st stores) {
+		if err := st.stable.SetUint64([]byte("CurrentTerm"), 1); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range logged(t, id.get().NodeID, more...) {
+			if err := st.log.StoreLog(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	return dir
+}
+
+func withStores(t *testing.T, dir string, do func(stores)) {
+	t.Helper()
+	st, err := openStores(filepath.Join(dir, raftDir), hclog.NewNullLogger(), func(r string) { t.Error(r) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	do(st)
+	if err := st.closer.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRecoverGoesOnFromTheEndOfTheLog: what only the log knew counts.
+func TestRecoverGoesOnFromTheEndOfTheLog(t *testing.T) {
+	dir := survivor(t)
+	id, err := openIdentity(dir)
+	if err == nil {
+		err = id.strike() // what the cluster that is given up decided counts no more
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Recover(dir, hclog.NewNullLogger()); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Inspect(dir)
+	if err != nil || r.State.Epoch != 1 || r.State.Primary != r.Self || r.State.Generation != 2 || r.State.ClusterID == "c1" {
+		t.Errorf("recovered to %+v, %v", r.State, err)
+	}
+	if id, err = openIdentity(dir); err != nil || id.get().Removed {
+		t.Errorf("removed from a cluster of which it is all that is left: %v", err)
+	}
+}
+
+// TestInspectShowsWhatRecoverActsOn: the end of the log, of which state.bin may know nothing yet.
+func TestInspectShowsWhatRecoverActsOn(t *testing.T) {
+	paused, err := fsm.EncodeCommand(fsm.Envelope{ID: "b", Change: fsm.Pause{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := survivor(t, paused)
+	for range 2 { // it changes nothing
+		r, err := Inspect(dir)
+		if err != nil || r.Index != 3 || r.Term != 1 || !r.State.Paused || r.State.Primary != r.Self || r.State.ClusterID != "c1" {
+			t.Errorf("inspected %+v, %v", r, err)
+		}
+	}
+	cfg := Config{Dir: dir, Scope: "test", Listen: "n1:7400"}
+	if names, majority, err := Answering(t.Context(), cfg, transport.NewMemory().Host("n1"), hclog.NewNullLogger()); err != nil || majority || len(names) > 0 {
+		t.Errorf("a node that is the only voter: %v answered, a majority %v, %v", names, majority, err)
+	}
+	if _, err := Recover(dir, hclog.NewNullLogger()); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := Inspect(dir); err != nil || r.Index != 3 || r.State.Generation != 2 {
+		t.Errorf("after recovery %+v, %v", r, err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, raftDir)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Inspect(dir); !errors.Is(err, ErrRaftLost) {
+		t.Errorf("without a log: %v", err)
+	}
+}
+
+// TestRecoverDoesNotCutTheLog: an entry that this release does not know is no reason to forget it, or those after it.
+func TestRecoverDoesNotCutTheLog(t *testing.T) {
+	known, err := fsm.EncodeCommand(fsm.Envelope{ID: "b", Change: fsm.Pause{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unknown := []byte(strings.Replace(string(known), `"pause"`, `"later"`, 1))
+	dir := survivor(t, unknown, known)
+	for range 2 {
+		if _, err := Recover(dir, hclog.NewNullLogger()); err == nil || !strings.Contains(err.Error(), "log entry 3 can't be applied") {
+			t.Fatalf("recovered over an unknown entry: %v", err)
+		}
+		withStores(t, dir, func(st stores) {
+			first, errFirst := st.log.FirstIndex()
+			last, errLast := st.log.LastIndex()
+			snapshots, errList := st.snapshots.List()
+			if err := errors.Join(errFirst, errLast, errList); err != nil || first != 1 || last != 4 || len(snapshots) != 0 {
+				t.Fatalf("the log has entries %d to %d and %d snapshots, %v; it had 1 to 4 and none", first, last, len(snapshots), err)
+			}
+		})
+		if p, err := openPublisher(dir, true); err != nil || p.state.ClusterID != "" {
+			t.Fatalf("state.bin was changed to %+v, %v", p.state, err)
+		}
+		if _, err := Inspect(dir); err == nil || !strings.Contains(err.Error(), "log entry 3 can't be applied") {
+			t.Fatalf("nothing is said before it is too late: %v", err)
+		}
+	}
+}
