@@ -151,11 +151,7 @@ func renderAssignment(e client.Assignment) string {
 		if i == 0 {
 			head = "Discarded:"
 		}
-		kept := fmt.Sprintf("kept on %s in %s (manifest SHA-256 %s)", d.Node, d.Path, d.SHA256)
-		if d.Way == "quarantine" {
-			kept = fmt.Sprintf("kept on %s in %s (manifest postgres/evidence/%s in its cluster.data_dir, SHA-256 %s)", d.Node, d.Path, d.ID, d.SHA256)
-		}
-		t = append(t, []string{head, discardText(d)}, []string{"", kept})
+		t = append(t, []string{head, discardText(d)}, []string{"", keptText(d)})
 	}
 	t = append(t, []string{"Rule:", ruleText(e)})
 	if e.Kind != client.KindFirst {
@@ -187,21 +183,37 @@ func lostText(e client.Assignment) string {
 }
 
 func discardText(d client.Discard) string {
-	kind := "none of them acknowledged"
-	if d.Lossy {
-		kind = "some may have been acknowledged"
-	}
-	text := fmt.Sprintf("%s of %s, %s: %s to %s of timeline %d, by %s", commits(d), d.Node, kind, d.From, d.To, d.Timeline, d.Way)
+	text := rangeText(d)
 	if d.Way == "quarantine" {
-		text = fmt.Sprintf("a data directory of %s, set aside; what log it had beyond the cluster's is not known", d.Node)
-		if d.Lossy {
-			text += ", and some of it may have been acknowledged"
-		}
+		text = asideText(d)
 	}
 	if d.Dismissed {
 		text += "; somebody has looked at it"
 	}
 	return text
+}
+
+func rangeText(d client.Discard) string {
+	kind := "none of them acknowledged"
+	if d.Lossy {
+		kind = "some may have been acknowledged"
+	}
+	return fmt.Sprintf("%s of %s, %s: %s to %s of timeline %d, by %s", commits(d), d.Node, kind, d.From, d.To, d.Timeline, d.Way)
+}
+
+func asideText(d client.Discard) string {
+	text := fmt.Sprintf("a data directory of %s, set aside; what log it had beyond the cluster's is not known", d.Node)
+	if d.Lossy {
+		text += ", and some of it may have been acknowledged"
+	}
+	return text
+}
+
+func keptText(d client.Discard) string {
+	if d.Way == "quarantine" {
+		return fmt.Sprintf("kept on %s in %s (manifest postgres/evidence/%s in its cluster.data_dir, SHA-256 %s)", d.Node, d.Path, d.ID, d.SHA256)
+	}
+	return fmt.Sprintf("kept on %s in %s (manifest SHA-256 %s)", d.Node, d.Path, d.SHA256)
 }
 
 func ruleText(e client.Assignment) string {

@@ -22,6 +22,8 @@ const (
 	recoverStalled = time.Minute
 	// recoverStop bounds the shutdown after it: its checkpoint may have much to write.
 	recoverStop = 5 * time.Minute
+	// sourceBox bounds what is asked of the primary: one that was stopped takes a connection and never answers.
+	sourceBox = time.Minute
 )
 
 // recoverForRewind has Postgres replay its own log to the end, read-only and with nobody to follow, and shut down in order:
@@ -142,7 +144,7 @@ func (i *Instance) followAtStart(u Upstream) error {
 // pg_control, where it stands only after the first checkpoint, which a promotion leaves to be written at leisure. Beginning
 // a base backup is what makes one at once and needs no more than replication.
 func (i *Instance) prepareSource(ctx context.Context, p *rewindPlan) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, sourceBox)
 	defer cancel()
 	if i.major >= 16 {
 		return nil
@@ -263,14 +265,19 @@ func (i *Instance) findCommonCheckpoint(ctx context.Context, d discard) error {
 }
 
 // tryRewind runs pg_rewind without letting it change anything: what can fail at all mostly fails here. A failure is no word
-// on the directory where pg_rewind did not run, or the primary can't be asked afterwards either.
+// on the directory if the primary can't be asked afterwards either. Where pg_rewind can't be run at all the next try may well
+// end like it, and a clone needs none.
 func (i *Instance) tryRewind(ctx context.Context, p *rewindPlan) error {
 	said, err := i.pgRewind(ctx, p.Source, "--dry-run")
 	switch {
-	case err != nil && (ctx.Err() != nil || !errors.As(err, new(*exec.ExitError))):
+	case err != nil && ctx.Err() != nil:
 		return err
+	case err != nil && !errors.As(err, new(*exec.ExitError)):
+		return against{err}
 	case err != nil:
-		if _, away := i.sourceTimeline(ctx, p.Source); away != nil {
+		ask, cancel := context.WithTimeout(ctx, sourceBox)
+		defer cancel()
+		if _, away := i.sourceTimeline(ask, p.Source); away != nil {
 			return fmt.Errorf("%w: %s: %w: %w", errSourceAway, p.Source.Name, away, err)
 		}
 		return against{fmt.Errorf("%w: %w", ErrNoRewind, err)}
