@@ -346,7 +346,7 @@ func resolve(ctx context.Context, host string) ([]string, error) {
 // SlotName is the physical replication slot of a node. Slot names have no hyphen and at most 63 bytes, so the name is
 // escaped: different nodes never share a slot unless their names differ only after 26 characters of - and _.
 func SlotName(node string) string {
-	name := slotPrefix + strings.NewReplacer("_", "__", "-", "_x").Replace(node)
+	name := slotPrefix + strings.ReplaceAll(strings.ReplaceAll(node, "_", "__"), "-", "_x")
 	return name[:min(len(name), 63)]
 }
 
