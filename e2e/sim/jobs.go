@@ -6,6 +6,7 @@ import (
 
 	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/pgctl"
+	"github.com/quorate/quorate/pgctl/rejoin"
 )
 
 // job is a clone or a rewind: a plan on disk that runs in the agent and is taken up by the next one. It mirrors
@@ -13,10 +14,10 @@ import (
 type job struct {
 	kind    pgctl.StepKind
 	source  pgctl.Upstream
-	fork    pg.LSN
 	kept    bool // the evidence is on disk
 	discard *pgctl.Evidence
-	writing bool // of a rewind: the files are of no time and no server
+	local   *pgctl.Position // of a clone: the end of the log that it replaces, if that can be run
+	writing bool            // of a rewind: the files are of no time and no server
 	written bool
 	copied  place // of the source's log
 	failed  bool
@@ -52,10 +53,13 @@ func (a *agent) startJob(s pgctl.Step) error {
 		j = d.rewind
 	}
 	if j != nil && s.Kind == pgctl.Rewind && (j.discard.From != max(s.Fork, 1) || d.cached == nil || j.discard.To != d.cached.LSN) {
-		j = nil // a plan for the same log only is taken up; that of a clone is whatever it was made for (pgctl/clone.go, planClone)
+		j = nil // a plan for the same log only is taken up
 	}
 	if j == nil {
-		j = &job{kind: s.Kind, fork: s.Fork}
+		j = &job{kind: s.Kind}
+		if s.Kind == pgctl.Clone {
+			j.local = d.cached
+		}
 		if s.Kind == pgctl.Rewind || s.Diverged {
 			if d.cached == nil {
 				return errNoData
@@ -163,6 +167,7 @@ func (a *agent) endJob(j *job, src *host, fail func(string)) {
 		d.minRecovery, have = src.data.flushed, j.copied
 	} else {
 		d.minRecovery = have.lsn
+		a.keepLacking(j, have)
 	}
 	w.check.replaced(a.h, old, src.data.log, d.exists, j)
 	d.exists, d.sysid, d.signal, d.state = true, src.data.sysid, true, pg.ControlInArchiveRecovery
@@ -178,6 +183,19 @@ func (a *agent) endJob(j *job, src *host, fail func(string)) {
 		d.clone, d.rewind = nil, nil
 	}
 	a.poke()
+}
+
+// keepLacking mirrors pgctl's: what a whole copy lacks is told by the copy.
+func (a *agent) keepLacking(j *job, copied place) {
+	if j.local == nil || a.h.w.opts.Without == MutEvidence {
+		return
+	}
+	b := copied.at(copied.lsn)
+	fork, forked := rejoin.Fork(j.local.Branch(), rejoin.Branch{Timeline: b.tli, History: b.history})
+	if !forked || j.local.LSN <= fork || j.discard != nil && j.discard.From <= max(fork, 1) {
+		return
+	}
+	a.h.data.keep(*a.evidence(pgctl.Step{Kind: pgctl.Clone, Upstream: j.source}, max(fork, 1), j.local.LSN, j.local.Timeline))
 }
 
 // keep records evidence once.
