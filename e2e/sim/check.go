@@ -6,7 +6,6 @@ import (
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/pg"
-	"github.com/quorate/quorate/pgctl"
 )
 
 // Violation is the first thing that must not happen and did.
@@ -46,9 +45,6 @@ type result struct {
 	refused      bool
 	term         uint64
 }
-
-// known counts what is wrong in the product and known to be: it is printed with every run and fails none.
-func (c *checker) known(bug string) { c.w.stats.Known[bug]++ }
 
 func (c *checker) fail(h *host, what, format string, args ...any) {
 	if c.failed != nil {
@@ -340,11 +336,6 @@ func (c *checker) replaced(h *host, old, source place, existed bool, j *job) {
 		if e.Way == "quarantine" || e.From <= max(fork.lsn, 1) && e.To >= old.lsn {
 			return
 		}
-	}
-	if j.discard != nil && j.kind != pgctl.Rewind && h.data.clone == j && j.kept {
-		// Its evidence was made for the history of another primary, which parted later. The directory is kept whole.
-		c.known("clone-plan-keeps-its-fork")
-		return
 	}
 	c.fail(h, "evidence", "log from %s to %s is gone and nothing was kept of it", fork.lsn, old.lsn)
 }

@@ -217,7 +217,7 @@ func (d *instance) look(s *pgctl.Status, now time.Duration) {
 		s.Run = pg.RunStopping
 		return
 	case !answers || sv.halted():
-		s.Run = pg.RunStarting
+		s.Run, s.Unstreamed = pg.RunStarting, now-d.seen.followed
 		return
 	}
 	d.seen.answered = true
@@ -250,9 +250,6 @@ func (d *instance) look(s *pgctl.Status, now time.Duration) {
 	}
 	s.Unstreamed = now - d.seen.followed
 }
-
-// walGone notes that the upstream no longer has the log that is needed next.
-func (d *instance) walGone() { d.seen.walGone = true }
 
 func slotsOf(names []string) []string {
 	out := make([]string, len(names))

@@ -31,9 +31,6 @@ func (s *Stats) Print(out io.Writer, seeds int) {
 		}
 		fmt.Fprintf(out, "%-14s %7d %7d %7d %7d %7d %7d\n", name, s.Faults[name], len(g), at(0.5), at(0.9), at(0.99), at(1))
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.Known)) {
-		fmt.Fprintf(out, "\nknown to be wrong: %s, %d times\n", name, s.Known[name])
-	}
 	fmt.Fprintf(out, "\n%-20s %9s\n", "rule", "decisions")
 	for _, r := range failover.Rules() {
 		fmt.Fprintf(out, "%-20s %9d\n", r.Name, s.Rules[r.Name])

@@ -114,13 +114,6 @@ func (c *checker) alive() {
 		if !member || m.Role != fsm.RoleData || m.Leaving || h.id == c.newest.Primary {
 			continue
 		}
-		from := w.byID(c.newest.Primary)
-		if h.server.phase == standby && !h.server.consistent() && from != nil && from.data.refuses[h.index] {
-			// It was rewound, answers only with log that it does not have yet, and the primary has dropped that. Nothing in
-			// pgctl.Next looks at WALGone while a server starts, and only Follow, which needs an answer, finds it out.
-			c.known("rewound-and-log-gone-starts-for-ever")
-			continue
-		}
 		if h.server.receiver == nil || h.data.rebuild {
 			c.fail(h, "liveness", "%s after everything healed it does not follow: %s", ended-healed, w.state())
 			return

@@ -13,7 +13,6 @@ type Stats struct {
 	Faults    map[string]int
 	Rules     map[string]int // decisions by each rule
 	Steps     map[string]int
-	Known     map[string]int             // what is wrong in the product and known to be
 	Gaps      map[string][]time.Duration // the longest without an acknowledgement around each fault of a kind
 	Appointed int                        // epochs that began with another node
 	Again     int                        // with the same
@@ -29,7 +28,7 @@ type Stats struct {
 
 func newStats() Stats {
 	return Stats{
-		Faults: map[string]int{}, Rules: map[string]int{}, Steps: map[string]int{}, Known: map[string]int{},
+		Faults: map[string]int{}, Rules: map[string]int{}, Steps: map[string]int{},
 		Gaps: map[string][]time.Duration{},
 	}
 }
@@ -75,7 +74,7 @@ func (l *load) gap(from, to time.Duration) (longest time.Duration) {
 // Add adds the statistics of another run.
 func (s *Stats) Add(o Stats) {
 	s.Events += o.Events
-	for _, pair := range [][2]map[string]int{{s.Faults, o.Faults}, {s.Rules, o.Rules}, {s.Steps, o.Steps}, {s.Known, o.Known}} {
+	for _, pair := range [][2]map[string]int{{s.Faults, o.Faults}, {s.Rules, o.Rules}, {s.Steps, o.Steps}} {
 		for name, n := range pair[1] {
 			pair[0][name] += n
 		}

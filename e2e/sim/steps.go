@@ -25,6 +25,9 @@ func (a *agent) do(s pgctl.Step, done func(error)) {
 		a.promote(s, done)
 	case pgctl.Follow:
 		a.follow(s.Upstream, done)
+	case pgctl.LookForLog:
+		d.seen.followed = a.h.boot()
+		a.askForLog(done)
 	case pgctl.Detach:
 		d.detach(s.Epoch, func(_ pgctl.Position, err error) {
 			if err == errRebuilding {
@@ -295,7 +298,27 @@ func (a *agent) followNow(u pgctl.Upstream, done func(error)) {
 	}
 	sv.upstream = u
 	sv.connect()
-	a.await(followLimit, func() bool { return sv.receiver != nil || d.live.upstream(d.detached) != u }, func(bool) { done(nil) })
+	a.await(followLimit, func() bool { return sv.receiver != nil || d.live.upstream(d.detached) != u }, func(bool) { a.askForLog(done) })
+}
+
+// askForLog mirrors pgctl/loggone.go: without a stream the upstream is asked whether it has the log that is needed next.
+func (a *agent) askForLog(done func(error)) {
+	d, u := &a.h.data, a.h.data.live.upstream(a.h.data.detached)
+	from := a.h.w.byName(u.Name)
+	if a.h.server.receiver != nil || from == nil {
+		a.soon(done, nil)
+		return
+	}
+	if !a.h.reaches(from) || !from.server.talks() {
+		a.h.later(&a.process, time.Second, func() { done(errNoAnswer) })
+		return
+	}
+	a.soon(func(error) {
+		if from.data.refuses[a.h.index] && d.live.Upstream == u {
+			d.seen.walGone = true
+		}
+		done(nil)
+	}, nil)
 }
 
 // settle mirrors Instance.Settle.

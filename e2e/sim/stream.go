@@ -45,11 +45,8 @@ func (s *server) connect() {
 		}
 		src := from.data.log.upTo(from.data.flushed)
 		switch mine := h.data.log; {
-		case from.data.refuses[h.index]:
-			h.data.walGone()
-			s.reconnect()
-		case !src.holds(mine.at(mine.lsn), mine.lsn):
-			s.reconnect() // it is ahead, or its log parted from this one
+		case from.data.refuses[h.index], !src.holds(mine.at(mine.lsn), mine.lsn):
+			s.reconnect() // what it needs is gone there, or it is ahead, or its log parted from this one
 		default:
 			s.receive(from)
 		}
