@@ -20,15 +20,20 @@ func (w *World) block(ways [][2]int) func() {
 	}
 }
 
-// isolate cuts one host off, from the clients as well or not.
-func isolate(w *World, f Fault) func() {
-	h := w.pick(f).index
-	var ways [][2]int
+// around are the ways between one host and the others.
+func (w *World) around(h int) (ways [][2]int) {
 	for i := range w.hosts {
 		if i != h {
 			ways = append(ways, [2]int{h, i}, [2]int{i, h})
 		}
 	}
+	return ways
+}
+
+// isolate cuts one host off, from the clients as well or not.
+func isolate(w *World, f Fault) func() {
+	h := w.pick(f).index
+	ways := w.around(h)
 	if f.N%2 == 0 {
 		ways = append(ways, [2]int{h, clients}, [2]int{clients, h})
 	}
@@ -149,21 +154,29 @@ func pauseCluster(w *World, f Fault) func() {
 	return func() { w.asks(f.N, "operator", func(fsm.State) fsm.Command { return fsm.Resume{} }) }
 }
 
-// pauseBlip is a pause that is over at once, while a rash leader is about to appoint somebody: some have applied one, some
-// both, some neither.
+// pauseBlip is a pause that is over at once, while a rash leader is about to appoint somebody and its proposal is late: some
+// have applied one, some both, some neither. Often the primary is cut off in between, so that it knows of the pause only
+// and goes on writing without a lease (lease.md V5).
 func pauseBlip(w *World, f Fault) func() {
+	primary, span := w.byID(w.check.newest.Primary), w.opts.failoverAfter()
+	late := time.Duration(f.N%8) * span / 4
 	w.rash++
-	w.net.jitter += 300 * time.Millisecond
-	w.net.slowBy = 0.5
-	w.at(w.between(0, 1200*time.Millisecond), func() {
+	w.late += late
+	opened, over := func() {}, false
+	w.at(w.between(span/2, span*3/2), func() {
 		w.asks(f.N, "operator", func(fsm.State) fsm.Command { return fsm.Pause{} })
-		w.at(w.between(0, 60*time.Millisecond), func() {
-			w.asks(f.N, "operator", func(fsm.State) fsm.Command { return fsm.Resume{} })
+		w.at(w.between(0, span/4), func() {
+			if f.N&(1<<40) != 0 && primary != nil && !over {
+				opened = w.block(w.around(primary.index))
+			}
+			w.asks(f.N>>8, "operator", func(fsm.State) fsm.Command { return fsm.Resume{} })
 		})
 	})
 	return func() {
+		over = true
+		opened()
 		w.rash--
-		w.net.jitter = max(0, w.net.jitter-300*time.Millisecond)
+		w.late -= late
 		w.unpaused(f.N)
 	}
 }
@@ -245,4 +258,48 @@ func leave(w *World, f Fault) func() {
 		return fsm.SetMember{Member: m}
 	})
 	return nil
+}
+
+// operators are several at once, who know nothing of each other.
+func operators(w *World, f Fault) func() {
+	over := false
+	var turn func()
+	turn = func() {
+		if over {
+			return
+		}
+		n := w.rng.Uint64()
+		switch g := (Fault{N: n >> 3}); n % 8 {
+		case 0, 1, 2:
+			switchover(w, g)
+		case 3:
+			w.asks(g.N, "operator", func(fsm.State) fsm.Command { return fsm.Pause{} })
+		case 4, 5:
+			w.unpaused(g.N)
+		case 6:
+			w.edit(g.N, func(s *fsm.Settings) { s.Strict = !s.Strict })
+		case 7:
+			w.asks(g.N, "operator", func(s fsm.State) fsm.Command {
+				if s.Wish == nil {
+					return nil
+				}
+				return fsm.EndWish{ID: s.Wish.ID, Because: "taken back"}
+			})
+		}
+		w.at(w.between(5*time.Millisecond, 400*time.Millisecond), turn)
+	}
+	turn()
+	return func() {
+		over = true
+		w.unpaused(f.N)
+		w.edit(f.N, func(s *fsm.Settings) { s.Strict = w.opts.shape.strict })
+	}
+}
+
+// lateProposals has what a leader decided come into the log when much may have happened since: it may have lost the leadership
+// and won it back.
+func lateProposals(w *World, f Fault) func() {
+	by := time.Duration(50+f.N%2000) * time.Millisecond
+	w.late += by
+	return func() { w.late -= by }
 }

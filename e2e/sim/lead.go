@@ -320,9 +320,15 @@ func (l *leading) handOff(to fsm.NodeID) {
 	})
 }
 
-// propose puts a command into this node's own log, once.
+// propose puts a command into this node's own log, once. What is decided and what goes into the log are two goroutines in the
+// product: whatever becomes of the leadership and of the log meanwhile, a late one goes on with what was decided.
 func (a *agent) propose(c fsm.Command, ifRev uint64, by string, done func(error)) {
-	a.raft.propose(a.envelope(c, ifRev, by), nil, done)
+	env := a.envelope(c, ifRev, by)
+	if a.h.w.late == 0 {
+		a.raft.propose(env, nil, done)
+		return
+	}
+	a.h.later(&a.process, a.h.w.between(0, a.h.w.late), func() { a.raft.propose(env, nil, done) })
 }
 
 func (a *agent) envelope(c fsm.Command, ifRev uint64, by string) fsm.Envelope {

@@ -26,7 +26,7 @@ const (
 	MutGate      Mutation = "gate"         // a server that starts lets clients read at once
 	MutClock     Mutation = "clock"        // clocks stand still while a host is suspended
 	MutKill      Mutation = "kill"         // when the postmaster is gone, its backends are left alone
-	MutRev       Mutation = "rev"          // a command is applied whatever it was decided under; see Mutations
+	MutRev       Mutation = "rev"          // a command is applied whatever it was decided under
 	MutEvidence  Mutation = "evidence"     // nothing is kept of what a rewind or a clone takes away
 )
 
@@ -134,12 +134,10 @@ func (h *host) member() fsm.Member {
 	return m
 }
 
-// Mutations are those that seeds are known to notice. MutRev is not among them: what a stale command could do, the machine
-// refuses by its evidence as well, and no seed was found yet in which only the revision stands in the way (a pause and a
-// resume between seal and appointment, lease.md V5).
+// Mutations are those that seeds are known to notice.
 func Mutations() []Mutation {
 	return []Mutation{
 		MutSeal, MutLastVouch, MutWait, MutDetach, MutPosition, MutOrder, MutProof, MutFloor, MutGate, MutClock, MutKill,
-		MutEvidence,
+		MutRev, MutEvidence,
 	}
 }

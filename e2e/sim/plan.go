@@ -76,6 +76,8 @@ func kinds() []kind {
 		{"pause-blip", 4, 500 * ms, 2 * s, pauseBlip},
 		{"durability", 3, 5 * s, 20 * s, durability},
 		{"strict", 1, 5 * s, 20 * s, strict},
+		{"operators", 3, s, 5 * s, operators},
+		{"late-proposals", 5, s, 6 * s, lateProposals},
 		{"join", 3, 0, s, join},
 		{"leave", 2, 0, s, leave},
 	}

@@ -21,8 +21,9 @@ type World struct {
 	stats Stats
 
 	ids  int
-	heal []func() // ends of the faults that are under way
-	rash int      // by how many faults the leader believes the primary silent
+	heal []func()      // ends of the faults that are under way
+	rash int           // by how many faults the leader believes the primary silent
+	late time.Duration // up to so long lies a leader's proposal between the decision and the log
 }
 
 // event is something that happens at an instant. One with an owner happens to that process only: it is dropped when the
