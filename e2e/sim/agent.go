@@ -71,13 +71,14 @@ func (a *agent) start() {
 	a.beats.start(a)
 	a.lead.start(a)
 	if w.opts.Without == MutFloor {
-		a.published, a.pubIndex = fsm.State{}, 0
+		a.published, a.pubIndex = a.raft.state, a.raft.applied
 	}
 	w.say(h, "agent", "starts, epoch %d rev %d", a.published.Epoch, a.published.Rev)
 	a.adoptGuard()
 	a.every(20*time.Millisecond, func() { a.raft.tick() })
 	a.every(w.beatEvery(), a.turn)
 	a.every(2*time.Second, a.watchStanding)
+	a.every(2*time.Second, func() { a.raft.compact() })
 	if h.role == fsm.RoleData {
 		a.every(50*time.Millisecond, a.watchGuard)
 	}

@@ -20,7 +20,7 @@ func (h *host) powerOff() {
 	h.agent.end()
 	h.keeper.end()
 	h.agent.stopped, h.keeper.stopped = 0, 0
-	h.disk.log = append([]*entry(nil), h.disk.log[:h.disk.synced]...)
+	h.disk.dropUnsynced()
 	h.disk.hangs = 0
 }
 
@@ -66,9 +66,9 @@ func (h *host) killAgent() {
 	h.agent.end()
 	h.agent.stopped = 0
 	if h.w.chance(0.5) {
-		h.disk.log = append([]*entry(nil), h.disk.log[:h.disk.synced]...)
+		h.disk.dropUnsynced()
 	} else {
-		h.disk.synced = len(h.disk.log)
+		h.disk.synced = h.disk.snap.index + uint64(len(h.disk.log))
 	}
 }
 

@@ -49,10 +49,11 @@ type disk struct {
 	hungSince time.Duration
 	slow      time.Duration // more per write
 
-	// Of Raft: term and vote, and the log, of which the first synced entries survive a loss of power.
+	// Of Raft: term and vote, a snapshot, and the log after it, which survives a loss of power up to the entry synced.
 	term, vote uint64 // vote is 1 + the index of the candidate's host, 0 for nobody
+	snap       snapshot
 	log        []*entry
-	synced     int
+	synced     uint64
 	formed     bool
 
 	state      fsm.State // state.bin
@@ -66,6 +67,9 @@ type disk struct {
 
 // hung says that the disk takes nothing now.
 func (h *host) hung() bool { return h.w.now < h.disk.hangs }
+
+// dropUnsynced is what a loss of power does to the log.
+func (d *disk) dropUnsynced() { d.log = append([]*entry(nil), d.log[:d.synced-d.snap.index]...) }
 
 // write makes effect durable after a while and then goes on as p. Without a hang it takes milliseconds. When p ends
 // meanwhile, the write may have come through or not; when the host loses power it has not.

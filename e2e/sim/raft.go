@@ -9,8 +9,8 @@ import (
 )
 
 // The model of Raft: terms, votes and logs on disks, a log that commits by a majority of the voters' disks, elections with
-// a vote asked for beforehand, transfer of leadership, changes of one server at a time. Timing is what cluster/consensus.go
-// gives hashicorp/raft. There are no snapshots: e2e/bubble has those, with the real thing.
+// a vote asked for beforehand, transfer of leadership, changes of one server at a time, snapshots (raft_snapshot.go). Timing is
+// what cluster/consensus.go gives hashicorp/raft.
 
 const (
 	raftTimeout   = 500 * time.Millisecond // heartbeat, election and lease timeout
@@ -71,21 +71,26 @@ type raft struct {
 }
 
 func newRaft(h *host) *raft {
-	r := &raft{h: h, leader: -1, waiters: map[uint64]func(error){}}
+	at := h.disk.snap
+	r := &raft{h: h, leader: -1, waiters: map[uint64]func(error){}, commit: at.index, applied: at.index, state: at.state}
 	r.rest()
 	return r
 }
 
 func (r *raft) d() *disk           { return &r.h.disk }
-func (r *raft) last() uint64       { return uint64(len(r.h.disk.log)) }
+func (r *raft) last() uint64       { return r.h.disk.snap.index + uint64(len(r.h.disk.log)) }
+func (r *raft) at(i uint64) *entry { return r.h.disk.log[i-r.h.disk.snap.index-1] }
 func (r *raft) proc() *process     { return &r.h.agent.process }
 func (r *raft) now() time.Duration { return r.h.boot() }
 
 func (r *raft) termAt(i uint64) uint64 {
-	if i == 0 || i > r.last() {
+	switch snap := r.d().snap; {
+	case i == snap.index:
+		return snap.term
+	case i < snap.index || i > r.last():
 		return 0
 	}
-	return r.d().log[i-1].term
+	return r.at(i).term
 }
 
 // servers is the newest configuration in the log.
@@ -95,7 +100,7 @@ func (r *raft) servers() []standing {
 			return s
 		}
 	}
-	return nil
+	return r.d().snap.servers
 }
 
 func standingOf(servers []standing, host int) failover.Standing {
@@ -209,7 +214,7 @@ func (r *raft) store(entries []*entry, then func()) {
 	upto, term := r.last(), r.termAt(r.last())
 	r.h.write(r.proc(), func() {
 		if r.termAtOnDisk(upto) == term {
-			d.synced = max(d.synced, int(upto))
+			d.synced = max(d.synced, upto)
 		}
 	}, then)
 }
@@ -250,7 +255,7 @@ func (r *raft) advance() {
 	for i := r.last(); i > r.commit && r.termAt(i) == r.d().term; i-- {
 		have := 0
 		for _, s := range servers {
-			if s.as == failover.Voter && (s.host == r.h.index && uint64(r.d().synced) >= i || s.host != r.h.index && r.match[s.host] >= i) {
+			if s.as == failover.Voter && (s.host == r.h.index && r.d().synced >= i || s.host != r.h.index && r.match[s.host] >= i) {
 				have++
 			}
 		}
@@ -266,8 +271,8 @@ func (r *raft) advance() {
 // apply computes what is committed and not applied yet.
 func (r *raft) apply() {
 	for r.applied < r.commit && r.applied < r.last() {
-		e := r.d().log[r.applied]
 		r.applied++
+		e := r.at(r.applied)
 		var refused error
 		if e.env.Change != nil {
 			var next fsm.State

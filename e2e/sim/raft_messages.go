@@ -139,13 +139,18 @@ type appended struct {
 // replicate sends what host lacks. While an answer is overdue it sends a heartbeat, which no disk holds up.
 func (r *raft) replicate(host int) {
 	me, to := r.h, r.h.w.hosts[host]
+	snap := r.d().snap.index
 	prev, overdue := min(r.next[host]-1, r.last()), r.sentAt[host] > 0
-	if overdue {
-		prev = min(r.match[host], r.last())
+	switch {
+	case overdue:
+		prev = max(snap, min(r.match[host], r.last()))
+	case prev < snap:
+		r.install(host)
+		return
 	}
 	m := appended{from: me, term: r.d().term, prev: prev, prevTerm: r.termAt(prev), commit: r.commit}
 	if end := min(r.last(), prev+raftBatch); end > prev && !overdue {
-		m.entries = r.d().log[prev:end:end]
+		m.entries = r.d().log[prev-snap : end-snap : end-snap]
 	}
 	r.sentAt[host] = max(r.now(), 1)
 	me.w.send(me, to, &to.agent.process, func() { to.agent.raft.append(m) })
@@ -162,12 +167,13 @@ func (r *raft) append(m appended) {
 	}
 	r.leader = m.from.index
 	r.rest()
-	if m.prev > r.last() || r.termAt(m.prev) != m.prevTerm {
+	snap := r.d().snap.index // up to there everybody's log is the same
+	if m.prev > r.last() || m.prev > snap && r.termAt(m.prev) != m.prevTerm {
 		r.answer(m.from, m.term, false, min(r.last(), m.prev-1))
 		return
 	}
 	fresh := m.entries
-	for len(fresh) > 0 && fresh[0].index <= r.last() && r.termAt(fresh[0].index) == fresh[0].term {
+	for len(fresh) > 0 && (fresh[0].index <= snap || fresh[0].index <= r.last() && r.termAt(fresh[0].index) == fresh[0].term) {
 		fresh = fresh[1:]
 	}
 	if len(fresh) > 0 && fresh[0].index <= r.last() {
@@ -184,7 +190,7 @@ func (r *raft) append(m appended) {
 			r.answer(m.from, m.term, true, upto)
 		}
 	}
-	if len(fresh) == 0 && uint64(r.d().synced) >= upto {
+	if len(fresh) == 0 && r.d().synced >= upto {
 		done()
 		return
 	}
@@ -197,8 +203,8 @@ func (r *raft) cut(last uint64) {
 	if last < r.commit {
 		r.h.w.check.fail(r.h, "raft", "committed entries %d to %d are replaced", last+1, r.commit)
 	}
-	d.log = append([]*entry(nil), d.log[:last]...) // its array may be shared with messages under way
-	d.synced = min(d.synced, int(last))
+	d.log = append([]*entry(nil), d.log[:last-d.snap.index]...) // its array may be shared with messages under way
+	d.synced = min(d.synced, last)
 }
 
 func (r *raft) answer(to *host, term uint64, ok bool, upto uint64) {
@@ -254,7 +260,7 @@ func (r *raft) reconfigure(host int, to failover.Standing, done func(error)) {
 		return
 	}
 	for i := r.last(); i > r.commit; i-- {
-		if r.d().log[i-1].servers != nil {
+		if r.at(i).servers != nil {
 			done(errNotLeader)
 			return
 		}

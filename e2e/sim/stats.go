@@ -23,6 +23,7 @@ type Stats struct {
 	Discards  int
 	Excused   int // two writers while neither guard nor agent of one could run
 	Lossy     int // acknowledged commits that async gave up
+	Installed int // snapshots that a follower took in
 	Virtual   time.Duration
 }
 
@@ -91,5 +92,6 @@ func (s *Stats) Add(o Stats) {
 	s.Discards += o.Discards
 	s.Excused += o.Excused
 	s.Lossy += o.Lossy
+	s.Installed += o.Installed
 	s.Virtual += o.Virtual
 }
