@@ -47,6 +47,7 @@ type agent struct {
 	trouble   trouble
 	actedOn   uint64
 	wish      handover
+	reinit    reinit
 	stopping  fsm.Epoch // what the leader, or a death that does not end, told to stop
 	busy      bool      // a step is under way
 	woken     bool
@@ -249,6 +250,7 @@ func (a *agent) say() {
 		self: a.h.id, state: state, leaseLive: live, unleased: unleased, held: held, trouble: a.trouble.String(),
 		released: a.h.disk.released, promise: a.promised(state.Rev), flushed: a.flushed,
 	})
+	r.Config.Restart = a.reinit.announced > 0
 	if acted {
 		a.actedOn = r.Rev
 	} else {
@@ -315,6 +317,7 @@ func (a *agent) act() {
 		return
 	}
 	state := a.state()
+	anew := a.reinitStep(state)
 	if a.servesUnrecorded(state) {
 		done := a.done("record serving")
 		a.h.write(&a.process, func() { a.h.disk.served = max(a.h.disk.served, state.Epoch) }, func() { done(nil) })
@@ -340,7 +343,7 @@ func (a *agent) act() {
 	w := want(situation{
 		self: a.h.id, state: state, leaseLive: a.mayServe(state), sealed: a.beats.sealed(),
 		released: a.releasedEpoch(), reads: reads, giveUp: a.gaveUp == state.Epoch && state.Epoch > 0,
-		handOver: handOver, removed: a.removed, yields: a.yields(state), sync: goal,
+		handOver: handOver, reinit: anew, removed: a.removed, yields: a.yields(state), sync: goal,
 		copies: copies(state, a.h.id, seen, fresh),
 	})
 	step := pgctl.Next(w, a.have)
@@ -356,7 +359,7 @@ func (a *agent) act() {
 	case pgctl.Hold:
 		return
 	}
-	if a.trouble.holds(step.Kind, w.Role, state.Epoch, a.h.boot()) {
+	if !(anew && step.Kind == pgctl.Clone) && a.trouble.holds(step.Kind, w.Role, state.Epoch, a.h.boot()) {
 		return
 	}
 	a.carryOut(step, state)

@@ -28,8 +28,11 @@ const (
 	examineTries = 3
 	lookPatience = 1.5
 	statusBox    = time.Second
-	stepBox      = 10 * time.Second
-	promiseBox   = 3 * time.Second
+
+	restartPatience = 5 * time.Second
+	restartBox      = 25 * time.Second
+	stepBox         = 10 * time.Second
+	promiseBox      = 3 * time.Second
 )
 
 // situation is what the node's goal follows from: agreed truth, its own promises and its lease.
@@ -392,4 +395,52 @@ func copiesAt(have pgctl.Status, ids map[string]fsm.NodeID, self fsm.NodeID, rul
 		}
 	}
 	return flushed, there
+}
+
+// mayReinit is mayRestart for the replacement of a standby's data directory, whose log then counts for nothing until it has
+// caught up. force: though commits, or an election, may need it meanwhile.
+func mayReinit(s fsm.State, self fsm.NodeID, force, announced bool, seen map[fsm.NodeID]failover.Sighting) string {
+	if s.Primary == self {
+		return "it is the primary, of which the copies are made"
+	}
+	if why := inTheWay(s, self, false, announced, seen); why != "" || force {
+		return why
+	}
+	return missingCopies(s, self, seen)
+}
+
+// inTheWay says what else is going on.
+func inTheWay(s fsm.State, self fsm.NodeID, serves, announced bool, seen map[fsm.NodeID]failover.Sighting) string {
+	if s.Wish != nil {
+		return fmt.Sprintf("a %s is pending", s.Wish.Kind)
+	}
+	fresh := time.Duration(s.Config.Settings.FailoverAfterMS) * time.Millisecond
+	for id, m := range s.Members {
+		other := seen[id]
+		if id != self && other.Report.Config.Restart && other.Age <= fresh && (!announced || id < self) {
+			return m.Name + " is being restarted; one at a time"
+		}
+	}
+	p := seen[s.Primary]
+	if s.Primary == self && !serves {
+		return "it is primary and does not serve"
+	}
+	if s.Primary != self && (p.Age > fresh || p.Report.Serving != s.Epoch) {
+		return "the primary is not heard to serve"
+	}
+	return ""
+}
+
+// missingCopies says that commits depend on this node.
+func missingCopies(s fsm.State, self fsm.NodeID, seen map[fsm.NodeID]failover.Sighting) string {
+	others := 0
+	for _, m := range seen[s.Primary].Report.Streaming {
+		if m.Node != self && s.Sync.Has(m.Node) {
+			others++
+		}
+	}
+	if need := s.Sync.Copies - 1; others < need && (s.Sync.Has(self) || s.Primary == self) {
+		return fmt.Sprintf("commits need %d other nodes that stream and only %d would", need, others)
+	}
+	return ""
 }

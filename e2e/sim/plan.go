@@ -78,6 +78,8 @@ func kinds() []kind {
 		{"strict", 1, 5 * s, 20 * s, strict},
 		{"operators", 3, s, 5 * s, operators},
 		{"late-proposals", 5, s, 6 * s, lateProposals},
+		{"reinit", 4, 0, s, askReinit},
+		{"crash-loop", 5, s, 6 * s, crashLoop},
 		{"join", 3, 0, s, join},
 		{"leave", 2, 0, s, leave},
 	}

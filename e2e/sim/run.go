@@ -49,7 +49,7 @@ func (w *World) build() {
 		w.net.low, w.net.high = 2*time.Millisecond, 12*time.Millisecond
 	}
 	for i := range s.data + s.witnesses + s.spares {
-		h := &host{w: w, index: i, name: "n" + strconv.Itoa(i+1), role: fsm.RoleData, up: true, rate: 0.99 + 0.02*w.rng.Float64()}
+		h := &host{w: w, index: i, name: "n" + strconv.Itoa(i+1), role: fsm.RoleData, up: true, rate: w.drawRate()}
 		h.id = fsm.NodeID(h.name)
 		if i >= s.data && i < s.data+s.witnesses {
 			h.role = fsm.RoleWitness
@@ -82,6 +82,18 @@ func (w *World) build() {
 		w.at(w.between(0, 500*time.Millisecond), h.startAgent)
 	}
 	w.load.start(w)
+}
+
+// drawRate is how fast a clock goes: often as wrong as it may be (ρ = 1 %), since only that shows a wait that is too short.
+func (w *World) drawRate() float64 {
+	switch p := w.rng.Float64(); {
+	case p < 0.2:
+		return 0.99
+	case p < 0.4:
+		return 1.01
+	default:
+		return 0.99 + 0.02*w.rng.Float64()
+	}
 }
 
 func (w *World) byName(name string) *host {
