@@ -30,6 +30,7 @@ type beats struct {
 
 // sighted is what another node last said of itself, and when that came in.
 type sighted struct {
+	id          fsm.NodeID
 	at          time.Duration
 	incarnation uint64 // 0: never heard
 	seq         uint64
@@ -233,9 +234,12 @@ func (b *beats) take(m *beat) {
 // record mirrors sightings.record.
 func (b *beats) record(m *beat) (current, news bool) {
 	s, now := &b.seen[m.from.index], b.a.h.boot()
+	if s.id != m.from.id { // its host was wiped: another node
+		*s, b.sealedBy[m.from.index] = sighted{}, 0
+	}
 	switch {
 	case s.incarnation == 0:
-		*s = sighted{at: now, incarnation: m.incarnation, seq: m.seq, report: m.report}
+		*s = sighted{id: m.from.id, at: now, incarnation: m.incarnation, seq: m.seq, report: m.report}
 		return true, true
 	case m.incarnation == s.incarnation:
 		if m.seq <= s.seq {
@@ -336,7 +340,7 @@ func (a *agent) sightings() map[fsm.NodeID]failover.Sighting {
 	out := make(map[fsm.NodeID]failover.Sighting, maxHosts)
 	for i, h := range a.h.w.hosts {
 		s := &b.seen[i]
-		if _, member := a.published.Members[h.id]; member && s.incarnation != 0 {
+		if _, member := a.published.Members[h.id]; member && s.incarnation != 0 && s.id == h.id {
 			out[h.id] = failover.Sighting{Age: max(0, now-s.at), Report: *s.report, Sealed: b.sealedBy[i]}
 		}
 	}

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/quorate/quorate/cluster/lease"
@@ -16,6 +17,7 @@ type host struct {
 	role    fsm.Role
 	joins   bool // it is no member from the start
 	started bool // it was let in
+	wiped   int  // how often; it is another member each time
 
 	up     bool
 	rate   float64       // of its clock against true time, 1 % either way at most
@@ -36,6 +38,15 @@ func (h *host) boot() time.Duration {
 // later schedules an event of p, delay later by this host's clock.
 func (h *host) later(p *process, delay time.Duration, do func()) {
 	h.w.after(p, time.Duration(float64(delay)/h.rate), do)
+}
+
+// wipe makes an empty machine of it, which is no member.
+func (h *host) wipe() {
+	h.powerOff()
+	h.wiped++
+	h.id = fsm.NodeID(h.name + "." + strconv.Itoa(h.wiped))
+	h.disk, h.data = disk{slow: h.disk.slow}, instance{h: h}
+	h.joins, h.started = true, false
 }
 
 // reaches says that a connection to o works, both ways.

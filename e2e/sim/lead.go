@@ -145,7 +145,7 @@ func (l *leading) view() failover.View {
 	if l.leads {
 		v.Servers = map[fsm.NodeID]failover.Standing{}
 		for _, s := range a.raft.servers() {
-			v.Servers[a.h.w.hosts[s.host].id] = s.as
+			v.Servers[s.id] = s.as
 		}
 		v.ElectorateShown = l.ledger.electorateShown(now, v)
 	}

@@ -27,6 +27,7 @@ const (
 	MutClock     Mutation = "clock"        // clocks stand still while a host is suspended
 	MutKill      Mutation = "kill"         // when the postmaster is gone, its backends are left alone
 	MutRev       Mutation = "rev"          // a command is applied whatever it was decided under
+	MutIdentity  Mutation = "identity"     // a host that lost its disk goes on as the member that it was
 	MutEvidence  Mutation = "evidence"     // nothing is kept of what a rewind or a clone takes away
 )
 
@@ -138,6 +139,6 @@ func (h *host) member() fsm.Member {
 func Mutations() []Mutation {
 	return []Mutation{
 		MutSeal, MutLastVouch, MutWait, MutDetach, MutPosition, MutOrder, MutProof, MutFloor, MutGate, MutClock, MutKill,
-		MutRev, MutEvidence,
+		MutRev, MutIdentity, MutEvidence,
 	}
 }

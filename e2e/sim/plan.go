@@ -82,6 +82,7 @@ func kinds() []kind {
 		{"crash-loop", 5, s, 6 * s, crashLoop},
 		{"join", 3, 0, s, join},
 		{"leave", 2, 0, s, leave},
+		{"replace", 4, s, 5 * s, replace},
 	}
 }
 

@@ -35,6 +35,7 @@ type entry struct {
 // standing is a host's place in Raft's configuration.
 type standing struct {
 	host int
+	id   fsm.NodeID // a host that was wiped and let in again is another server
 	as   failover.Standing
 }
 
@@ -119,6 +120,14 @@ func voters(servers []standing) (n int) {
 		}
 	}
 	return n
+}
+
+// peer is the server s, nil when another one has its address by now: the handshake refuses that.
+func (w *World) peer(s standing) *host {
+	if h := w.hosts[s.host]; h.id == s.id {
+		return h
+	}
+	return nil
 }
 
 // rest draws when an election begins if nobody is heard.

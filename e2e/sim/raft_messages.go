@@ -35,10 +35,10 @@ func (r *raft) askAll(term uint64) {
 	me, beforehand, forced := r.h, r.asking, r.forced
 	last, lastTerm := r.last(), r.termAt(r.last())
 	for _, s := range r.servers() {
-		if s.host == me.index || s.as != failover.Voter {
+		to := me.w.peer(s)
+		if s.host == me.index || s.as != failover.Voter || to == nil {
 			continue
 		}
-		to := me.w.hosts[s.host]
 		me.w.send(me, to, &to.agent.process, func() {
 			to.agent.raft.voteAsked(me, term, last, lastTerm, beforehand, forced)
 		})
@@ -139,6 +139,9 @@ type appended struct {
 // replicate sends what host lacks. While an answer is overdue it sends a heartbeat, which no disk holds up.
 func (r *raft) replicate(host int) {
 	me, to := r.h, r.h.w.hosts[host]
+	if r.standing(host) == nil {
+		return
+	}
 	snap := r.d().snap.index
 	prev, overdue := min(r.next[host]-1, r.last()), r.sentAt[host] > 0
 	switch {
@@ -154,6 +157,16 @@ func (r *raft) replicate(host int) {
 	}
 	r.sentAt[host] = max(r.now(), 1)
 	me.w.send(me, to, &to.agent.process, func() { to.agent.raft.append(m) })
+}
+
+// standing is the place of the server that has the address of host now, nil if it has none.
+func (r *raft) standing(host int) *standing {
+	for _, s := range r.servers() {
+		if s.host == host && r.h.w.peer(s) != nil {
+			return &s
+		}
+	}
+	return nil
 }
 
 // append takes entries in. The answer to new ones waits for the disk; that to a heartbeat does not.
@@ -272,7 +285,10 @@ func (r *raft) reconfigure(host int, to failover.Standing, done func(error)) {
 		}
 	}
 	if to != failover.Outside {
-		servers = append(servers, standing{host, to})
+		servers = append(servers, standing{host, r.h.w.hosts[host].id, to})
+	}
+	if r.standing(host) == nil {
+		r.match[host] = 0
 	}
 	r.next[host], r.sentAt[host] = r.last()+1, 0
 	r.propose(fsmNothing, servers, done)

@@ -64,7 +64,7 @@ func (w *World) build() {
 	var servers []standing
 	for _, h := range w.hosts {
 		if !h.joins {
-			servers = append(servers, standing{h.index, failover.Voter})
+			servers = append(servers, standing{h.index, h.id, failover.Voter})
 		}
 	}
 	first := &entry{term: 1, index: 1, servers: servers}
@@ -105,7 +105,15 @@ func (w *World) byName(name string) *host {
 	return nil
 }
 
-func (w *World) byID(id fsm.NodeID) *host { return w.byName(string(id)) }
+// byID is the host of a member; nil for one that was wiped, and is another member since.
+func (w *World) byID(id fsm.NodeID) *host {
+	for _, h := range w.hosts {
+		if h.id == id {
+			return h
+		}
+	}
+	return nil
+}
 
 // nextID is a request id that no other request has.
 func (w *World) nextID() string {

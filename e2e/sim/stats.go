@@ -24,6 +24,7 @@ type Stats struct {
 	Excused   int // two writers while neither guard nor agent of one could run
 	Lossy     int // acknowledged commits that async gave up
 	Installed int // snapshots that a follower took in
+	Replaced  int // hosts that were wiped and let in again
 	Virtual   time.Duration
 }
 
@@ -93,5 +94,6 @@ func (s *Stats) Add(o Stats) {
 	s.Excused += o.Excused
 	s.Lossy += o.Lossy
 	s.Installed += o.Installed
+	s.Replaced += o.Replaced
 	s.Virtual += o.Virtual
 }
