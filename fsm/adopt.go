@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/quorate/quorate/internal/pg"
 )
@@ -48,7 +49,9 @@ func (a *Adoption) clone() *Adoption {
 	return &c
 }
 
-// Adopting says that id has yet to open the data that the cluster begins with. Nobody else has them, whatever happens.
+// Adopting says that id has yet to open the data that the cluster begins with. Nobody else has them, whatever happens. Until then
+// nobody else can be appointed, so whichever assignment was promoted first is of id: not always epoch 1, if id crashed between
+// its promotion and telling of it.
 func (s State) Adopting(id NodeID) bool {
-	return s.Adopted != nil && s.Adopted.Node == id && (len(s.Lineage) == 0 || !s.Lineage[0].Promoted)
+	return s.Adopted != nil && s.Adopted.Node == id && !slices.ContainsFunc(s.Lineage, func(l Lineage) bool { return l.Promoted })
 }

@@ -83,6 +83,7 @@ func kinds() []kind {
 		{"join", 3, 0, s, join},
 		{"leave", 2, 0, s, leave},
 		{"replace", 4, s, 5 * s, replace},
+		{"recover", 1, 0, s, recoverOne},
 	}
 }
 

@@ -43,6 +43,8 @@ func leavingOne(s fsm.State) bool {
 func (w *World) remove(h *host, id fsm.NodeID, n uint64) {
 	m, member := w.check.newest.Members[id]
 	switch {
+	case h.id != id:
+		return
 	case !member:
 		h.wipe()
 		w.at(2*time.Second, func() { w.letIn(h, h.id, n) })

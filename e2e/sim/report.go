@@ -17,7 +17,8 @@ func (s *Stats) Print(out io.Writer, seeds int) {
 		seeds, s.Virtual.Minutes(), s.Events, s.Issued, s.Acked, s.Unknown, s.Refused)
 	fmt.Fprintf(out, "%d appointments of another node (%.1f a seed), %d of the same; %d logs discarded, with evidence\n",
 		s.Appointed, float64(s.Appointed)/float64(max(seeds, 1)), s.Again, s.Discards)
-	fmt.Fprintf(out, "%d snapshots of the replicated state taken in by followers, %d hosts wiped and let in again\n", s.Installed, s.Replaced)
+	fmt.Fprintf(out, "%d snapshots of the replicated state taken in, %d hosts wiped and let in again, %d clusters recovered from one node\n",
+		s.Installed, s.Replaced, s.Recovered)
 	fmt.Fprintf(out, "%d acknowledged commits given up by appointments under async, which promises nothing\n", s.Lossy)
 	fmt.Fprintf(out, "%d times two servers took writes while nothing on the host of one could run that ends it\n\n", s.Excused)
 	fmt.Fprintf(out, "longest time without an acknowledgement (ms), from 1 s before a fault to 10 s after, of those that came alone\n")

@@ -25,6 +25,7 @@ type Stats struct {
 	Lossy     int // acknowledged commits that async gave up
 	Installed int // snapshots that a follower took in
 	Replaced  int // hosts that were wiped and let in again
+	Recovered int // clusters that an operator made of the one node that was left
 	Virtual   time.Duration
 }
 
@@ -43,6 +44,7 @@ func (s *Stats) fault(kind string)        { s.Faults[kind]++ }
 func (w *World) finish(plan []Fault) {
 	s, l := &w.stats, &w.load
 	s.Appointed, s.Again, s.Excused, s.Lossy = w.check.appointed, w.check.again, w.check.excused, w.check.lossy
+	s.Recovered = w.recovered
 	s.Issued, s.Acked, s.Unknown, s.Refused, s.Virtual = l.issued, l.acked, l.unknown, l.refused, w.now
 	for i, f := range plan {
 		if w.opts.Keep == nil && w.now >= f.At+10*time.Second && apart(plan, i) {
@@ -95,5 +97,6 @@ func (s *Stats) Add(o Stats) {
 	s.Lossy += o.Lossy
 	s.Installed += o.Installed
 	s.Replaced += o.Replaced
+	s.Recovered += o.Recovered
 	s.Virtual += o.Virtual
 }

@@ -298,7 +298,8 @@ func (a *agent) followNow(u pgctl.Upstream, done func(error)) {
 	}
 	sv.upstream = u
 	sv.connect()
-	a.await(followLimit, func() bool { return sv.receiver != nil || d.live.upstream(d.detached) != u }, func(bool) { a.askForLog(done) })
+	over := func() bool { return sv.receiver != nil || d.live.upstream(d.detached) != u }
+	a.await(followLimit, over, func(bool) { a.askForLog(done) })
 }
 
 // askForLog mirrors pgctl/loggone.go: without a stream the upstream is asked whether it has the log that is needed next.

@@ -20,10 +20,12 @@ type World struct {
 	load  load
 	stats Stats
 
-	ids  int
-	heal []func()      // ends of the faults that are under way
-	rash int           // by how many faults the leader believes the primary silent
-	late time.Duration // up to so long lies a leader's proposal between the decision and the log
+	ids        int
+	heal       []func()      // ends of the faults that are under way
+	rash       int           // by how many faults the leader believes the primary silent
+	late       time.Duration // up to so long lies a leader's proposal between the decision and the log
+	recovering bool          // all hosts but one are lost, and the operator has not made up his mind yet
+	recovered  int           // clusters made of one host
 }
 
 // event is something that happens at an instant. One with an owner happens to that process only: it is dropped when the
