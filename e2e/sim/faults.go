@@ -251,16 +251,34 @@ func replayLag(w *World, f Fault) func() {
 	return func() { h.server.lag = max(0, h.server.lag-by) }
 }
 
-// walGone has the primary drop log that a standby needs, and the standby's connection.
+// walGone has the primary drop log that a standby needs, and the standby's connection; and, while it lasts, what those need that
+// were rewound and can't come up without it.
 func walGone(w *World, f Fault) func() {
-	primary := w.byID(w.check.newest.Primary)
-	if h := w.others(primary, f.N); primary != nil && h != nil {
+	drop := func(h *host) {
+		primary := w.byID(w.check.newest.Primary)
+		if primary == nil || h == nil || h == primary {
+			return
+		}
 		primary.data.refuses[h.index] = true
 		if t := primary.server.senders[h.index]; t != nil {
 			t.end()
 		}
 	}
-	return nil
+	drop(w.others(w.byID(w.check.newest.Primary), f.N))
+	over := false
+	var turn func()
+	turn = func() {
+		for _, h := range w.hosts {
+			if r := h.data.rewind; r != nil && r.written && !h.server.consistent() {
+				drop(h)
+			}
+		}
+		if !over {
+			w.at(20*time.Millisecond, turn)
+		}
+	}
+	turn()
+	return func() { over = true }
 }
 
 // rashLeader has whoever leads believe that the primary is silent and that nobody vouched for it, whatever it is told: what

@@ -66,7 +66,7 @@ func kinds() []kind {
 		{"disk-hang", 6, 300 * ms, 8 * s, diskHang},
 		{"disk-slow", 4, 2 * s, 15 * s, diskSlow},
 		{"replay-lag", 6, s, 12 * s, replayLag},
-		{"wal-gone", 2, 0, s, walGone},
+		{"wal-gone", 3, 5 * s, 40 * s, walGone},
 		{"rash-leader", 14, 500 * ms, 4 * s, rashLeader},
 		{"rash-restart", 8, 500 * ms, 4 * s, rashRestart},
 		{"trap", 5, s, 6 * s, trap},
