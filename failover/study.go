@@ -50,6 +50,10 @@ type facts struct {
 	waitLeft      time.Duration
 	positions     map[fsm.NodeID]fsm.Position
 	best          *candidate
+
+	syncKnown bool // see nextSync
+	syncStep  fsm.SyncStep
+	syncDue   bool
 }
 
 // candidate is a standby that may be appointed, with the positions that show it.
