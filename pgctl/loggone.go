@@ -86,7 +86,12 @@ func (i *Instance) startNeeds() (wal.End, error) {
 	if err != nil {
 		return wal.End{}, err
 	}
-	return i.logOf(control, b).FindEnd(from)
+	_, _, seen := i.snapshot()
+	end, err := i.logOf(control, b).FindEnd(max(from, seen.needs)) // not all of it again at each look
+	if err == nil {
+		i.note(func() { i.seen.needs = end.LSN })
+	}
+	return end, err
 }
 
 // labelStart is where replay begins by a backup_label.
