@@ -14,10 +14,10 @@ FUZZ    ?= .
 SEED    ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help build dist test lint e2e bench soak chaos model model-long fuzz demo check clean
+.PHONY: help build dist test lint e2e bench soak chaos model model-long sim sim-nightly fuzz demo check clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/quorate
 	CGO_ENABLED=0 $(GO) build -tags $(TAGS) -o bin/quorate ./cmd/quorate
@@ -68,6 +68,14 @@ model-long: ## the same models with long bounds: hours, and 3 GiB
 	$(GO) run ./docs/model/lease sim 5m
 	$(GO) run ./docs/model/syncm long
 	$(GO) run ./docs/model/whole long
+
+sim: ## play SEEDS=10000 seeds of the simulator from SEED=1 on, and the worlds that lack a mechanism
+	$(GO) test -tags $(TAGS) -count 1 -timeout 60m -v -run 'TestSeeds|TestMutationsAreCaught' ./e2e/sim \
+		-sim.seeds=$(or $(SEEDS),10000) -sim.first=$(SEED)
+
+sim-nightly: ## play a million seeds that nobody played before, or those from SEED on
+	$(GO) test -tags $(TAGS) -count 1 -timeout 24h -v -run TestSeeds ./e2e/sim \
+		-sim.seeds=$(or $(SEEDS),1000000) -sim.first=$(or $(filter-out 1,$(SEED)),$(shell date +%s)000000)
 
 fuzz: ## search for input that breaks a decoder or parser, each target for a while: make fuzz [FUZZTIME=30s] [FUZZ=./pgctl]
 	@grep -rlE '^func Fuzz' --include='*_test.go' . | sort | while read -r file; do \

@@ -50,6 +50,10 @@ type facts struct {
 	waitLeft      time.Duration
 	positions     map[fsm.NodeID]fsm.Position
 	best          *candidate
+
+	syncKnown bool // see nextSync
+	syncStep  fsm.SyncStep
+	syncDue   bool
 }
 
 // candidate is a standby that may be appointed, with the positions that show it.
@@ -215,13 +219,15 @@ func (f *facts) qualify(q fsm.NodeID) *candidate {
 
 // behind is how much of the primary's log a log that ends at lsn lacks; false if that can't be known, because this leader
 // never heard how far the primary was and it released without a position. The primary's log was at least as long as it
-// reported, as it released, and as anybody else's is.
+// reported, as it released, and as anybody else's is. That of a primary which is no member was given up (quorate recover):
+// nobody will ever say how far it was.
 func (f *facts) behind(lsn pg.LSN) (pg.LSN, bool) {
 	end := f.Seen[f.State.Primary].Report.Flush
 	if f.released != nil {
 		end = max(end, f.released.FinalLSN)
 	}
-	known := end > 0
+	_, asked := f.State.Members[f.State.Primary]
+	known := end > 0 || !asked
 	for _, p := range f.positions {
 		if _, ours := f.State.RankOf(p.Timeline); ours {
 			end = max(end, p.LSN)

@@ -15,7 +15,16 @@ import (
 // promise, the leader the others. v.Lost comes from a Copies of that looker.
 func NextSync(v View) (fsm.SyncStep, bool) { return study(v).nextSync() }
 
+// nextSync is worked out once: most rows of the table ask for it.
 func (f *facts) nextSync() (fsm.SyncStep, bool) {
+	if !f.syncKnown {
+		f.syncStep, f.syncDue = f.findNextSync()
+		f.syncKnown = true
+	}
+	return f.syncStep, f.syncDue
+}
+
+func (f *facts) findNextSync() (fsm.SyncStep, bool) {
 	if f.State.Epoch == 0 {
 		return fsm.SyncStep{}, false
 	}

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/internal/durable"
+	"github.com/quorate/quorate/internal/pg"
+	"github.com/quorate/quorate/pgctl/rejoin"
 )
 
 // plan is the content of clone.bin: a destructive step is written down before it is begun, and each of its parts can be
@@ -27,8 +29,11 @@ type plan struct {
 	New     string   `json:"new"` // where the copy is made
 	Old     string   `json:"old"` // where the present directory is kept
 	Note    string   `json:"note"`
-	// Discard is the log that the copy won't have, kept as evidence before anything else is done.
+	// Discard is the log that the copy is not expected to have, kept as evidence before anything else is done.
 	Discard *discard `json:"discard,omitempty"`
+	// Local is the end of the present directory's log, if the directory can be run. What the copy really lacks of it is known
+	// when the copy is whole: its source may be another one by then, or have opened a timeline that this node had not heard of.
+	Local *Position `json:"local,omitempty"`
 	// Quarantine says that Old is not to be run again.
 	Quarantine bool `json:"quarantine,omitempty"`
 	// Ours says that the present directory was this node's when the plan was made. Any other stays foreign until the copy is whole.
@@ -133,6 +138,9 @@ func (i *Instance) planClone(s Step) (plan, error) {
 		if p.Quarantine = s.Kind == Quarantine; p.Quarantine {
 			p.Old = i.cfg.DataDir + ".quarantine." + stamp
 		}
+		if !p.Quarantine { // the end of a damaged log may be from before the damage
+			i.note(func() { p.Local = i.cached })
+		}
 		if s.Diverged {
 			d, err := i.discarded(s.Upstream.Epoch, s.Fork, "clone")
 			if err != nil {
@@ -231,6 +239,7 @@ func (i *Instance) cloneSteps(c *cloning) []cloneStep {
 			p.Phase = phaseCopied
 			return i.setPlan(*p)
 		}},
+		{"keep as evidence what the copy lacks", phaseCopied, i.keepLacking},
 		{"keep the old directory", phaseCopied, func(_ context.Context, p *plan) error { return i.keepOld(p) }},
 		{"make known what was set aside", phaseCopied, func(_ context.Context, p *plan) error {
 			if !p.Quarantine {
@@ -329,6 +338,43 @@ func (i *Instance) finishCopy(dir string) error {
 		return err
 	}
 	return syncDir(filepath.Dir(dir))
+}
+
+// keepLacking compares the log of the present directory with the copy's history.
+func (i *Instance) keepLacking(ctx context.Context, p *plan) error {
+	content, err := os.ReadFile(filepath.Join(p.New, "global", "pg_control"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the copy is in place, and this was done before
+	}
+	if err != nil {
+		return fmt.Errorf("read pg_control of the copy: %w", err)
+	}
+	control, err := pg.ParseControl(content)
+	if err != nil {
+		return fmt.Errorf("read pg_control of the copy: %w", err)
+	}
+	copied, err := branchOf(control, filepath.Join(p.New, "pg_wal"))
+	if err != nil {
+		return fmt.Errorf("find where the copy's history comes from: %w", err)
+	}
+	d, lacks := p.lacks(copied)
+	if !lacks {
+		return nil
+	}
+	return i.keepEvidence(ctx, d, p.Because)
+}
+
+// lacks is the log of the present directory that is neither in the copy's history nor kept as evidence yet.
+func (p plan) lacks(copied rejoin.Branch) (discard, bool) {
+	if p.Local == nil {
+		return discard{}, false
+	}
+	fork, forked := rejoin.Fork(p.Local.Branch(), copied)
+	if !forked || p.Local.LSN <= fork {
+		return discard{}, false
+	}
+	d := p.Local.from(p.Source.Epoch, fork, "clone")
+	return d, p.Discard == nil || p.Discard.From > d.From
 }
 
 // keepOld renames the present directory. After a crash the name may have changed already.

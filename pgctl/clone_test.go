@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/pgctl/rejoin"
 )
 
@@ -143,5 +144,53 @@ func TestCloneWithAWrongPassword(t *testing.T) {
 	})
 	if exists(n2.cfg.DataDir) && !n2.dirEmpty() {
 		t.Error("there is something in the data directory")
+	}
+}
+
+// What a copy lacks is told by the copy, whatever was believed when it was begun.
+func TestPlanLacks(t *testing.T) {
+	local := &Position{Timeline: 2, LSN: 0x900, History: branch(t, "1@500,2").History, Oldest: 0x100}
+	early := func(from uint64) *discard { return &discard{From: pg.LSN(from), To: 0x900} }
+	for _, c := range []struct {
+		name   string
+		plan   plan
+		copied string
+		from   pg.LSN // 0: nothing
+	}{
+		{"the same timeline", plan{Local: local}, "1@500,2", 0},
+		{"the source went on after all that is here", plan{Local: local}, "1@500,2@900,3", 0},
+		{"thought to be in the source's history, and is not", plan{Local: local}, "1@500,2@700,3", 0x700},
+		{"kept before", plan{Local: local, Discard: early(0x700)}, "1@500,2@700,3", 0},
+		{"more was kept before", plan{Local: local, Discard: early(0x600)}, "1@500,2@700,3", 0},
+		{"another source parted earlier", plan{Local: local, Discard: early(0x700)}, "1@400,4", 0x400},
+		{"nothing in common", plan{Local: local, Discard: early(0x700)}, "7", 0x100},
+		{"the end of the log is not known", plan{}, "1@400,4", 0},
+	} {
+		d, lacks := c.plan.lacks(branch(t, c.copied))
+		if lacks != (c.from != 0) || lacks && (d.From != c.from || d.To != 0x900 || d.Timeline != 2 || d.Way != "clone") {
+			t.Errorf("%s: %+v, %t; want from %s", c.name, d, lacks, c.from)
+		}
+	}
+}
+
+// A node that had not heard of its primary's newest timeline clones in the belief that nothing goes. What does is kept.
+func TestCloneKeepsWhatItsCopyLacks(t *testing.T) {
+	c := boot(t, "n1", "n2")
+	n1, n2 := c.members[0], c.members[1]
+	f := c.diverge(t, n2, 2)
+	c.tell(t, n1)
+	if _, err := n1.Examine(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := n1.StartClone(n2.upstream(n1, c.epoch), "a test"); err != nil {
+		t.Fatal(err)
+	}
+	s := n1.drive(c.want(n1), "a new clone that follows", streaming)
+	c.same(t, n1)
+	if len(s.Evidence) != 1 || len(keptAs(t, n1, "diverged")) != 1 {
+		t.Fatalf("evidence %+v, kept %v", s.Evidence, keptAs(t, n1, "*"))
+	}
+	if m := checkEvidence(t, s.Evidence[0], f); m.Discard.Way != "clone" {
+		t.Errorf("manifest %+v", m)
 	}
 }

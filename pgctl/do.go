@@ -68,6 +68,8 @@ func (i *Instance) doRest(ctx context.Context, s Step) error {
 	switch s.Kind {
 	case FindCommits:
 		return i.FindCommits(ctx)
+	case LookForLog:
+		return i.LookForLog(ctx)
 	case Configure:
 		return i.SetSync(ctx, s.Sync)
 	case Slots:

@@ -200,7 +200,7 @@ func (i *Instance) copyLog(ctx context.Context, box *evidenceBox, control pg.Con
 			}
 		}
 	}
-	return i.eachHistory(func(tli pg.Timeline, _ pg.History, placeholder bool) error {
+	return eachHistory(i.walDir(), func(tli pg.Timeline, _ pg.History, placeholder bool) error {
 		if placeholder {
 			return nil
 		}

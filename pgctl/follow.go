@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/quorate/quorate/internal/durable"
 	"github.com/quorate/quorate/internal/pg"
@@ -250,59 +249,4 @@ func (i *Instance) dialUpstream(ctx context.Context, u Upstream) (*session, erro
 		return nil, fmt.Errorf("connect: %w", err)
 	}
 	return &session{conn: conn}, nil
-}
-
-// lookForLog finds out whether a standby that doesn't stream asks for log that its upstream has removed; then only a clone
-// helps. It asks for what the walreceiver would, and remembers a definite refusal. An upstream that can't be reached
-// says nothing.
-func (i *Instance) lookForLog(ctx context.Context, local *session, u Upstream) error {
-	out, err := local.rows(ctx, `SELECT pg_last_wal_replay_lsn(), greatest(c.timeline_id, m.min_recovery_end_timeline)
- FROM pg_control_checkpoint() AS c, pg_control_recovery() AS m`)
-	if err != nil {
-		return fmt.Errorf("read where the log goes on: %w", err)
-	}
-	at, err := lsnField(out[0][0][0])
-	if err != nil || at == 0 {
-		return err
-	}
-	control, err := i.readControl()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	s, err := i.dialUpstream(ctx, u)
-	if err != nil {
-		return fmt.Errorf("ask %s for the log: %w", u.Name, err)
-	}
-	defer s.close()
-	gone, err := removed(ctx, s.conn, pg.SegmentStart(at, control.WalSegmentSize), out[0][0][1])
-	if err != nil {
-		return fmt.Errorf("ask %s for the log: %w", u.Name, err)
-	}
-	if gone {
-		i.log.Warn("the primary no longer has the log needed next", "primary", u.Name, "from", at.String())
-		i.note(func() { i.seen.walGone = i.live.Upstream == u })
-	}
-	return nil
-}
-
-// removed asks a walsender for the log at start and reads until it sends or refuses.
-func removed(ctx context.Context, conn *pgconn.PgConn, start pg.LSN, tli string) (bool, error) {
-	conn.Frontend().Send(&pgproto3.Query{String: fmt.Sprintf("START_REPLICATION PHYSICAL %s TIMELINE %s", start, tli)})
-	if err := conn.Frontend().Flush(); err != nil {
-		return false, err
-	}
-	for {
-		m, err := conn.ReceiveMessage(ctx)
-		if err != nil {
-			return false, err
-		}
-		switch m := m.(type) {
-		case *pgproto3.ErrorResponse:
-			return m.Code == stateNoFile, nil
-		case *pgproto3.CopyData, *pgproto3.CopyDone:
-			return false, nil
-		}
-	}
 }

@@ -137,6 +137,7 @@ type seen struct {
 	replayed   bool      // lsn is a replay position, so a record begins there
 	followed   time.Time // last Follow or last time it was streaming
 	walGone    bool
+	needs      pg.LSN    // where the log that a starting server has ended at the last look; a record begins there
 	crashed    bool      // a process of it died, and the rest was killed for that
 	receiver   string    // pid of the walreceiver in the last Status
 	promoting  time.Time // when it was told to open: from then on it may at any time; zero if it was not

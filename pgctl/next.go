@@ -76,6 +76,7 @@ const (
 	CancelRewind StepKind = "cancel-rewind" // CancelRewind
 	Examine      StepKind = "examine"       // Examine
 	FindCommits  StepKind = "find-commits"  // FindCommits
+	LookForLog   StepKind = "look-for-log"  // LookForLog: whether the primary has what a server needs to come up
 	StartReader  StepKind = "start-reader"  // Start read-only
 	StartWriter  StepKind = "start-writer"  // Start as primary
 	Promote      StepKind = "promote"       // Promote
@@ -313,11 +314,8 @@ func nextStandby(want Want, have Status) Step {
 		}
 		return startStandby(want, have)
 	case pg.RunStarting:
-		if startedBlind(want, have) {
-			return Step{Kind: Stop, Stop: StopKill, Because: "it needs log of " + want.Upstream.Name + " to come up"}
-		}
-		if reinits(want) {
-			return Step{Kind: Stop, Stop: StopFast, Because: "a new copy was asked for"}
+		if s, due := whileStarting(want, have); due {
+			return s
 		}
 	case pg.RunStandby:
 		if have.Promoting {

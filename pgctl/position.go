@@ -13,6 +13,7 @@ import (
 
 	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/internal/pg/wal"
+	"github.com/quorate/quorate/pgctl/rejoin"
 )
 
 // placeholderReason marks the history files that Promote makes to skip timeline numbers.
@@ -98,10 +99,7 @@ func (i *Instance) lastCommit(ctx context.Context, p Position) (pg.LSN, error) {
 	if err != nil {
 		return 0, err
 	}
-	log := wal.Log{
-		Segments: segments{dir: i.walDir(), size: control.WalSegmentSize}, SegmentSize: control.WalSegmentSize,
-		BlockSize: control.WalBlockSize, SystemID: control.SystemID, Timeline: p.Timeline, History: p.History,
-	}
+	log := i.logOf(control, p.Branch())
 	last, err := begin(log, max(p.Oldest, control.Redo-min(control.Redo, findBefore)), control.Redo)
 	if err != nil {
 		return 0, err
@@ -212,21 +210,11 @@ func (i *Instance) scan(from pg.LSN, replayed bool) (Position, error) {
 	if err != nil {
 		return Position{}, err
 	}
-	branches, err := i.histories()
+	b, err := branchOf(control, i.walDir())
 	if err != nil {
-		return Position{}, err
+		return Position{}, fmt.Errorf("find the end of the log: %w", err)
 	}
-	log := wal.Log{
-		Segments: segments{dir: i.walDir(), size: control.WalSegmentSize}, SegmentSize: control.WalSegmentSize,
-		BlockSize: control.WalBlockSize, SystemID: control.SystemID,
-	}
-	base := max(control.CheckpointTimeline, control.MinRecoveryTimeline, 1)
-	log.Timeline = newest(base, branches)
-	history, known := branches[log.Timeline]
-	if log.Timeline > 1 && !known {
-		return Position{}, fmt.Errorf("find the end of the log: %s is missing in %s", pg.HistoryFileName(log.Timeline), i.walDir())
-	}
-	log.History = history
+	log := i.logOf(control, b)
 	end, err := wal.End{}, error(nil)
 	if from > 0 {
 		end, err = log.FindEnd(from)
@@ -240,7 +228,7 @@ func (i *Instance) scan(from pg.LSN, replayed bool) (Position, error) {
 	if err != nil {
 		return Position{}, fmt.Errorf("find the end of the log: %w", err)
 	}
-	p := Position{Timeline: end.Timeline, LSN: end.LSN, History: ancestry(end.Timeline, log.Timeline, history)}
+	p := Position{Timeline: end.Timeline, LSN: end.LSN, History: ancestry(end.Timeline, b.Timeline, b.History)}
 	p.Oldest, err = i.oldest(p.LSN, control.WalSegmentSize)
 	return p, err
 }
@@ -269,10 +257,10 @@ func ancestry(tli, top pg.Timeline, history pg.History) pg.History {
 	return nil
 }
 
-// histories reads the history files in pg_wal, those that skip a number left out.
-func (i *Instance) histories() (map[pg.Timeline]pg.History, error) {
+// histories reads the history files of a pg_wal, those that skip a number left out.
+func histories(walDir string) (map[pg.Timeline]pg.History, error) {
 	out := map[pg.Timeline]pg.History{}
-	err := i.eachHistory(func(tli pg.Timeline, h pg.History, placeholder bool) error {
+	err := eachHistory(walDir, func(tli pg.Timeline, h pg.History, placeholder bool) error {
 		if !placeholder {
 			out[tli] = h
 		}
@@ -281,19 +269,41 @@ func (i *Instance) histories() (map[pg.Timeline]pg.History, error) {
 	return out, err
 }
 
+// branchOf is the timeline to which Postgres would recover a directory, by its pg_control and its pg_wal.
+func branchOf(control pg.Control, walDir string) (rejoin.Branch, error) {
+	branches, err := histories(walDir)
+	if err != nil {
+		return rejoin.Branch{}, err
+	}
+	tli := newest(max(control.CheckpointTimeline, control.MinRecoveryTimeline, 1), branches)
+	history, known := branches[tli]
+	if tli > 1 && !known {
+		return rejoin.Branch{}, fmt.Errorf("%s is missing in %s", pg.HistoryFileName(tli), walDir)
+	}
+	return rejoin.Branch{Timeline: tli, History: history}, nil
+}
+
+// logOf describes the log of b in pg_wal.
+func (i *Instance) logOf(control pg.Control, b rejoin.Branch) wal.Log {
+	return wal.Log{
+		Segments: segments{dir: i.walDir(), size: control.WalSegmentSize}, SegmentSize: control.WalSegmentSize,
+		BlockSize: control.WalBlockSize, SystemID: control.SystemID, Timeline: b.Timeline, History: b.History,
+	}
+}
+
 // highestHistory is the highest timeline of which there is a history file, one that skips a number included.
 func (i *Instance) highestHistory() (pg.Timeline, error) {
 	top := pg.Timeline(0)
-	err := i.eachHistory(func(tli pg.Timeline, _ pg.History, _ bool) error {
+	err := eachHistory(i.walDir(), func(tli pg.Timeline, _ pg.History, _ bool) error {
 		top = max(top, tli)
 		return nil
 	})
 	return top, err
 }
 
-// eachHistory calls visit for every history file.
-func (i *Instance) eachHistory(visit func(tli pg.Timeline, h pg.History, placeholder bool) error) error {
-	entries, err := os.ReadDir(i.walDir())
+// eachHistory calls visit for every history file of a pg_wal.
+func eachHistory(walDir string, visit func(tli pg.Timeline, h pg.History, placeholder bool) error) error {
+	entries, err := os.ReadDir(walDir)
 	if err != nil {
 		return fmt.Errorf("list the log: %w", err)
 	}
@@ -305,7 +315,7 @@ func (i *Instance) eachHistory(visit func(tli pg.Timeline, h pg.History, placeho
 		if _, err := fmt.Sscanf(e.Name(), "%08X.history", &tli); err != nil || tli == 0 {
 			continue
 		}
-		content, err := os.ReadFile(filepath.Join(i.walDir(), e.Name()))
+		content, err := os.ReadFile(filepath.Join(walDir, e.Name()))
 		if err != nil {
 			return fmt.Errorf("read a timeline history: %w", err)
 		}

@@ -160,7 +160,7 @@ func (i *Instance) skipTimelines(own, want pg.Timeline) error {
 // dropPlaceholders removes those above every real timeline: a start would take the highest number for the timeline to
 // recover to, and end. The ones below stay, because standbys fetch every number in between.
 func (i *Instance) dropPlaceholders() error {
-	real, err := i.histories()
+	real, err := histories(i.walDir())
 	if err != nil {
 		return err
 	}
@@ -173,7 +173,7 @@ func (i *Instance) dropPlaceholders() error {
 
 func (i *Instance) removePlaceholders(unwanted func(pg.Timeline) bool) error {
 	removed := false
-	err := i.eachHistory(func(tli pg.Timeline, _ pg.History, placeholder bool) error {
+	err := eachHistory(i.walDir(), func(tli pg.Timeline, _ pg.History, placeholder bool) error {
 		if !placeholder || !unwanted(tli) {
 			return nil
 		}

@@ -159,11 +159,15 @@ func (i *Instance) discarded(epoch uint64, fork pg.LSN, way string) (discard, er
 	if p == nil {
 		return discard{}, errors.New("the end of the log is not known")
 	}
-	from := fork
-	if from == 0 {
-		from = p.Oldest // nothing in common with the cluster's history: all of it goes
+	return p.from(epoch, fork, way), nil
+}
+
+// from describes the log from fork to this position.
+func (p Position) from(epoch uint64, fork pg.LSN, way string) discard {
+	if fork == 0 {
+		fork = p.Oldest // nothing in common with the cluster's history: all of it goes
 	}
-	return discard{Epoch: epoch, Timeline: p.Timeline, History: p.History, From: from, To: p.LSN, Way: way}, nil
+	return discard{Epoch: epoch, Timeline: p.Timeline, History: p.History, From: fork, To: p.LSN, Way: way}
 }
 
 func (i *Instance) setRewind(p rewindPlan) error {

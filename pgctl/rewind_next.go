@@ -1,6 +1,8 @@
 package pgctl
 
 import (
+	"fmt"
+
 	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/pgctl/rejoin"
 )
@@ -59,9 +61,21 @@ func followsAtOnce(want Want, have Status) bool {
 	return have.Rewind != nil || want.Keep && !have.Admitted
 }
 
-// startedBlind says that such a directory is starting with the wrong upstream, or none: it does not answer before it follows.
-func startedBlind(want Want, have Status) bool {
-	return followsAtOnce(want, have) && want.Upstream.Name != "" && (!have.Upstream.same(want.Upstream) || !have.Configured)
+// whileStarting looks after a standby that does not answer yet. One that answers only with log of the primary needs the right
+// one to follow, and never answers if that has dropped the log: nobody but us ends it then.
+func whileStarting(want Want, have Status) (Step, bool) {
+	waits := followsAtOnce(want, have) && want.Upstream.Name != ""
+	switch {
+	case waits && (!have.Upstream.same(want.Upstream) || !have.Configured):
+		return Step{Kind: Stop, Stop: StopKill, Because: "it needs log of " + want.Upstream.Name + " to come up"}, true
+	case waits && have.WALGone:
+		return Step{Kind: Stop, Stop: StopKill, Because: want.Upstream.Name + " no longer has the log that it needs to come up"}, true
+	case reinits(want):
+		return Step{Kind: Stop, Stop: StopFast, Because: "a new copy was asked for"}, true
+	case waits && have.Unstreamed >= renudge:
+		return Step{Kind: LookForLog, Because: fmt.Sprintf("it needs log of %s to come up and is not known to stream", want.Upstream.Name)}, true
+	}
+	return Step{}, false
 }
 
 // duringRewind leaves a rewind alone as long as it does what is wanted, and always while pg_rewind changes files. A server

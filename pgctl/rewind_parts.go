@@ -15,6 +15,7 @@ import (
 	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/internal/pg/wal"
 	"github.com/quorate/quorate/pgctl/guard"
+	"github.com/quorate/quorate/pgctl/rejoin"
 )
 
 const (
@@ -223,10 +224,7 @@ func (i *Instance) findCommonCheckpoint(ctx context.Context, d discard) error {
 		return err
 	}
 	size := pg.LSN(control.WalSegmentSize)
-	log := wal.Log{
-		Segments: segments{dir: i.walDir(), size: control.WalSegmentSize}, SegmentSize: control.WalSegmentSize,
-		BlockSize: control.WalBlockSize, SystemID: control.SystemID, Timeline: d.Timeline, History: d.History,
-	}
+	log := i.logOf(control, rejoin.Branch{Timeline: d.Timeline, History: d.History})
 	limit := d.From
 	for limit > size {
 		if err := ctx.Err(); err != nil {

@@ -343,3 +343,65 @@ func TestDamagedDirectoryIsQuarantined(t *testing.T) {
 		t.Errorf("the reason is %q, %v", why, err)
 	}
 }
+
+// A directory that was rewound while the primary went on answers only with log of the primary. When that has dropped it, the
+// directory is cloned: it would start for ever.
+func TestRewoundAndTheLogIsGone(t *testing.T) {
+	c := boot(t, "n1", "n2")
+	n1, n2 := c.members[0], c.members[1]
+	f := c.diverge(t, n2, 1)
+	c.tell(t, n1)
+	n2.sql("ALTER SYSTEM SET wal_keep_size = 0")
+	n2.sql("SELECT pg_reload_conf()")
+	if err := n2.SetSlots(t.Context(), nil, true); err != nil {
+		t.Fatal(err)
+	}
+	busy, quiet := context.WithCancel(t.Context())
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for busy.Err() == nil {
+			_, _ = n2.trySQL(busy, "INSERT INTO t VALUES (1); SELECT pg_switch_wal()")
+		}
+	}()
+	if _, err := n1.Examine(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := n1.StartRewind(n2.upstream(c.epoch), c.target.Timeline, f.at.LSN, "a test"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the rewind to be through", func() bool {
+		s := n1.Status(t.Context())
+		return s.Rewind != nil && !s.Rewind.Running && s.Rewind.Over != ""
+	})
+	quiet()
+	<-stopped
+	n2.sql("INSERT INTO t VALUES (1); SELECT pg_switch_wal()")
+	n2.sql("CHECKPOINT")
+	n1.took()
+	// The slot of the clone is made while the rewound server waits.
+	n1.drive(c.want(n1), "to give it up", func(s Status) bool {
+		if s.WALGone && len(n2.Status(t.Context()).Slots) == 0 {
+			n2.drive(c.want(n2), "the slot again", func(s Status) bool { return len(s.Slots) == 1 })
+		}
+		return streaming(s)
+	})
+	if got, want := n1.took(), "look-for-log stop examine clone examine start-reader"; !strings.Contains(got, want) {
+		t.Errorf("n1 took %q, want %q", got, want)
+	}
+	c.same(t, n1)
+}
+
+func TestLabelStart(t *testing.T) {
+	for label, want := range map[string]pg.LSN{
+		"START WAL LOCATION: 1/2000028 (file 000000010000000100000002)\nCHECKPOINT LOCATION: 1/2000060\n": 0x1_0200_0028,
+		"START WAL LOCATION: 0/5000028":  0x5000028,
+		"CHECKPOINT LOCATION: 0/5000028": 0,
+		"START WAL LOCATION: here":       0,
+		"":                               0,
+	} {
+		if at, err := labelStart(label); at != want || (err == nil) != (want != 0) {
+			t.Errorf("%q: %s, %v", label, at, err)
+		}
+	}
+}

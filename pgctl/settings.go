@@ -350,7 +350,7 @@ func resolve(ctx context.Context, host string) ([]string, error) {
 // for a slot that is dropped. Slot names have no hyphen and at most 63 bytes, so the name is escaped and cut.
 func SlotName(id, node string) string {
 	id = strings.ReplaceAll(id, "-", "")
-	name := slotPrefix + id[:min(len(id), slotDigits)] + "_" + strings.NewReplacer("_", "__", "-", "_x").Replace(node)
+	name := slotPrefix + id[:min(len(id), slotDigits)] + "_" + strings.ReplaceAll(strings.ReplaceAll(node, "_", "__"), "-", "_x")
 	return name[:min(len(name), 63)]
 }
 

@@ -179,7 +179,7 @@ func TestHistoriesSkipPlaceholders(t *testing.T) {
 	if err := i.skipTimelines(2, 5); err != nil {
 		t.Fatal(err)
 	}
-	found, err := i.histories()
+	found, err := histories(i.walDir())
 	if err != nil || len(found) != 1 || newest(1, found) != 2 {
 		t.Errorf("%v, %v", found, err)
 	}

@@ -144,7 +144,7 @@ type Status struct {
 
 	// Position is known while nothing can write log here: detached, or stopped and examined.
 	Position *Position
-	// Unstreamed is how long it has not been streaming since it was told to follow.
+	// Unstreamed is how long it has not been streaming since it was told to follow. While it starts: how long that is not known.
 	Unstreamed time.Duration
 	// Promoting says that it serves, or was told to and may at any time, even if it is in recovery still, and
 	// PromotingFor since when.

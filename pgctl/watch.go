@@ -233,7 +233,7 @@ func (i *Instance) ask(ctx context.Context, s *Status) {
 	case before.asked, before.answered && sqlState(err) == stateCannotConnect:
 		s.Run = pg.RunStopping
 	case !before.answered:
-		s.Run = pg.RunStarting
+		s.Run, s.Unstreamed = pg.RunStarting, time.Since(before.followed)
 	default:
 		s.Run = pg.RunUnresponsive
 		s.Dir.Problem = err.Error()

@@ -1,0 +1,61 @@
+package sim
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/quorate/quorate/failover"
+)
+
+// Print writes what many seeds came to: how often each fault came and how long nobody's commit was acknowledged around it,
+// how often each rule decided and each step was made.
+func (s *Stats) Print(out io.Writer, seeds int) {
+	fmt.Fprintf(out, "%d seeds, %.0f virtual minutes, %d events; %d operations, %d acknowledged, %d unknown, %d found no server\n",
+		seeds, s.Virtual.Minutes(), s.Events, s.Issued, s.Acked, s.Unknown, s.Refused)
+	fmt.Fprintf(out, "%d appointments of another node (%.1f a seed), %d of the same; %d logs discarded, with evidence\n",
+		s.Appointed, float64(s.Appointed)/float64(max(seeds, 1)), s.Again, s.Discards)
+	fmt.Fprintf(out, "%d snapshots of the replicated state taken in, %d hosts wiped and let in again, %d clusters recovered from one node\n",
+		s.Installed, s.Replaced, s.Recovered)
+	fmt.Fprintf(out, "%d acknowledged commits given up by appointments under async, which promises nothing\n", s.Lossy)
+	fmt.Fprintf(out, "%d times two servers took writes while nothing on the host of one could run that ends it\n\n", s.Excused)
+	fmt.Fprintf(out, "longest time without an acknowledgement (ms), from 1 s before a fault to 10 s after, of those that came alone\n")
+	fmt.Fprintf(out, "%-14s %7s %7s %7s %7s %7s %7s\n", "fault", "times", "alone", "p50", "p90", "p99", "max")
+	for _, name := range slices.Sorted(maps.Keys(s.Faults)) {
+		g := slices.Sorted(slices.Values(s.Gaps[name]))
+		at := func(p float64) int64 {
+			if len(g) == 0 {
+				return 0
+			}
+			return g[min(len(g)-1, int(p*float64(len(g))))].Milliseconds()
+		}
+		fmt.Fprintf(out, "%-14s %7d %7d %7d %7d %7d %7d\n", name, s.Faults[name], len(g), at(0.5), at(0.9), at(0.99), at(1))
+	}
+	fmt.Fprintf(out, "\n%-20s %9s\n", "rule", "decisions")
+	for _, r := range failover.Rules() {
+		fmt.Fprintf(out, "%-20s %9d\n", r.Name, s.Rules[r.Name])
+	}
+	fmt.Fprintf(out, "\n%-20s %9s\n", "step", "times")
+	for _, name := range slices.Sorted(maps.Keys(s.Steps)) {
+		fmt.Fprintf(out, "%-20s %9d\n", name, s.Steps[name])
+	}
+}
+
+// silentRules are rules of the table that no seed can make fire, each with the reason.
+func silentRules() map[string]string { return map[string]string{} }
+
+// Unfired lists the rules that never decided, without those that can't.
+func (s *Stats) Unfired() []string {
+	var out []string
+	for _, r := range failover.Rules() {
+		if _, excused := silentRules()[r.Name]; s.Rules[r.Name] == 0 && !excused {
+			out = append(out, r.Name)
+		}
+	}
+	return out
+}
+
+// perMinute is how many seeds a minute takes.
+func perMinute(seeds int, took time.Duration) float64 { return float64(seeds) / took.Minutes() }
