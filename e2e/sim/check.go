@@ -145,9 +145,13 @@ func (c *checker) keeps(h *host, log place, when string) {
 			b.promised, b.acked = has, min(b.acked, has)
 			continue
 		}
+		tli := pg.Timeline(0) // it may have no log at all
+		if last := log.at(log.lsn); last != nil {
+			tli = last.tli
+		}
 		c.fail(h, "no commit lost",
 			"%s with a log up to %s of timeline %d, which has timeline %d to %s only; promised is %s, acknowledged %s",
-			when, log.lsn, log.at(log.lsn).tli, b.tli, has, b.promised, b.acked)
+			when, log.lsn, tli, b.tli, has, b.promised, b.acked)
 	}
 }
 
