@@ -13,7 +13,7 @@ func TestARecoveredStandbyElectsItself(t *testing.T) {
 		v := baseView()
 		v.State.Members["n1"] = fsm.Member{ID: "n1", Name: "n1", Role: fsm.RoleData}
 		v.State.Members["n2"] = fsm.Member{ID: "n2", Name: "n2", Role: fsm.RoleData}
-		v.State.Config.Settings.Durability = durability
+		v.State.Config.Settings.Durability, v.State.SystemID = durability, 77
 		if durability == fsm.DurabilityQuorum {
 			v.State.Sync = fsm.SyncRule{Members: []fsm.NodeID{"n1", "n2"}, Copies: 2}
 		}

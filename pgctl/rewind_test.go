@@ -367,7 +367,7 @@ func TestRewoundAndTheLogIsGone(t *testing.T) {
 	if _, err := n1.Examine(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := n1.StartRewind(n2.upstream(c.epoch), c.target.Timeline, f.at.LSN, "a test"); err != nil {
+	if err := n1.StartRewind(n2.upstream(n1, c.epoch), c.target.Timeline, f.at.LSN, "a test"); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the rewind to be through", func() bool {
