@@ -73,23 +73,40 @@ func (i *Instance) startNeeds() (wal.End, error) {
 	if err != nil {
 		return wal.End{}, err
 	}
-	from := control.Redo
-	// The server renames it once pg_control has what it says.
-	label, err := os.ReadFile(filepath.Join(i.cfg.DataDir, "backup_label"))
-	if err == nil {
-		from, err = labelStart(string(label))
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return wal.End{}, fmt.Errorf("read backup_label: %w", err)
+	from, err := i.replayStart(control)
+	if err != nil {
+		return wal.End{}, err
 	}
 	b, err := branchOf(control, i.walDir())
 	if err != nil {
 		return wal.End{}, err
 	}
 	_, _, seen := i.snapshot()
-	end, err := i.logOf(control, b).FindEnd(max(from, seen.needs)) // not all of it again at each look
+	end, err := endFrom(i.logOf(control, b), max(from, seen.needs)) // not all of it again at each look
 	if err == nil {
 		i.note(func() { i.seen.needs = end.LSN })
+	}
+	return end, err
+}
+
+// replayStart is where a server begins to replay this directory: by backup_label, which it renames once pg_control has what it
+// says, or by pg_control.
+func (i *Instance) replayStart(control pg.Control) (pg.LSN, error) {
+	label, err := os.ReadFile(filepath.Join(i.cfg.DataDir, "backup_label"))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return control.Redo, nil
+	case err != nil:
+		return 0, fmt.Errorf("read backup_label: %w", err)
+	}
+	return labelStart(string(label))
+}
+
+// endFrom is where the log that is here ends: at from itself, if not even that is here.
+func endFrom(log wal.Log, from pg.LSN) (wal.End, error) {
+	end, err := log.FindEnd(from)
+	if end.LastRecord == 0 {
+		end.LSN, end.Timeline = from, log.Timeline
 	}
 	return end, err
 }

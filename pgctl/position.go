@@ -220,10 +220,7 @@ func (i *Instance) scan(from pg.LSN, replayed bool) (Position, error) {
 		end, err = log.FindEnd(from)
 	}
 	if err == nil && (from == 0 || end.LastRecord == 0 && !replayed) {
-		end, err = log.FindEnd(control.Redo)
-		if err == nil && end.LastRecord == 0 {
-			return Position{}, fmt.Errorf("find the end of the log: there is no valid record at the redo position %s: %s", control.Redo, end.Detail)
-		}
+		end, err = i.scanFromStart(control, log)
 	}
 	if err != nil {
 		return Position{}, fmt.Errorf("find the end of the log: %w", err)
@@ -231,6 +228,26 @@ func (i *Instance) scan(from pg.LSN, replayed bool) (Position, error) {
 	p := Position{Timeline: end.Timeline, LSN: end.LSN, History: ancestry(end.Timeline, b.Timeline, b.History)}
 	p.Oldest, err = i.oldest(p.LSN, control.WalSegmentSize)
 	return p, err
+}
+
+// scanFromStart walks the log from where its replay begins. A directory that was rewound has pg_control of its source, which may be
+// past the log that was copied: the rest is asked of the primary when the server runs. It is on the source's timeline, wherever
+// the log that is here ends, and that end is reported to nobody.
+func (i *Instance) scanFromStart(control pg.Control, log wal.Log) (wal.End, error) {
+	if _, m, _ := i.snapshot(); m.rebuild {
+		from, err := i.replayStart(control)
+		if err != nil {
+			return wal.End{}, err
+		}
+		end, err := endFrom(log, from)
+		end.Timeline = log.Timeline
+		return end, err
+	}
+	end, err := log.FindEnd(control.Redo)
+	if err == nil && end.LastRecord == 0 {
+		return wal.End{}, fmt.Errorf("there is no valid record at the redo position %s: %s", control.Redo, end.Detail)
+	}
+	return end, err
 }
 
 // newest picks the timeline that Postgres would recover to: the highest that descends from base.
