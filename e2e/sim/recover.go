@@ -70,11 +70,15 @@ func (h *host) recover() {
 // restart is a new history, of h alone: the operator gave up what the others had.
 func (c *checker) restart(h *host, s fsm.State) {
 	c.newest, c.results, c.leaders = s, nil, map[uint64]int{}
-	log := h.data.log.upTo(h.data.flushed)
+	log, kept := h.data.log.upTo(h.data.flushed), []*branch{}
 	for _, b := range c.branches {
+		if log.common(b, b.end) > 0 {
+			kept = append(kept, b) // the numbers of the others' timelines may come again
+		}
 		if has := log.common(b, b.promised); has < b.promised {
 			c.lossy += countCommits(b, has, b.acked)
 			b.promised, b.acked = has, min(b.acked, has)
 		}
 	}
+	c.branches = kept
 }
