@@ -16,8 +16,11 @@ const recoverAfter = 4 * time.Second
 func recoverOne(w *World, f Fault) func() {
 	left := w.hosts[f.N%uint64(len(w.hosts))]
 	s := left.disk.state
-	if _, member := s.Members[left.id]; !member || left.role != fsm.RoleData || s.Epoch == 0 || leavingOne(s) || w.recovering ||
-		!left.data.exists || left.data.rebuild {
+	if _, member := w.check.newest.Members[left.id]; !member || leavingOne(w.check.newest) {
+		return nil // nobody removes, and goes on to remove, the one that he recovers
+	}
+	if _, member := s.Members[left.id]; !member || left.role != fsm.RoleData || s.Epoch == 0 || leavingOne(s) ||
+		w.recovering || !left.data.exists || left.data.rebuild {
 		return nil
 	}
 	w.recovering = true
