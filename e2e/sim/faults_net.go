@@ -191,9 +191,6 @@ func (w *World) unpaused(n uint64) {
 // unpause sees to it that no pause outlives the healing, though a command was late.
 func (w *World) unpause(n uint64) {
 	w.unpaused(n)
-	if s := w.check.newest; s.PauseRev > 0 && !s.Paused && w.byID(s.Primary) == nil { // lost for good: nobody else can say so
-		w.asks(n, "operator", func(s fsm.State) fsm.Command { return fsm.Resume{Down: s.Primary, Epoch: s.Epoch} })
-	}
 	w.at(2*time.Second, func() { w.unpause(n + 1) })
 }
 
