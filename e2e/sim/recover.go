@@ -70,13 +70,14 @@ func (h *host) recover() {
 	w.check.restart(h, next)
 }
 
-// restart is a new history, of h alone: the operator gave up what the others had.
+// restart is a new history, of h alone: the operator gave up what the others had. The numbers of timelines are told apart within one
+// cluster id only (decision 0014), since nobody that is left knows which ones the others used.
 func (c *checker) restart(h *host, s fsm.State) {
 	c.newest, c.results, c.leaders = s, nil, map[uint64]int{}
 	log, kept := h.data.log.upTo(h.data.flushed), []*branch{}
 	for _, b := range c.branches {
 		if log.common(b, b.end) > 0 {
-			kept = append(kept, b) // the numbers of the others' timelines may come again
+			kept = append(kept, b)
 		}
 		if has := log.common(b, b.promised); has < b.promised {
 			c.lossy += countCommits(b, has, b.acked)
