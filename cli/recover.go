@@ -96,6 +96,7 @@ func (a *app) recover(cmd *cobra.Command, cfg config.Config, confirm string) err
 Start it: quorate run -c %s
 Then, on each other node, empty cluster.data_dir, move postgresql.data_dir away, take cluster.peers out of the node file, and
 join it: quorate token
+If archive_command keeps log outside, give it another place first: the nodes that were given up may have used the same timelines.
 `, cfg.Name, kept, a.nodeFile))
 }
 

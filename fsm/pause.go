@@ -26,6 +26,10 @@ func (Resume) Kind() string { return "resume" }
 
 func (Resume) nature() nature { return unbound() }
 
+// apply asks nobody to show the resume when the primary is no member (lease.md rule 10). Recovered alone leaves such a one: no
+// primary is ever removed. It is of another cluster, whose log this pause was never in, so it can't write because of it, and
+// it can't show the resume either. That it writes for no other reason is the word of whoever recovered, as is all else about
+// those who were given up. Before the first appointment nobody can write at all.
 func (c Resume) apply(next *State) (string, error) {
 	if c.Down != "" && (c.Down != next.Primary || c.Epoch != next.Epoch) {
 		return "", fmt.Errorf("%w: %s was said to be down as the primary of epoch %d; now %s is, of epoch %d", ErrStaleEpoch,
@@ -35,6 +39,10 @@ func (c Resume) apply(next *State) (string, error) {
 		return "", fmt.Errorf("%w: the cluster is not paused", ErrExists)
 	}
 	next.Paused, next.PauseRev = false, next.Rev+1
+	if _, member := next.Members[next.Primary]; !member {
+		next.PauseRev = 0
+		return "resumed; there is no primary that has to show that it knows", nil
+	}
 	if c.Down != "" {
 		next.PauseRev = 0
 		return fmt.Sprintf("resumed; an operator says that PostgreSQL of %s does not run", next.Name(next.Primary)), nil

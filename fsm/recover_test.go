@@ -33,3 +33,24 @@ func TestRecoveredFromDataThatWereOpened(t *testing.T) {
 		}
 	}
 }
+
+// TestResumeAfterRecovery: nobody waits for a primary that was given up to show the resume, for it never can. One that is a
+// member still has to.
+func TestResumeAfterRecovery(t *testing.T) {
+	members := []Member{dataMember("n1"), dataMember("n2"), dataMember("n3")}
+	opened := must(t, State{}, initOf(DurabilityQuorum, members...), Appoint{Node: "n1"},
+		Promoted{Epoch: 1, Node: "n1", Timeline: 1, SystemID: 77})
+	for _, c := range []struct {
+		self NodeID
+		wait bool
+	}{{"n1", true}, {"n2", false}} {
+		s, err := must(t, opened, Pause{}).Recovered(c.self, "c2", 0)
+		if err != nil || s.Paused || s.PauseRev != 0 {
+			t.Fatalf("recovered with %s: %+v, %v", c.self, s, err)
+		}
+		s = must(t, s, Pause{}, Resume{})
+		if s.Paused || (s.PauseRev > 0) != c.wait {
+			t.Errorf("%s was recovered, the primary was n1: the resume to be shown is of revision %d", c.self, s.PauseRev)
+		}
+	}
+}

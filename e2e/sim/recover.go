@@ -16,8 +16,11 @@ const recoverAfter = 4 * time.Second
 func recoverOne(w *World, f Fault) func() {
 	left := w.hosts[f.N%uint64(len(w.hosts))]
 	s := left.disk.state
-	if _, member := s.Members[left.id]; !member || left.role != fsm.RoleData || s.Epoch == 0 || leavingOne(s) || w.recovering ||
-		!left.data.exists || left.data.rebuild {
+	if _, member := w.check.newest.Members[left.id]; !member || leavingOne(w.check.newest) {
+		return nil // nobody removes, and goes on to remove, the one that he recovers
+	}
+	if _, member := s.Members[left.id]; !member || left.role != fsm.RoleData || s.Epoch == 0 || leavingOne(s) ||
+		w.recovering || !left.data.exists || left.data.rebuild {
 		return nil
 	}
 	w.recovering = true
@@ -67,14 +70,19 @@ func (h *host) recover() {
 	w.check.restart(h, next)
 }
 
-// restart is a new history, of h alone: the operator gave up what the others had.
+// restart is a new history, of h alone: the operator gave up what the others had. The numbers of timelines are told apart within one
+// cluster id only (decision 0014), since nobody that is left knows which ones the others used.
 func (c *checker) restart(h *host, s fsm.State) {
 	c.newest, c.results, c.leaders = s, nil, map[uint64]int{}
-	log := h.data.log.upTo(h.data.flushed)
+	log, kept := h.data.log.upTo(h.data.flushed), []*branch{}
 	for _, b := range c.branches {
+		if log.common(b, b.end) > 0 {
+			kept = append(kept, b)
+		}
 		if has := log.common(b, b.promised); has < b.promised {
 			c.lossy += countCommits(b, has, b.acked)
 			b.promised, b.acked = has, min(b.acked, has)
 		}
 	}
+	c.branches = kept
 }

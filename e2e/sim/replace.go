@@ -16,8 +16,8 @@ func replace(w *World, f Fault) func() {
 	if h == nil || len(s.Members) < 3 || leavingOne(s) {
 		return nil
 	}
-	if _, member := s.Members[h.id]; !member {
-		return nil
+	if _, member := s.Members[h.id]; !member || s.Electorate.Has(h.id) && len(s.Electorate.Voters) < 3 {
+		return nil // of two voters neither can be done without
 	}
 	h.powerOff()
 	if id := h.id; w.opts.Without == MutIdentity {
