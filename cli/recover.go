@@ -122,6 +122,9 @@ func renderRemains(r node.Remains, alive []string) string {
 	if len(alive) > 0 {
 		fmt.Fprintf(&b, "Of these answered: %s. End them for good before you go on.\n", strings.Join(alive, ", "))
 	}
+	if s.Paused && s.Primary != r.Self {
+		fmt.Fprintf(&b, "The cluster is paused: PostgreSQL of %s may accept writes for as long as it runs. End it before you go on.\n", s.Name(s.Primary))
+	}
 	switch {
 	case s.Primary == r.Self:
 		b.WriteString("This node was the primary when it last knew: it has every commit that it acknowledged. If another one was appointed\nafter that, what that one acknowledged is lost.\n")

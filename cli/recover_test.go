@@ -22,6 +22,13 @@ func TestRenderRemains(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}
 	}
+	if strings.Contains(text, "is paused") {
+		t.Errorf("a pause that there is not:\n%s", text)
+	}
+	r.State.Paused = true
+	if text = renderRemains(r, nil); !strings.Contains(text, "PostgreSQL of n1 may accept writes for as long as it runs. End it") {
+		t.Errorf("a paused cluster:\n%s", text)
+	}
 	r.Postgres.Problem = "it was being rewound"
 	if text = renderRemains(r, nil); !strings.Contains(text, "can't go on as it is: it was being rewound.") || strings.Contains(text, "answered") {
 		t.Errorf("a survivor with no database:\n%s", text)

@@ -358,6 +358,10 @@ func (i *Instance) keepLacking(ctx context.Context, p *plan) error {
 		return fmt.Errorf("find where the copy's history comes from: %w", err)
 	}
 	d, lacks := p.lacks(copied)
+	if lacks && i.dirEmpty() {
+		i.log.Warn("log that the copy lacks can't be kept as evidence: the old data directory was taken away", "from", d.From.String(), "to", d.To.String())
+		return nil
+	}
 	if !lacks {
 		return nil
 	}

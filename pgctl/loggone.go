@@ -55,9 +55,12 @@ func (i *Instance) LookForLog(ctx context.Context) error {
 	if pid != 0 {
 		return nil
 	}
-	at, err := i.startNeeds()
+	at, err := i.startNeeds(ctx)
 	if err != nil {
 		return fmt.Errorf("read where the log goes on: %w", err)
+	}
+	if at.Stop == wal.StopAsked {
+		return nil // there is much to read: the next look goes on from here
 	}
 	control, err := i.readControl()
 	if err != nil {
@@ -67,8 +70,11 @@ func (i *Instance) LookForLog(ctx context.Context) error {
 }
 
 // startNeeds is where a server that starts has come to the end of the log that is here: the first gap after the place where it
-// begins to replay. Behind a gap there may be more, of which it has nothing.
-func (i *Instance) startNeeds() (wal.End, error) {
+// begins to replay. Behind a gap there may be more, of which it has nothing. It reads for 2 s at most and then ends with
+// wal.StopAsked: this node has more to look after.
+func (i *Instance) startNeeds(ctx context.Context) (wal.End, error) {
+	ctx, cancel := context.WithTimeout(ctx, findLimit)
+	defer cancel()
 	control, err := i.readControl()
 	if err != nil {
 		return wal.End{}, err
@@ -82,7 +88,8 @@ func (i *Instance) startNeeds() (wal.End, error) {
 		return wal.End{}, err
 	}
 	_, _, seen := i.snapshot()
-	end, err := endFrom(i.logOf(control, b), max(from, seen.needs)) // not all of it again at each look
+	// Not all of it again at each look.
+	end, err := i.logOf(control, b).Walk(max(from, seen.needs), func(wal.Record) bool { return ctx.Err() == nil })
 	if err == nil {
 		i.note(func() { i.seen.needs = end.LSN })
 	}
@@ -100,15 +107,6 @@ func (i *Instance) replayStart(control pg.Control) (pg.LSN, error) {
 		return 0, fmt.Errorf("read backup_label: %w", err)
 	}
 	return labelStart(string(label))
-}
-
-// endFrom is where the log that is here ends: at from itself, if not even that is here.
-func endFrom(log wal.Log, from pg.LSN) (wal.End, error) {
-	end, err := log.FindEnd(from)
-	if end.LastRecord == 0 {
-		end.LSN, end.Timeline = from, log.Timeline
-	}
-	return end, err
 }
 
 // labelStart is where replay begins by a backup_label.
@@ -156,7 +154,7 @@ func removed(ctx context.Context, conn *pgconn.PgConn, start pg.LSN, tli string)
 		switch m := m.(type) {
 		case *pgproto3.ErrorResponse:
 			return m.Code == stateNoFile, nil
-		case *pgproto3.CopyData, *pgproto3.CopyDone:
+		case *pgproto3.CopyData, *pgproto3.CopyDone, *pgproto3.ReadyForQuery: // the last: that timeline ends there, and it says with which it goes on
 			return false, nil
 		}
 	}

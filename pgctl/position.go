@@ -58,7 +58,7 @@ func (i *Instance) Examine(ctx context.Context) (Position, error) {
 }
 
 const (
-	// findLimit bounds FindCommits, which may have as much to read as lies between two checkpoints.
+	// findLimit bounds who reads the log while there is more to do: that may be as much as lies between two checkpoints.
 	findLimit = 2 * time.Second
 	// findBefore is how much log before the last checkpoint it reads, in bytes: the last commit may be older.
 	findBefore = 64 << 20
@@ -234,12 +234,13 @@ func (i *Instance) scan(from pg.LSN, replayed bool) (Position, error) {
 // past the log that was copied: the rest is asked of the primary when the server runs. It is on the source's timeline, wherever
 // the log that is here ends, and that end is reported to nobody.
 func (i *Instance) scanFromStart(control pg.Control, log wal.Log) (wal.End, error) {
-	if _, m, _ := i.snapshot(); m.rebuild {
+	_, m, _ := i.snapshot()
+	if r := m.rewind; r != nil && (r.Phase == rewindFinishing || r.Phase == rewindWritten) {
 		from, err := i.replayStart(control)
 		if err != nil {
 			return wal.End{}, err
 		}
-		end, err := endFrom(log, from)
+		end, err := log.FindEnd(from)
 		end.Timeline = log.Timeline
 		return end, err
 	}
