@@ -13,7 +13,7 @@ func replace(w *World, f Fault) func() {
 	if h.id == s.Primary {
 		h = w.others(h, f.N)
 	}
-	if h == nil || len(s.Members) < 3 || leavingOne(s) {
+	if h == nil || len(s.Members) < 3 || leavingOne(s) || w.recovering {
 		return nil
 	}
 	if _, member := s.Members[h.id]; !member || s.Electorate.Has(h.id) && len(s.Electorate.Voters) < 3 {
@@ -55,7 +55,8 @@ func (w *World) remove(h *host, id fsm.NodeID, n uint64) {
 	case !m.Leaving:
 		w.asks(n, "operator", func(s fsm.State) fsm.Command {
 			m, member := s.Members[id]
-			if !member || m.Leaving || id == s.Primary {
+			// Without the only voter, whom somebody recovered meanwhile, nobody is left: standing.judgeRemoval refuses it.
+			if !member || m.Leaving || id == s.Primary || s.Electorate.Has(id) && len(s.Electorate.Voters) == 1 {
 				return nil
 			}
 			m.Leaving = true
