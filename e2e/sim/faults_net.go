@@ -181,6 +181,38 @@ func pauseBlip(w *World, f Fault) func() {
 	}
 }
 
+// pauseForgotten: the primary's snapshot falls into a pause. It shows the resume, its daemon ends and comes back cut off from the
+// others. What its log tells it then is the pause, which its disk has to know better (lease.md V6).
+func pauseForgotten(w *World, f Fault) func() {
+	primary, span := w.byID(w.check.newest.Primary), w.opts.failoverAfter()
+	opened, over := func() {}, false
+	w.asks(f.N, "operator", func(fsm.State) fsm.Command { return fsm.Pause{} })
+	w.at(w.between(span/4, span/2), func() {
+		if primary != nil && primary.agent.alive && primary.agent.raft.state.Paused {
+			primary.agent.raft.takeSnapshot()
+		}
+		w.at(w.between(span/8, span/4), func() {
+			w.asks(f.N>>8, "operator", func(fsm.State) fsm.Command { return fsm.Resume{} })
+			w.at(w.between(span/4, span), func() {
+				if primary == nil || over {
+					return
+				}
+				opened = w.block(w.around(primary.index))
+				primary.killAgent()
+				w.at(w.between(10*time.Millisecond, span/4), primary.startAgent)
+			})
+		})
+	})
+	return func() {
+		over = true
+		opened()
+		if primary != nil {
+			primary.startAgent()
+		}
+		w.unpaused(f.N)
+	}
+}
+
 // unpaused ends a pause if there is one.
 func (w *World) unpaused(n uint64) {
 	if w.check.newest.Paused {

@@ -74,6 +74,7 @@ func kinds() []kind {
 		{"switchover", 9, 0, s, switchover},
 		{"pause", 3, 2 * s, 12 * s, pauseCluster},
 		{"pause-blip", 4, 500 * ms, 2 * s, pauseBlip},
+		{"pause-forgotten", 3, 4 * s, 10 * s, pauseForgotten},
 		{"durability", 3, 5 * s, 20 * s, durability},
 		{"strict", 1, 5 * s, 20 * s, strict},
 		{"operators", 3, s, 5 * s, operators},

@@ -16,9 +16,12 @@ type snapshot struct {
 // compact replaces what is applied by a snapshot. No entries stay for followers that are a little behind, as they would
 // with hashicorp/raft: whoever misses one message may get a snapshot.
 func (r *raft) compact() {
-	if r.applied < r.d().snap.index+snapshotAfter {
-		return
+	if r.applied >= r.d().snap.index+snapshotAfter {
+		r.takeSnapshot()
 	}
+}
+
+func (r *raft) takeSnapshot() {
 	s := snapshot{index: r.applied, servers: r.d().snap.servers}
 	s.term, s.state = r.termAt(s.index), r.state
 	for i := r.d().snap.index + 1; i <= s.index; i++ {
