@@ -400,8 +400,9 @@ func keepStandby(want Want, have Status) Step {
 		return Step{Kind: Follow, Upstream: up, Because: "this node is another member than before, with another slot"}
 	case have.Upstream.same(up) && have.Upstream.Epoch == want.Epoch:
 		return keepFollowing(want, have)
-	case have.Upstream.same(up):
-		// The same node was appointed again: the stream is as good as it was.
+	case have.Upstream.same(up) && have.Timeline == want.Target.Timeline:
+		// The same node was appointed again: the stream is as good as it was. On another timeline another node may have been primary
+		// in between, and then what is here may not be in this one's history.
 		return Step{Kind: Follow, Upstream: up, Because: fmt.Sprintf("%s is primary of epoch %d too", up.Name, want.Epoch)}
 	case have.Upstream.Name != "" || have.Position == nil:
 		// Leaving in good order gives the exact end of the log, without which nobody knows whether it diverged.
