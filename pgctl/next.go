@@ -396,7 +396,7 @@ func keepStandby(want Want, have Status) Step {
 		return correct(have)
 	case up.Name == "" || want.Epoch <= max(want.Sealed, have.Detached):
 		return keepAlone(want, have)
-	case have.Upstream.same(up) && have.Upstream.Slot != up.Slot:
+	case have.Upstream.same(up) && have.Upstream.Epoch == want.Epoch && have.Upstream.Slot != up.Slot:
 		return Step{Kind: Follow, Upstream: up, Because: "this node is another member than before, with another slot"}
 	case have.Upstream.same(up) && have.Upstream.Epoch == want.Epoch:
 		return keepFollowing(want, have)

@@ -300,3 +300,15 @@ func rewindState(t *testing.T, text string) *RewindState {
 	}
 	return r
 }
+
+// TestFollowWithAnotherSlot: a new slot at the same primary is no reason to believe that the log has not parted since.
+func TestFollowWithAnotherSlot(t *testing.T) {
+	want := Want{Role: RoleStandby, Epoch: 5, SystemID: 42, Upstream: Upstream{Name: "n3", Epoch: 5, Slot: "new"},
+		Target: rejoin.Branch{Timeline: 4, History: branch(t, "1@500,2@580,3@700,4").History}, Final: true}
+	for epoch, step := range map[uint64]StepKind{5: Follow, 2: Detach} {
+		have := Status{Run: pg.RunStandby, SystemID: 42, Timeline: 2, Configured: true, Upstream: Upstream{Name: "n3", Epoch: epoch, Slot: "old"}}
+		if s := Next(want, have); s.Kind != step {
+			t.Errorf("it follows n3 of epoch %d: %s because %s, want %s", epoch, s.Kind, s.Because, step)
+		}
+	}
+}
