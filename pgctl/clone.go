@@ -358,6 +358,9 @@ func (i *Instance) keepLacking(ctx context.Context, p *plan) error {
 		return fmt.Errorf("find where the copy's history comes from: %w", err)
 	}
 	d, lacks := p.lacks(copied)
+	if _, err := os.Lstat(p.Old); lacks && err == nil && i.dirEmpty() {
+		return nil // the next part has set it aside, after this one was done
+	}
 	if lacks && i.dirEmpty() {
 		i.log.Warn("log that the copy lacks can't be kept as evidence: the old data directory was taken away", "from", d.From.String(), "to", d.To.String())
 		return nil

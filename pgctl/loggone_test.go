@@ -63,12 +63,21 @@ func TestTheLogNeededIsOfTheTimelineOfItsPlace(t *testing.T) {
 // TestACopyIsPlacedThoughTheOldDirectoryWasTakenAway: nobody can keep what is not there any more.
 func TestACopyIsPlacedThoughTheOldDirectoryWasTakenAway(t *testing.T) {
 	dir := t.TempDir()
-	i := &Instance{cfg: Config{Name: "n1", DataDir: filepath.Join(dir, "data"), StateDir: filepath.Join(dir, "state")}, log: hclog.NewNullLogger()}
+	var said strings.Builder
+	i := &Instance{cfg: Config{Name: "n1", DataDir: filepath.Join(dir, "data"), StateDir: filepath.Join(dir, "state")}, log: hclog.New(&hclog.LoggerOptions{Output: &said})}
 	c := controlOnDisk(t, filepath.Join(dir, "new"))
 	p := &plan{Phase: phaseCopied, New: filepath.Join(dir, "new"), Old: filepath.Join(dir, "old"),
 		Local: &Position{Timeline: c.CheckpointTimeline + 1, LSN: c.Redo + 0x5000, History: pg.History{{Timeline: c.CheckpointTimeline, End: c.Redo}}}}
-	if err := i.keepLacking(t.Context(), p); err != nil {
-		t.Error(err)
+	if err := i.keepLacking(t.Context(), p); err != nil || !strings.Contains(said.String(), "was taken away") {
+		t.Errorf("%v; it said %q", err, said.String())
+	}
+	// After a crash between two parts it was this node that set the directory aside, with its evidence kept.
+	said.Reset()
+	if err := os.Mkdir(p.Old, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.keepLacking(t.Context(), p); err != nil || said.Len() > 0 {
+		t.Errorf("%v; it said %q", err, said.String())
 	}
 	if err := os.MkdirAll(filepath.Join(i.cfg.DataDir, "global"), 0o700); err != nil {
 		t.Fatal(err)
