@@ -208,12 +208,17 @@ primaries took writes at once. The same seed makes the same faults in the same o
 		},
 	}
 	labSize(cmd, &o.Nodes, &o.Witnesses, &o.Durability, &o.Failover)
-	f := cmd.Flags()
-	f.Float64Var(&minutes, "minutes", minutes, "how long, beside the last round")
-	f.Uint64Var(&o.Seed, "seed", 0, "which faults come when (default: any)")
-	f.StringVar(&o.Dir, "out", "", "`directory` for the raw history (default: a new one)")
-	f.StringVar(&o.ID, "id", "", "which lab (default: one of its own)")
+	labRun(cmd, &minutes, &o.Seed, &o.Dir)
+	cmd.Flags().StringVar(&o.ID, "id", "", "which lab (default: one of its own)")
 	return cmd
+}
+
+// labRun are the flags of a run that goes on for minutes and is drawn from a seed.
+func labRun(cmd *cobra.Command, minutes *float64, seed *uint64, dir *string) {
+	f := cmd.Flags()
+	f.Float64Var(minutes, "minutes", *minutes, "how long, beside the last round")
+	f.Uint64Var(seed, "seed", 0, "which faults come when (default: any)")
+	f.StringVar(dir, "out", "", "`directory` for the raw history (default: a new one)")
 }
 
 func (a *app) labChaosVerb() *cobra.Command {
@@ -242,10 +247,7 @@ Exit code 1 when a check finds something. Then it ends at once, and the lab and 
 		},
 	}
 	labSize(cmd, &o.Nodes, &o.Witnesses, &o.Durability, &o.Failover)
-	f := cmd.Flags()
-	f.Float64Var(&minutes, "minutes", minutes, "how long, beside the last round")
-	f.Uint64Var(&o.Seed, "seed", 0, "which faults come when (default: any)")
-	f.StringVar(&o.Dir, "out", "", "`directory` for the raw history (default: a new one)")
+	labRun(cmd, &minutes, &o.Seed, &o.Dir)
 	return cmd
 }
 
