@@ -2,7 +2,9 @@ package chaos
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -48,10 +50,37 @@ func TestChaos(t *testing.T) {
 	if err := build.Run(); err != nil {
 		t.Fatalf("build quorate: %v", err)
 	}
-	o := lab.ChaosOptions{For: time.Duration(minutes * float64(time.Minute)), Seed: seed, Exe: exe}
+	o := lab.ChaosOptions{For: time.Duration(minutes * float64(time.Minute)), Seed: seed, Exe: exe, Dir: rawHistory(t)}
 	if err := lab.Chaos(t.Context(), o, talk{t}); err != nil {
+		t.Fatal(err, os.WriteFile(filepath.Join(o.Dir, failed), []byte(err.Error()), 0o644))
+	}
+	if err := os.RemoveAll(o.Dir); err != nil {
+		t.Error(err)
+	}
+}
+
+// failed is in the directory of a run that failed, and says why.
+const failed = "failed.txt"
+
+// rawHistory makes a directory for what is recorded, and removes those of runs that were killed. One of a run that failed stays.
+func rawHistory(t *testing.T) string {
+	const prefix = "quorate-e2e-chaos-"
+	left, err := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*"))
+	if err != nil {
 		t.Fatal(err)
 	}
+	for _, dir := range left { // whose run is over: this one has the lock
+		if _, err := os.Stat(filepath.Join(dir, failed)); errors.Is(err, fs.ErrNotExist) {
+			if err := os.RemoveAll(dir); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	dir, err := os.MkdirTemp("", prefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // talk sends what the lab says to the test's log.
