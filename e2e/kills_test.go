@@ -77,8 +77,9 @@ func (k *killing) during(makes func(context.Context) error, strike func() *lab.N
 	go func() { made <- makes(ctx) }()
 	whole := make(chan lab.State, 1)
 	failed := make(chan error, 1)
-	look := func() {
-		ctx, stop := context.WithTimeout(ctx, limit)
+	asOf, last := 0, time.Now() // how many were killed when the look began, and when the last was
+	look := func(until time.Time) {
+		ctx, stop := context.WithDeadline(ctx, until)
 		defer stop()
 		if s, err := k.lab.AwaitHealthy(ctx); err != nil {
 			failed <- err
@@ -88,30 +89,34 @@ func (k *killing) during(makes func(context.Context) error, strike func() *lab.N
 	}
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	asOf := 0 // how many were killed when the look began
+	again := func() {
+		asOf = killed
+		go look(last.Add(limit))
+	}
 	for {
 		select {
 		case <-tick.C:
 			if n := strike(); n != nil {
-				killed++
 				k.respawn(ctx, n)
+				killed, last = killed+1, time.Now()
 			}
 		case err := <-made:
 			if err != nil && killed == 0 {
 				k.Fatalf("%v\n%s", err, k.lab.Report())
 			}
-			asOf = killed
-			go look()
+			last = time.Now()
+			again()
 		case s := <-whole:
-			if killed > asOf {
-				asOf = killed
-				go look()
-				continue
+			if killed == asOf {
+				k.intact(s)
+				return killed
 			}
-			k.intact(s)
-			return killed
+			again()
 		case err := <-failed:
-			k.Fatal(err)
+			if killed == asOf {
+				k.Fatal(err)
+			}
+			again()
 		}
 	}
 }

@@ -205,11 +205,14 @@ func (l *Lab) whole(ctx context.Context) (State, string) {
 func (l *Lab) AwaitHealthy(ctx context.Context) (State, error) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	said, saidAt := "", time.Now()
+	said, saidAt, why := "", time.Now(), ""
 	for {
-		s, why := l.whole(ctx)
-		if why == "" {
+		s, now := l.whole(ctx)
+		if now == "" {
 			return s, nil
+		}
+		if why == "" || ctx.Err() == nil { // what is missing when the context ends in the middle of a look says nothing
+			why = now
 		}
 		if why != said && time.Since(saidAt) > 2*time.Second {
 			l.say("  waiting: %s", why)

@@ -143,11 +143,11 @@ func TestAnImpostorThatComesAgain(t *testing.T) {
 
 // TestAnEarlierMemberOfTheName is an impostor by its slot alone. One that has no slot yet, because it has just begun, is nothing at all.
 func TestAnEarlierMemberOfTheName(t *testing.T) {
-	for _, c := range []struct{ name, state, slot, want string }{
-		{"the member", "streaming", slotOf("n2"), "sender"},
-		{"an earlier one", "streaming", SlotName("id-of-an-earlier-one", "n2"), "impostor"},
-		{"without a slot", "catchup", "", "impostor"},
-		{"just begun", "startup", "", ""},
+	for _, c := range []struct{ name, state, slot, want, said string }{
+		{"the member", "streaming", slotOf("n2"), "sender", ""},
+		{"an earlier one", "streaming", SlotName("id-of-an-earlier-one", "n2"), "impostor", "which is not that member's"},
+		{"without a slot", "catchup", "", "impostor", "it is n2 and uses no slot"},
+		{"just begun", "startup", "", "", ""},
 	} {
 		i, s := guarded(), Status{}
 		row := []string{"n2", "repl", "10.0.0.2", "99", c.state, "0/5000000", "0/5000000", "quorum", "1", c.slot}
@@ -158,10 +158,53 @@ func TestAnEarlierMemberOfTheName(t *testing.T) {
 		if got != c.want {
 			t.Errorf("%s: it is %q, want %q", c.name, got, c.want)
 		}
-		if got == "impostor" && !strings.Contains(s.Impostors[0].accusation(), "which is not that member's") {
+		if got == "impostor" && !strings.Contains(s.Impostors[0].accusation(), c.said) {
 			t.Errorf("%s: %s", c.name, s.Impostors[0].accusation())
 		}
 	}
+}
+
+// TestAWalsenderWithoutASlot is ended at once, but a member's own has none either while it ends: nothing is said unless one
+// comes again and again.
+func TestAWalsenderWithoutASlot(t *testing.T) {
+	ends := func(t *testing.T, i *Instance) {
+		t.Helper()
+		var s Status
+		row := []string{"n2", "repl", "10.0.0.2", "99", "streaming", "0/5000000", "0/5000000", "quorum", "1", ""}
+		if err := i.fillSenders(&s, [][]string{row}); err != nil || len(s.Impostors) != 1 {
+			t.Fatalf("impostors %v, %v", s.Impostors, err)
+		}
+		i.accuse(s.Impostors[0])
+	}
+	t.Run("a member that ended, a minute ago too", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			i := guarded()
+			for range 3 {
+				ends(t, i)
+				for range 60 {
+					if got := said(i); got != "" {
+						t.Fatalf("a member that ended is taken for an impostor: %s", got)
+					}
+					time.Sleep(time.Second)
+				}
+			}
+		})
+	})
+	t.Run("an impostor", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			i := guarded()
+			for range 3 { // a walreceiver tries every 5 s
+				ends(t, i)
+				if got := said(i); len(i.accused) > 0 && got != "" {
+					t.Fatalf("said before its time: %s", got)
+				}
+				time.Sleep(5 * time.Second)
+			}
+			if got := said(i); !strings.Contains(got, "n2 and uses no slot; it was ended") {
+				t.Errorf("it is said %q", got)
+			}
+		})
+	})
 }
 
 // TestConnectionsBesidesTheStream bear no name that a member can have.
