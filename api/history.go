@@ -178,6 +178,8 @@ func why(a Assignment, wish string) string {
 		return a.To + " was appointed again, the cause is not known any more"
 	case began == "ask-first" || began == "primary-silent":
 		return a.From + " fell silent"
+	case began == "ask-unread" || began == "appointment-unread":
+		return a.From + " did not learn of its appointment"
 	case began == "primary-sick":
 		return a.From + " was sick"
 	case began == "primary-released":

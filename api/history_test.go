@@ -63,7 +63,10 @@ func pasts(t *testing.T) map[string]*fake {
 		"switchover":   reported(t, func(_ *fake, r *fsm.Failover) { r.Wish = "switchover-7-x" }),
 		"stopped":      reported(t, func(_ *fake, r *fsm.Failover) { r.Wish = "stop" }),
 		"released":     reported(t, func(_ *fake, r *fsm.Failover) { r.Cause = "primary-released: n2 released epoch 7 at 0/3000148" }),
-		"cause lost":   reported(t, func(_ *fake, r *fsm.Failover) { r.Cause, r.Phases = "", nil }),
+		"no log": reported(t, func(_ *fake, r *fsm.Failover) {
+			r.Cause = "ask-unread: n2 was appointed for epoch 7 4.1s ago and shows epoch 6"
+		}),
+		"cause lost": reported(t, func(_ *fake, r *fsm.Failover) { r.Cause, r.Phases = "", nil }),
 		"again": reported(t, func(f *fake, r *fsm.Failover) {
 			f.state.Lineage[1].Node, r.Rule = "n1", "re-appoint"
 		}),

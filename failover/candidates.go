@@ -53,6 +53,9 @@ func Candidates(v View) []Candidate {
 // unfit says why a node can't be appointed in place of a primary that is gone.
 func (f *facts) unfit(id fsm.NodeID) string {
 	if f.qualify(id) != nil {
+		if f.best != nil && f.best.node != id && f.logless(id) {
+			return "it " + f.noLog(id)
+		}
 		return ""
 	}
 	s, heard := f.Seen[id]

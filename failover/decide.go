@@ -26,10 +26,12 @@ func Rules() []Rule {
 		{"resume-unseen", "The pause ended but the primary has not shown that it knows: it may still write without a lease.", resumeUnseen, thenStuckOnResume},
 		{"backing-off", "Several failovers within a minute: wait before the next one.", backingOff, thenBackOff},
 		{"ask-first", "A majority has not heard the primary for failover_after: ask when each voter vouched last, before sealing anything.", mustAsk, thenAsk},
-		{"still-vouched", "The primary seemed silent but a majority vouched for it recently.", stillVouched, thenStillVouched},
+		{"ask-unread", "The appointed node beats, shows an earlier epoch and gets nothing of Raft's log: ask when each voter vouched last, before sealing anything.", mustAskUnread, thenAsk},
+		{"still-vouched", "The primary seemed gone but a majority vouched for it recently.", stillVouched, thenStillVouched},
 		{"re-appoint", "The primary is alive but some voter sealed its epoch: the same node gets the next epoch.", sealedButAlive, thenReappoint},
 		{"primary-released", "The primary stopped serving for good and said so: seal and take positions.", releasedUnsealed, thenSeal},
 		{"primary-silent", "A majority neither hears the primary nor has vouched for it within failover_after: seal its epoch.", silentUnsealed, thenSeal},
+		{"appointment-unread", "The appointed node does not get Raft's log, so that it will not learn of its appointment, and somebody else could serve: seal its epoch.", unreadUnsealed, thenSeal},
 		{"wait-lease", "A majority has sealed; what is left of its last vouches must run out.", leaseMayRun, thenWaitLease},
 		{"wait-positions", "Standbys that are alive have not all told the end of their WAL.", positionsPending, thenSeal},
 		{"best-standby", "The old lease has certainly ended and this standby holds every acknowledged commit.", standbyQualifies, thenAppoint},
@@ -64,7 +66,7 @@ func Rules() []Rule {
 		{"degraded", "Commits are acknowledged by the primary alone, although other nodes could hold copies.", degraded, thenDegraded},
 		{"member-leaving", "A node is being removed and something still counts on it.", memberDeparting, thenAwaitDeparture},
 		{"at-risk", "The primary serves, but a node is missing.", nodeMissing, thenAtRisk},
-		{"primary-starting", "The primary was appointed and does not serve yet.", notServing, thenWait},
+		{"primary-starting", "The primary was appointed and does not serve yet.", notServing, thenAwaitPrimary},
 		{"healthy", "The primary serves and nothing needs doing.", always, thenHealthy},
 	}
 }

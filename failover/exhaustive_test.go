@@ -2,6 +2,7 @@ package failover
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -20,9 +21,13 @@ type standbyCase struct {
 	position   *fsm.Position
 	run        Run
 	failed     bool
+	logless    bool // Raft's log does not arrive there
 }
 
 const never = time.Duration(-1)
+
+// noLog is for how long a node has got nothing of the log if it does not get it.
+const noLog = 4*time.Second + time.Millisecond
 
 func standbyCases(id fsm.NodeID) []standbyCase {
 	var out []standbyCase
@@ -36,6 +41,7 @@ func standbyCases(id fsm.NodeID) []standbyCase {
 	hearings := []hearing{
 		{10 * time.Millisecond, never}, {1100 * time.Millisecond, never},
 		{1100 * time.Millisecond, 10 * time.Millisecond}, {1100 * time.Millisecond, 1100 * time.Millisecond},
+		{10 * time.Millisecond, 1100 * time.Millisecond},
 	}
 	for _, h := range hearings {
 		for _, seal := range seals {
@@ -47,6 +53,7 @@ func standbyCases(id fsm.NodeID) []standbyCase {
 	}
 	for _, p := range positions {
 		out = append(out, standbyCase{age: time.Second, heard: 1100 * time.Millisecond, answer: never, position: p, run: RunRunning})
+		out = append(out, standbyCase{heard: 1100 * time.Millisecond, answer: never, seal: seals[2], position: p, run: RunRunning, logless: true})
 	}
 	return out
 }
@@ -59,6 +66,7 @@ type primaryCase struct {
 	restartable bool
 	rev         uint64
 	sick        string
+	unread      bool // it was appointed long ago, shows the epoch before, and gets nothing of the log
 }
 
 func primaryCases() []primaryCase {
@@ -72,6 +80,7 @@ func primaryCases() []primaryCase {
 		{age: 1100 * time.Millisecond, run: RunRunning, rev: 8},
 		{age: 50 * time.Millisecond, run: RunStarting, rev: 9, sick: "nobody can connect"},
 		{age: 1100 * time.Millisecond, run: RunRunning, rev: 9, sick: "nobody can connect"},
+		{age: 50 * time.Millisecond, run: RunRunning, rev: 8, unread: true},
 	}
 }
 
@@ -105,8 +114,11 @@ func compose(s fsm.State, p primaryCase, standbys map[fsm.NodeID]standbyCase) Vi
 	r := Report{Node: "n1", Epoch: 7, Rev: p.rev, Run: p.run, Timeline: 3, Flush: 0x5000, Restartable: p.restartable, Sick: p.sick}
 	if p.released != 0 {
 		r.Released = &fsm.Release{Epoch: 7, Node: "n1", Timeline: 3, FinalLSN: p.released}
-	} else if p.run == RunRunning {
+	} else if p.run == RunRunning && !p.unread {
 		r.Serving = 7
+	}
+	if p.unread {
+		r.Epoch, v.Unapplied["n1"] = 6, noLog
 	}
 	v.Seen["n1"] = Sighting{Age: p.age, Report: r}
 	for id, c := range standbys {
@@ -127,6 +139,9 @@ func compose(s fsm.State, p primaryCase, standbys map[fsm.NodeID]standbyCase) Vi
 		}
 		if c.failed {
 			v.Failed[id] = "cloning"
+		}
+		if c.logless {
+			v.Unapplied[id] = noLog
 		}
 	}
 	return v
@@ -163,7 +178,9 @@ func replacementViews(n int, see func(v View, what string)) {
 // TestEveryView holds, for every view in bounds: some rule of the table decides; another node is appointed only when the
 // old lease has certainly ended and the appointee holds every acknowledged commit of the sync rule, which is what the
 // state machine itself accepts; nothing is sealed before the primary released or a majority has not vouched for
-// failover_after; a paused cluster and one whose resume the primary has not shown are left alone.
+// failover_after; a paused cluster and one whose resume the primary has not shown are left alone. Nobody is asked or sealed while
+// the primary is heard, unless it released or does not learn that it is primary. Whoever does not get Raft's log is appointed only
+// if nobody else could be.
 func TestEveryView(t *testing.T) {
 	fired, views := map[string]int{}, 0
 	replacementViews(1, func(v View, what string) {
@@ -175,7 +192,7 @@ func TestEveryView(t *testing.T) {
 		}
 	})
 	t.Logf("%d views, rules fired: %v", views, fired)
-	for _, name := range []string{"ask-first", "still-vouched", "re-appoint", "primary-released", "primary-silent", "wait-lease", "best-standby", "restart-in-place", "nobody-qualifies", "resume-unseen", "primary-sick", "sick-alone"} {
+	for _, name := range []string{"ask-first", "still-vouched", "re-appoint", "primary-released", "primary-silent", "wait-lease", "best-standby", "restart-in-place", "nobody-qualifies", "resume-unseen", "primary-sick", "sick-alone", "ask-unread", "appointment-unread"} {
 		if fired[name] == 0 {
 			t.Errorf("rule %s never fired", name)
 		}
@@ -194,6 +211,8 @@ func unsafe(v View, d Decision) string {
 		}
 	}
 	switch do := d.Do.(type) {
+	case Ask:
+		return groundless(v)
 	case SealNow:
 		return unsafeSeal(v)
 	case Stop:
@@ -202,6 +221,28 @@ func unsafe(v View, d Decision) string {
 		if a, ok := do.Command.(fsm.Appoint); ok {
 			return unsafeAppoint(v, a, do.IfRev)
 		}
+	}
+	return ""
+}
+
+// groundless says that nothing speaks against the primary: two of three nodes have heard it, and it shows its epoch, or serves
+// another one, or would learn of it.
+func groundless(v View) string {
+	deaf := 0
+	for id, s := range v.Seen {
+		for _, a := range s.Report.Sightings {
+			if a.Node == "n1" && id != v.Self && time.Duration(a.MS)*time.Millisecond+s.Age > time.Second {
+				deaf++
+			}
+		}
+	}
+	p := v.Seen["n1"]
+	if v.Self != "n1" && p.Age > time.Second {
+		deaf++
+	}
+	unread := p.Report.Epoch < 7 && p.Report.Serving == 0 && v.Unapplied["n1"] > 4*time.Second && v.EpochAge > 4*time.Second
+	if p.Report.Released == nil && deaf < 2 && !unread {
+		return "suspects a primary that is heard and shows its epoch"
 	}
 	return ""
 }
@@ -215,6 +256,9 @@ func unsafeSeal(v View) string {
 		if a.VouchedAgo > time.Second {
 			quiet++
 		}
+	}
+	if why := groundless(v); why != "" {
+		return why
 	}
 	if quiet < 2 {
 		return "seals although no majority answered that it has not vouched for failover_after"
@@ -253,6 +297,11 @@ func unsafeAppoint(v View, a fsm.Appoint, rev uint64) string {
 	if why := lostBy(v, a.Node); why != "" {
 		return why
 	}
+	if v.Unapplied[a.Node] > 4*time.Second {
+		if other := appointee(Decide(without(v, a.Node))); other != "" && other != "n1" && v.Unapplied[other] == 0 {
+			return "appoints one that does not get the log, though another could be appointed"
+		}
+	}
 	ended := 0
 	for _, s := range v.Seals {
 		if s.Age >= s.Left {
@@ -266,6 +315,15 @@ func unsafeAppoint(v View, a fsm.Appoint, rev uint64) string {
 		return "proposes what the state machine refuses: " + err.Error()
 	}
 	return ""
+}
+
+// without is v with a node that may not be appointed.
+func without(v View, id fsm.NodeID) View {
+	v.State.Members = maps.Clone(v.State.Members)
+	m := v.State.Members[id]
+	m.NoFailover = true
+	v.State.Members[id] = m
+	return v
 }
 
 // TestEveryRuleHasAName: names are unique, comments are sentences, and the last row matches everything.

@@ -62,12 +62,18 @@ func FuzzView(f *testing.F) {
 	position := func(id fsm.NodeID, end pg.LSN) fsm.Position {
 		return fsm.Position{Node: id, Detached: 1, Timeline: 1, LSN: end}
 	}
+	unread := View{Seen: seen(s, false), Unapplied: map[fsm.NodeID]time.Duration{"n1": time.Hour}, Answers: map[fsm.NodeID]Answer{
+		"n2": {VouchedAgo: time.Hour}, "n3": {VouchedAgo: time.Hour}}}
+	p := unread.Seen["n1"]
+	p.Report.Epoch, p.Report.Serving = 0, 0
+	unread.Seen["n1"] = p
 	for _, v := range []View{
 		{Seen: seen(s, false)}, {Seen: seen(s, true)},
 		{Seen: seen(s, true), Answers: map[fsm.NodeID]Answer{"n2": {VouchedAgo: 2 * time.Second}, "n3": {VouchedAgo: 2 * time.Second}}},
 		{Seen: seen(s, true), SealingFor: time.Second, Seals: map[fsm.NodeID]Sealed{"n2": {Epoch: 1}, "n3": {Epoch: 1}},
 			Positions: map[fsm.NodeID]fsm.Position{"n2": position("n2", 0x3000060), "n3": position("n3", 0x3000028)}},
 		{Seen: seen(s, false), Servers: map[fsm.NodeID]Standing{}, CaughtUp: map[fsm.NodeID]bool{"n2": true}, Lost: map[fsm.NodeID]time.Duration{"n3": time.Hour}},
+		{Seen: seen(s, false), Unapplied: map[fsm.NodeID]time.Duration{"n3": time.Hour}}, unread,
 	} {
 		v.State, v.Self, v.Leading, v.BeatEvery, v.LeadingFor, v.EpochAge = s, "n2", true, 125*time.Millisecond, time.Minute, time.Minute
 		b, err := json.Marshal(v)

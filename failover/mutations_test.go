@@ -26,3 +26,16 @@ package failover
 //	  a rule that no view reaches                TheWholeTable
 //	  an answer in the order of a map            EqualViewsDecideAlike
 //	  the name decides before the position       RenamingPermutes
+//	  who gets no log is not passed over         EveryView, Stories, CandidatesWithoutTheLog
+//	  a switchover to who gets no log            Stories
+//	  a sick primary killed for such a one       Stories
+//	  an appointed one is not asked about        Stories
+//	  one that serves, or shows its epoch, goes  Stories
+//	  one that nobody else can replace goes      Stories
+//	  one appointed just now goes                Stories
+//	  such a one takes over from such a one      Stories
+//	  it is appointed again instead              Stories
+//	  who gets on counts as stuck                Applied
+//	  who was away is not given its time         Applied
+//	  an unknown version counts as behind        Applied
+//	  who adopts is replaced                     NobodyReplacesWhoAdopts

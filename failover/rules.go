@@ -31,7 +31,7 @@ func thenFirstPrimary(f *facts) Decision {
 }
 
 // replacing says that something wants another assignment than the present one.
-func replacing(f *facts) bool { return f.released != nil || f.silent || len(f.Seals) > 0 }
+func replacing(f *facts) bool { return f.released != nil || f.condemned || len(f.Seals) > 0 }
 
 // resumeUnseen guards lease.md rule 10: after a resume nobody else is appointed until the primary's own report shows a
 // Rev at or past it, or the primary released.
@@ -101,22 +101,41 @@ func (f *facts) answered() (quiet, vouching []fsm.NodeID) {
 	return quiet, vouching
 }
 
-func mustAsk(f *facts) bool {
-	if !f.silent || f.released != nil || len(f.Seals) > 0 {
+func mustAsk(f *facts) bool { return f.silent && f.unasked() }
+
+// mustAskUnread: who does not show an epoch can't have asked anybody to vouch for it, unless it has applied it since.
+func mustAskUnread(f *facts) bool { return f.unread && f.unasked() }
+
+func (f *facts) unasked() bool {
+	if f.released != nil || len(f.Seals) > 0 {
 		return false
 	}
 	quiet, vouching := f.answered()
-	return len(quiet) < f.majority && len(quiet)+len(vouching) < len(f.deafVoters)
+	return len(quiet) < f.majority && len(quiet)+len(vouching) < len(f.askable())
+}
+
+// askable lists the voters that could say when the primary had a vouch last.
+func (f *facts) askable() (ids []fsm.NodeID) {
+	if f.silent {
+		return f.deafVoters
+	}
+	for _, id := range f.State.Electorate.Voters {
+		if s, heard := f.Seen[id]; id != f.State.Primary && heard && f.fresh(s) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 func thenAsk(f *facts) Decision {
-	return Decision{Verdict: Acting, Do: Ask{Epoch: f.State.Epoch, Voters: f.deafVoters}, Because: append(f.whySilent(),
-		fmt.Sprintf("asking %s for their last vouch", f.names(f.deafVoters)))}
+	ask := f.askable()
+	return Decision{Verdict: Acting, Do: Ask{Epoch: f.State.Epoch, Voters: ask}, Because: append(f.whyGone(),
+		fmt.Sprintf("asking %s for their last vouch", f.names(ask)))}
 }
 
 func stillVouched(f *facts) bool {
 	quiet, _ := f.answered()
-	return f.silent && f.released == nil && len(f.Seals) == 0 && len(quiet) < f.majority
+	return f.condemned && f.released == nil && len(f.Seals) == 0 && len(quiet) < f.majority
 }
 
 func thenStillVouched(f *facts) Decision {
@@ -129,7 +148,7 @@ func thenStillVouched(f *facts) Decision {
 // sealedButAlive: a seal costs the sealed standby its replication and the primary a vouch. As soon as the suspicion has
 // proved false the same node is appointed again (lease.md rule 9); it needs no evidence.
 func sealedButAlive(f *facts) bool {
-	if f.silent || f.released != nil || !f.primaryFresh {
+	if f.condemned || f.released != nil || !f.primaryFresh {
 		return false
 	}
 	run := f.Seen[f.State.Primary].Report.Run
@@ -175,6 +194,10 @@ func silentUnsealed(f *facts) bool {
 	return f.silent && f.released == nil && len(f.sealed) < f.majority
 }
 
+func unreadUnsealed(f *facts) bool {
+	return f.unread && f.released == nil && len(f.sealed) < f.majority
+}
+
 // thenSeal asks everyone alive that has not answered: voters for their seal, data nodes for their detached position.
 func thenSeal(f *facts) Decision {
 	do := SealNow{Epoch: f.State.Epoch}
@@ -189,7 +212,7 @@ func thenSeal(f *facts) Decision {
 		}
 	}
 	sortIDs(do.Detach)
-	because := f.whySilent()
+	because := f.whyGone()
 	if f.released != nil {
 		because = []string{fmt.Sprintf("%s released epoch %d at %s", f.name(f.State.Primary), f.State.Epoch, f.released.FinalLSN)}
 	}
@@ -198,7 +221,7 @@ func thenSeal(f *facts) Decision {
 
 // leaseMayRun holds while the old primary may still be inside its lease: no release, and the waits are not over.
 func leaseMayRun(f *facts) bool {
-	return f.silent && f.released == nil && len(f.sealed) >= f.majority && !f.sealsDone
+	return f.condemned && f.released == nil && len(f.sealed) >= f.majority && !f.sealsDone
 }
 
 func thenWaitLease(f *facts) Decision {
@@ -210,7 +233,7 @@ func thenWaitLease(f *facts) Decision {
 // positionsPending holds while a standby that is alive has not told its position, within positionsBox of the first seal;
 // past it only while nobody qualifies.
 func positionsPending(f *facts) bool {
-	if f.released == nil && !(f.silent && f.sealsDone) {
+	if f.released == nil && !(f.condemned && f.sealsDone) {
 		return false
 	}
 	if f.best != nil && f.SealingFor > positionsBox || restartable(f) && f.SealingFor > restartBox {
@@ -228,7 +251,7 @@ func positionsPending(f *facts) bool {
 }
 
 func standbyQualifies(f *facts) bool {
-	return f.best != nil && (f.released != nil || f.silent && f.sealsDone)
+	return f.best != nil && (f.released != nil || f.condemned && f.sealsDone)
 }
 
 func thenAppoint(f *facts) Decision {
@@ -255,7 +278,7 @@ func thenAppoint(f *facts) Decision {
 	return f.propose(fsm.Appoint{
 		IfEpoch: f.State.Epoch, Node: q.node, Evidence: ev,
 		Timeline: f.predictedTimeline(), SwitchLSN: q.position.LSN,
-	}, append(f.collected(), fmt.Sprintf("%s has WAL to %s; %d of %d needed positions are not beyond it",
+	}, append(append(f.collected(), f.passedOver(q.node)...), fmt.Sprintf("%s has WAL to %s; %d of %d needed positions are not beyond it",
 		f.name(q.node), q.position.LSN, len(q.evidence), fsm.PositionsNeeded(f.State.Sync)))...)
 }
 
@@ -289,7 +312,7 @@ func thenStuck(f *facts) Decision {
 		because = append(because, fmt.Sprintf("durability is async and maximum_lag_on_failover %d bytes; the log of %s went to %s at least",
 			f.State.Config.Settings.MaximumLag, f.name(f.State.Primary), f.Seen[f.State.Primary].Report.Flush))
 	}
-	if !f.silent && f.released == nil {
+	if !f.condemned && f.released == nil {
 		return Decision{Verdict: Waiting, Do: Nothing{}, Because: because}
 	}
 	return Decision{Verdict: Stuck, Do: Nothing{}, Because: because}

@@ -33,7 +33,7 @@ func (f *facts) successors() (fit []fsm.NodeID, lack string) {
 		if in {
 			inD++
 		}
-		if f.State.Electable(id) == nil && (in || len(f.State.Sync.Members) == 0) {
+		if f.State.Electable(id) == nil && !f.logless(id) && (in || len(f.State.Sync.Members) == 0) {
 			fit = append(fit, id)
 		}
 	}

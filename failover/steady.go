@@ -31,6 +31,8 @@ func (f *facts) wishFault() (fsm.NodeID, string) {
 		return to, m.Name + " is not electable"
 	case len(f.State.Sync.Members) > 0 && !member(f.State.Sync.Members, to):
 		return to, m.Name + " is not yet one of the nodes that hold every acknowledged commit"
+	case f.logless(to):
+		return to, m.Name + " " + f.noLog(to)
 	}
 	p := f.Seen[f.State.Primary].Report
 	for _, s := range p.Streaming {
@@ -49,7 +51,7 @@ func (f *facts) furthestStandby() fsm.NodeID {
 	var best fsm.NodeID
 	var at pg.LSN
 	for _, s := range f.Seen[f.State.Primary].Report.Streaming {
-		if f.State.Electable(s.Node) != nil || (len(f.State.Sync.Members) > 0 && !member(f.State.Sync.Members, s.Node)) {
+		if f.State.Electable(s.Node) != nil || f.logless(s.Node) || (len(f.State.Sync.Members) > 0 && !member(f.State.Sync.Members, s.Node)) {
 			continue
 		}
 		if best == "" || s.Flush > at || s.Flush == at && best == f.Self {
@@ -191,6 +193,18 @@ func thenAtRisk(f *facts) Decision {
 }
 
 func notServing(f *facts) bool { return f.Seen[f.State.Primary].Report.Serving != f.State.Epoch }
+
+// thenAwaitPrimary names the one thing that will not pass by itself: a primary that does not learn that it is.
+func thenAwaitPrimary(f *facts) Decision {
+	p := f.State.Primary
+	if !f.logless(p) || f.Seen[p].Report.Epoch >= f.State.Epoch || f.replaceable() {
+		return thenWait(f)
+	}
+	return Decision{Verdict: Stuck, Do: Nothing{}, Because: []string{
+		f.name(p) + " " + f.noLog(p) + ", so that it does not learn of its appointment",
+		"nobody else is known to be able to take its place; look for what keeps large messages from arriving there (MTU, a filter)",
+	}}
+}
 
 func thenHealthy(f *facts) Decision {
 	return Decision{Verdict: Healthy, Do: Nothing{}, Because: []string{

@@ -22,6 +22,7 @@ import (
 //	n2 standby age=10ms heard=1100ms answer=1200ms seal=0ms/5ms pos=0/5000 failed=cloning
 //
 // To whom the primary streams says so itself, unless it has an upstream= of its own, of which "none" is nobody.
+// unapplied: for how long it has got nothing of the log, of which it lacks some; epoch: which it shows, the present one if left out.
 // heard: age of the primary's last beat in that node's report; answer: how long ago it vouched, by its answer just now;
 // seal: left when it answered / since then.
 func TestStories(t *testing.T) {
@@ -57,7 +58,8 @@ func baseView() View {
 		Self: "n2", Leading: true, BeatEvery: 125 * time.Millisecond, FirstNode: "n1",
 		LeadingFor: time.Hour, EpochAge: time.Hour,
 		Seen: map[fsm.NodeID]Sighting{}, Answers: map[fsm.NodeID]Answer{}, Seals: map[fsm.NodeID]Sealed{},
-		Positions: map[fsm.NodeID]fsm.Position{}, Failed: map[fsm.NodeID]string{}, Lost: map[fsm.NodeID]time.Duration{}, CaughtUp: map[fsm.NodeID]bool{},
+		Positions: map[fsm.NodeID]fsm.Position{}, Failed: map[fsm.NodeID]string{}, Lost: map[fsm.NodeID]time.Duration{},
+		Unapplied: map[fsm.NodeID]time.Duration{}, CaughtUp: map[fsm.NodeID]bool{},
 		State: fsm.State{
 			ClusterID: "c", Rev: 9, Epoch: 7, Primary: "n1", Members: map[fsm.NodeID]fsm.Member{},
 			Lineage: []fsm.Lineage{{Epoch: 7, Node: "n1", Timeline: 3, Parent: 2, SwitchLSN: 0x3000, Promoted: true}},
@@ -151,6 +153,8 @@ func viewOption(v *View, key string, vals []string) error {
 		return durations(&v.Appointed, vals)
 	case "reappointed":
 		return durations(&v.Reappointed, vals)
+	case "epochage":
+		return duration(&v.EpochAge, vals[0])
 	case "nocluster":
 		v.State.ClusterID = ""
 	default:
@@ -267,6 +271,11 @@ func nodeOption(v *View, id fsm.NodeID, m *fsm.Member, s *Sighting, key, val str
 		return err
 	case "serving":
 		s.Report.Serving = v.State.Epoch
+		if val != "" {
+			n, err := strconv.ParseUint(val, 10, 64)
+			s.Report.Serving = fsm.Epoch(n)
+			return err
+		}
 	case "restartable":
 		s.Report.Restartable = true
 	case "sick":
@@ -287,6 +296,11 @@ func nodeOption(v *View, id fsm.NodeID, m *fsm.Member, s *Sighting, key, val str
 		var age time.Duration
 		err := duration(&age, val)
 		v.Lost[id] = age
+		return err
+	case "unapplied":
+		var age time.Duration
+		err := duration(&age, val)
+		v.Unapplied[id] = age
 		return err
 	case "nofailover":
 		m.NoFailover = true

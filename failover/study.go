@@ -44,6 +44,8 @@ type facts struct {
 	released      *fsm.Release // by the primary, of the present epoch
 	deafVoters    []fsm.NodeID // voters whose fresh report has not heard the primary for failover_after
 	silent        bool
+	unread        bool // the primary will not learn of its appointment
+	condemned     bool // silent or unread: another node shall serve
 	primaryFresh  bool
 	sealed        []fsm.NodeID // voters that sealed the present epoch for us
 	sealsDone     bool         // a majority sealed and its waits are over
@@ -77,6 +79,7 @@ func study(v View) *facts {
 		}
 	}
 	f.studySilence()
+	f.studyAppointment()
 	f.studySeals()
 	f.studyPositions()
 	return f
@@ -253,9 +256,12 @@ func (f *facts) beyond(a, b fsm.Position) bool {
 	return a.LSN > b.LSN
 }
 
-// better orders two qualified candidates: the wished one, then position, one that is not sick, one that runs, priority, not
+// better orders two qualified candidates: one that gets Raft's log, the wished one, then position, one that is not sick, one that runs, priority, not
 // the Raft leader's node (it saves moving the leadership), then id.
 func (f *facts) better(a, b *candidate) bool {
+	if la, lb := f.logless(a.node), f.logless(b.node); la != lb {
+		return lb // It would not learn that it is primary.
+	}
 	if w := f.State.Wish; w != nil && w.Approved && w.To != "" {
 		if (a.node == w.To) != (b.node == w.To) {
 			return a.node == w.To

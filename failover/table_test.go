@@ -19,6 +19,7 @@ import (
 func primaryStands() []primaryCase {
 	return append(primaryCases()[:6],
 		primaryCase{age: 50 * time.Millisecond, run: RunStarting, rev: 9},
+		primaryCase{age: 50 * time.Millisecond, run: RunRunning, rev: 8, unread: true},
 		primaryCase{age: 50 * time.Millisecond, run: RunRunning, rev: 9, sick: "nobody can connect"})
 }
 
@@ -35,6 +36,7 @@ type standbyStand struct {
 	seal      *Sealed
 	at        *fsm.Position
 	noCatchUp bool // Raft's log is behind
+	logless   bool // and nothing of it arrives
 }
 
 func standbyStands() []standbyStand {
@@ -42,17 +44,20 @@ func standbyStands() []standbyStand {
 	silent := standbyStand{member: data, run: RunRunning, absent: true, hears: 1100 * time.Millisecond, vouched: 1100 * time.Millisecond}
 	vouches, waits, sealed := silent, silent, silent
 	vouches.vouched = 10 * time.Millisecond
+	hears := silent
+	hears.hears = 10 * time.Millisecond
 	waits.seal = &Sealed{Epoch: 7, Left: 100 * time.Millisecond, Age: 50 * time.Millisecond}
 	sealed.seal = &Sealed{Epoch: 7, Left: 100 * time.Millisecond, Age: 100 * time.Millisecond}
 	list := []standbyStand{
 		{member: data, run: RunRunning, hears: 10 * time.Millisecond, vouched: never},
 		{member: data, run: RunRunning, hears: 10 * time.Millisecond, vouched: never, lag: 2 * switchoverLag, noCatchUp: true},
+		{member: data, run: RunRunning, hears: 10 * time.Millisecond, vouched: never, noCatchUp: true, logless: true},
 		{member: data, run: RunRunning, hears: 10 * time.Millisecond, vouched: never, absent: true, lost: 1100 * time.Millisecond},
 		{member: data, run: RunCloning, hears: 10 * time.Millisecond, vouched: never, absent: true, lost: time.Second},
 		{member: data, run: RunRunning, age: time.Minute, absent: true, lost: time.Minute, vouched: never, noCatchUp: true},
 		{member: fsm.Member{Role: fsm.RoleData, Addr: "a", NoFailover: true}, run: RunRunning, hears: 10 * time.Millisecond, vouched: never},
 		{member: fsm.Member{Role: fsm.RoleWitness, Addr: "a"}, run: RunNone, hears: 1100 * time.Millisecond, vouched: 1100 * time.Millisecond, absent: true},
-		silent, vouches, waits, sealed,
+		silent, vouches, waits, sealed, hears,
 	}
 	for _, p := range []fsm.Position{{Timeline: 3, LSN: 0x5000}, {Timeline: 3, LSN: 0x6000}, {Timeline: 2, LSN: 0x9000}} {
 		known := sealed
@@ -129,7 +134,7 @@ func everySyncRule() []fsm.SyncRule {
 func standing(rule fsm.SyncRule, p primaryCase, standbys map[fsm.NodeID]standbyStand) View {
 	cases := map[fsm.NodeID]standbyCase{}
 	for id, s := range standbys {
-		c := standbyCase{age: s.age, heard: s.hears, answer: s.vouched, seal: s.seal, run: s.run}
+		c := standbyCase{age: s.age, heard: s.hears, answer: s.vouched, seal: s.seal, run: s.run, logless: s.logless}
 		if s.at != nil {
 			at := *s.at
 			at.Node = id
@@ -224,6 +229,8 @@ func wrong(v View, d Decision) string {
 		return "acts while paused"
 	}
 	switch do := d.Do.(type) {
+	case Ask:
+		return groundless(v)
 	case SealNow:
 		return unsafeSeal(v)
 	case Stop:

@@ -29,8 +29,9 @@ const (
 // Report is what a node says of itself in every beat.
 type Report struct {
 	Node        fsm.NodeID        `json:"node"`
-	Epoch       fsm.Epoch         `json:"epoch"` // applied and durable
-	Rev         uint64            `json:"rev"`   // applied and durable
+	Epoch       fsm.Epoch         `json:"epoch"`             // applied and durable
+	Rev         uint64            `json:"rev"`               // applied and durable
+	Version     uint64            `json:"version,omitempty"` // applied and durable; 0: not told, as by releases before it was
 	Run         Run               `json:"run"`
 	InRecovery  bool              `json:"in_recovery"`
 	Serving     fsm.Epoch         `json:"serving,omitempty"`  // the epoch as whose primary Postgres accepts writes; 0 none
@@ -108,7 +109,10 @@ type View struct {
 	// Failed says why a node gave no position though it was asked, e.g. "cloning".
 	Failed map[fsm.NodeID]string
 	// Lost says for how long each standby has not kept up with the primary, by a Copies of the looker; absent: it does.
-	Lost      map[fsm.NodeID]time.Duration
+	Lost map[fsm.NodeID]time.Duration
+	// Unapplied says for how long each node that is heard lacks something of State and has got none of it, by an Applied of the
+	// looker; absent: it lacks nothing, as far as it shows.
+	Unapplied map[fsm.NodeID]time.Duration
 	CaughtUp  map[fsm.NodeID]bool // raft followers that could take over leadership
 	Appointed []time.Duration     // ages of the recent Appoints of another node, newest first
 	// Reappointed are the ages of the recent Appoints of the same node, newest first.

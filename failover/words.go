@@ -50,11 +50,34 @@ func (f *facts) rule(r fsm.SyncRule) string {
 	return fmt.Sprintf("%d copies among %s", r.Copies, f.names(r.Members))
 }
 
-func (f *facts) whySilent() []string {
+// whyGone says why the primary is as good as lost.
+func (f *facts) whyGone() []string {
+	if f.unread && !f.silent {
+		p := f.State.Primary
+		return []string{
+			fmt.Sprintf("%s was appointed for epoch %d %s ago and shows epoch %d", f.name(p), f.State.Epoch, f.EpochAge.Round(time.Millisecond), f.Seen[p].Report.Epoch),
+			f.name(p) + " " + f.noLog(p),
+		}
+	}
 	var out []string
 	for _, id := range f.deafVoters {
 		age, _ := f.ageAt(id)
 		out = append(out, fmt.Sprintf("%s heard %s %s ago (limit %s)", f.name(id), f.name(f.State.Primary), age.Round(time.Millisecond), f.failoverAfter))
+	}
+	return out
+}
+
+// noLog says of a node that lacks something of Raft's log for how long it has got none of it.
+func (f *facts) noLog(id fsm.NodeID) string {
+	return fmt.Sprintf("is heard and has got nothing of Raft's log for %s (limit %s)", f.Unapplied[id].Round(time.Millisecond), f.logLimit())
+}
+
+// passedOver says of whom another one was not considered because they don't get Raft's log.
+func (f *facts) passedOver(chosen fsm.NodeID) (out []string) {
+	for _, id := range f.memberIDs() {
+		if id != chosen && f.logless(id) && f.qualify(id) != nil {
+			out = append(out, f.name(id)+" is passed over: it "+f.noLog(id))
+		}
 	}
 	return out
 }

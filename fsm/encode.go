@@ -12,7 +12,8 @@ import (
 // of every released one stay readable for ever.
 const format = 1
 
-// commandFrame is a command in the log. Optional is reserved for kinds that a node may skip when it does not know them.
+// commandFrame is a command in the log. Optional is reserved for kinds that a node may skip when it does not know them. There is none.
+// One that changed Version would have who skips it look like a node that does not get the log (failover.Applied).
 type commandFrame struct {
 	Format   int             `json:"format"`
 	Kind     string          `json:"kind"`

@@ -40,6 +40,7 @@ type ledger struct {
 	failed     map[fsm.NodeID]received[string]
 	sealing    time.Duration // when the first seal was sent; 0: none was
 	copies     failover.Copies
+	applied    failover.Applied
 	electorate shown                // what the primary has shown of the electorate to this leader
 	phases     []Phase              // of the failovers that this node led
 	causes     map[fsm.Epoch]string // why those epochs ended, in words

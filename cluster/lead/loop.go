@@ -217,13 +217,15 @@ func (l *Loop) view(state fsm.State) failover.View {
 	}
 	l.ledger.fill(now, &v)
 	v.Lost = l.ledger.copies.Look(now, v)
+	v.Unapplied = l.ledger.applied.Look(now, v)
 	if l.leading {
 		v.Servers = l.consensus.Servers()
 		v.ElectorateShown = l.ledger.electorateShown(now, v)
 	}
 	for id := range state.Members {
 		s, ok := seen[id]
-		v.CaughtUp[id] = ok && s.Age <= beatsFresh*v.BeatEvery && s.Report.Rev >= state.Rev
+		_, lacks := v.Unapplied[id]
+		v.CaughtUp[id] = ok && s.Age <= beatsFresh*v.BeatEvery && !lacks
 	}
 	return v
 }

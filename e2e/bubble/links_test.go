@@ -195,10 +195,10 @@ func (p *pace) set(takes func() time.Duration) {
 // wires are all as slow as p says.
 func (p *pace) wires(w *world) func(host string) transport.Network {
 	return func(host string) transport.Network {
-		return slow{Network: w.net.Host(host), takes: func() time.Duration {
+		return slow{Network: w.net.Host(host), takes: func(string, int) (time.Duration, bool) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			return p.takes()
+			return p.takes(), true
 		}}
 	}
 }

@@ -32,6 +32,8 @@ type node struct {
 	// rate is how many seconds the node's clock counts in a second; set before the node runs. 0 counts as 1.
 	rate  float64
 	major int // of its PostgreSQL; 0: not told
+	// early says that its program is of a release whose beats don't tell the version of the state; set before the node runs.
+	early bool
 	// failoverAfter is what its file says; set before the node runs. 0: as all.
 	failoverAfter time.Duration
 	// data is what is in its data directory before there is a cluster; nil: nothing. Set before the node runs.
@@ -360,7 +362,7 @@ func (n *node) reportOf(s fsm.State) failover.Report {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	r := failover.Report{Epoch: s.Epoch, Rev: s.Rev, Run: failover.RunNone, Serving: serving, Healthy: true, Timeline: n.timeline, Flush: n.lsn, Promise: n.promise}
+	r := failover.Report{Epoch: s.Epoch, Rev: s.Rev, Version: s.Version, Run: failover.RunNone, Serving: serving, Healthy: true, Timeline: n.timeline, Flush: n.lsn, Promise: n.promise}
 	if n.timeline != 0 {
 		r.Run = failover.RunRunning
 	}
@@ -368,6 +370,9 @@ func (n *node) reportOf(s fsm.State) failover.Report {
 	r.Released = n.released
 	if serving == 0 && n.opened != 0 {
 		r.Run = failover.RunFrozen
+	}
+	if n.early {
+		r.Version = 0
 	}
 	r.Streaming = streaming
 	if r.InRecovery && n.timeline != 0 && n.detached < s.Epoch {

@@ -59,10 +59,12 @@ func (c counted) ReadPacket(b []byte) (int, net.Addr, error) {
 	return n, from, err
 }
 
-// slow carries what is written on its connections in order, each write after what it takes.
+// slow carries what is written on its connections in order, each write after a delay of its own.
 type slow struct {
 	transport.Network
-	takes func() time.Duration
+	// takes is how long it takes to a host with what was written at one instant, which is that many bytes so far; false: the
+	// last of them never arrive, nor does what is sent after them.
+	takes func(to string, size int) (time.Duration, bool)
 }
 
 func (s slow) Dial(ctx context.Context, addr string) (net.Conn, error) {
@@ -95,7 +97,8 @@ func (l slowListener) Accept() (net.Conn, error) {
 }
 
 func (s slow) over(c net.Conn) net.Conn {
-	out := &slowConn{Conn: c, takes: s.takes, queue: make(chan written, 1<<12), closed: make(chan struct{})}
+	to, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+	out := &slowConn{Conn: c, takes: func(size int) (time.Duration, bool) { return s.takes(to, size) }, queue: make(chan written, 1<<12), closed: make(chan struct{})}
 	go out.carry()
 	return out
 }
@@ -103,24 +106,41 @@ func (s slow) over(c net.Conn) net.Conn {
 // slowConn is an end of a connection.
 type slowConn struct {
 	net.Conn
-	takes  func() time.Duration
+	takes  func(size int) (time.Duration, bool)
 	queue  chan written
 	closed chan struct{}
 	once   sync.Once
+
+	mu   sync.Mutex
+	at   time.Time // of the last write
+	size int       // of all that was written at that instant
 }
 
 type written struct {
 	bytes []byte
 	due   time.Time
+	lost  bool
 }
 
 func (c *slowConn) Write(p []byte) (int, error) {
+	takes, arrives := c.takes(c.burst(len(p)))
 	select {
 	case <-c.closed:
 		return 0, net.ErrClosed
-	case c.queue <- written{bytes.Clone(p), time.Now().Add(c.takes())}:
+	case c.queue <- written{bytes.Clone(p), time.Now().Add(takes), !arrives}:
 		return len(p), nil
 	}
+}
+
+// burst is how much was written at this instant: one message is many writes.
+func (c *slowConn) burst(size int) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); !now.Equal(c.at) {
+		c.at, c.size = now, 0
+	}
+	c.size += size
+	return c.size
 }
 
 func (c *slowConn) carry() {
@@ -129,6 +149,10 @@ func (c *slowConn) carry() {
 		case <-c.closed:
 			return
 		case w := <-c.queue:
+			if w.lost {
+				<-c.closed
+				return
+			}
 			select {
 			case <-c.closed:
 				return

@@ -288,7 +288,7 @@ func (a *agent) tell() {
 // witness mirrors node/serve.go's.
 func (a *agent) witness() {
 	state := a.state()
-	a.report = failover.Report{Node: a.h.id, Epoch: state.Epoch, Rev: state.Rev, Run: failover.RunNone, Healthy: true}
+	a.report = failover.Report{Node: a.h.id, Epoch: state.Epoch, Rev: state.Rev, Version: state.Version, Run: failover.RunNone, Healthy: true}
 	a.seenAt = max(a.h.boot(), 1)
 }
 

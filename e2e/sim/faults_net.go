@@ -135,6 +135,33 @@ func slowNet(w *World, f Fault) func() {
 	return func() { w.net.jitter = max(0, w.net.jitter-by) }
 }
 
+// hole keeps Raft's log from a standby, to which beats, heartbeats and calls go on, as they do where only what is large does not
+// arrive. Before or after that is noticed the primary's host dies, or that standby shall be primary.
+func hole(w *World, f Fault) func() {
+	primary := w.byID(w.check.newest.Primary)
+	h := w.others(primary, f.N)
+	if primary == nil || h == nil {
+		return nil
+	}
+	over, back := false, func() {}
+	w.net.hole[h.index]++
+	w.at(w.between(0, 6*time.Second), func() {
+		switch id := w.nextID(); {
+		case over:
+		case f.N>>8%3 == 0:
+			primary.powerOff()
+			back = primary.powerOn
+		default:
+			w.asks(f.N, id, func(fsm.State) fsm.Command { return fsm.AskSwitchover{ID: id, To: h.id} })
+		}
+	})
+	return func() {
+		over = true
+		w.net.hole[h.index]--
+		back()
+	}
+}
+
 // operators' commands
 
 func switchover(w *World, f Fault) func() {

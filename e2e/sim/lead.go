@@ -142,6 +142,7 @@ func (l *leading) view() failover.View {
 	}
 	l.ledger.fill(now, &v)
 	v.Lost = l.ledger.copies.Look(now, v)
+	v.Unapplied = l.ledger.applied.Look(now, v)
 	if l.leads {
 		v.Servers = map[fsm.NodeID]failover.Standing{}
 		for _, s := range a.raft.servers() {
@@ -151,7 +152,8 @@ func (l *leading) view() failover.View {
 	}
 	for id := range state.Members {
 		s, ok := seen[id]
-		v.CaughtUp[id] = ok && s.Age <= beatsFresh*v.BeatEvery && s.Report.Rev >= state.Rev
+		_, lacks := v.Unapplied[id]
+		v.CaughtUp[id] = ok && s.Age <= beatsFresh*v.BeatEvery && !lacks
 	}
 	if a.h.w.rash > 0 && l.leads {
 		l.misbelieve(&v)

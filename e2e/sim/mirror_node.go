@@ -194,7 +194,7 @@ type own struct {
 // report turns the local Postgres into what the node says of itself in its beats.
 func report(have pgctl.Status, o own) failover.Report {
 	r := failover.Report{
-		Node: o.self, Epoch: o.state.Epoch, Rev: o.state.Rev, Run: run(have), Timeline: have.Timeline,
+		Node: o.self, Epoch: o.state.Epoch, Rev: o.state.Rev, Version: o.state.Version, Run: run(have), Timeline: have.Timeline,
 		Flush: have.Flush, Replay: have.Replay, InRecovery: have.Run == pg.RunStandby,
 		Released: o.released, Promise: o.promise, Problem: o.held,
 	}

@@ -21,6 +21,7 @@ const (
 // beats and calls may be dropped, doubled and reordered. Replication streams keep their order, see stream.
 type network struct {
 	cut     [maxHosts + 1][maxHosts + 1]int8 // by how many faults the way from row to column is closed
+	hole    [maxHosts]int8                   // by how many faults Raft's log is kept from a host
 	drop    float64
 	double  float64
 	low     time.Duration // one way

@@ -85,6 +85,7 @@ func kinds() []kind {
 		{"leave", 2, 0, s, leave},
 		{"replace", 4, s, 5 * s, replace},
 		{"recover", 1, 0, s, recoverOne},
+		{"hole", 5, 6 * s, 20 * s, hole},
 	}
 }
 

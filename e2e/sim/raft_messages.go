@@ -156,6 +156,10 @@ func (r *raft) replicate(host int) {
 		m.entries = r.d().log[prev-snap : end-snap : end-snap]
 	}
 	r.sentAt[host] = max(r.now(), 1)
+	if len(m.entries) > 0 && me.w.net.hole[host] > 0 {
+		me.w.net.Dropped++
+		return
+	}
 	me.w.send(me, to, &to.agent.process, func() { to.agent.raft.append(m) })
 }
 

@@ -53,6 +53,10 @@ func (r *raft) replaceBy(s snapshot) {
 func (r *raft) install(host int) {
 	me, to, s, term := r.h, r.h.w.hosts[host], r.d().snap, r.d().term
 	r.sentAt[host] = max(r.now(), 1)
+	if me.w.net.hole[host] > 0 {
+		me.w.net.Dropped++
+		return
+	}
 	me.w.send(me, to, &to.agent.process, func() { to.agent.raft.installed(me, term, s) })
 }
 
