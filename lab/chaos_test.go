@@ -85,7 +85,7 @@ func TestAStrikeIsItsFirstStep(t *testing.T) {
 	for fault := range 4 {
 		turn.seats[fault] = []*Node{n1, n2}
 	}
-	restore, kill := nemesis.Step{Do: nemesis.Restore, Seat: 1}, nemesis.Step{Do: nemesis.Kill}
+	restore, kill := nemesis.Step{Do: nemesis.SlowRestore, Seat: 1}, nemesis.Step{Do: nemesis.Kill}
 	turn.done(kill, n1, 30, nil)
 	turn.done(restore, n2, 20, nil)
 	turn.done(restore, n2, 40, nil)

@@ -89,49 +89,49 @@ type manifest struct {
 	} `json:"files"`
 }
 
-// readKept reads evidence again and says which log and which transactions it really has, whatever it says of that itself. What
-// differs is no error of reading. now is the time on the clock of histories.
-func readKept(k Kept, now int64) (judge.Kept, error) {
+// readKept reads evidence again and says which log and which transactions it really has, whatever it says of that itself. now is the
+// time on the clock of histories.
+func readKept(k Kept, now int64) judge.Kept {
 	e := judge.Kept{ID: k.ID, Node: k.Node}
+	say := func(format string, args ...any) { e.Broken = append(e.Broken, fmt.Sprintf(format, args...)) }
 	if k.Way == "quarantine" { // nobody reads what is damaged, or of no one time: it has to be there
 		e.Whole = judge.Span{To: now}
 		if entries, err := os.ReadDir(k.Path); err != nil || len(entries) == 0 {
-			e.Broken = []string{fmt.Sprintf("the directory that was set aside is not there, or empty: %v", err)}
+			say("the directory that was set aside is not there, or empty: %v", err)
 		}
-		return e, nil
+		return e
 	}
-	listed, err := commitsIn(k.Path)
-	if err != nil {
-		return e, err
-	}
-	e.XIDs = listed
 	var m manifest
 	b, err := os.ReadFile(filepath.Join(k.Path, "manifest.json"))
 	if err == nil {
 		err = json.Unmarshal(b, &m)
 	}
 	if err != nil {
-		return e, fmt.Errorf("read the manifest of the evidence %s: %w", k.ID, err)
+		say("its manifest can't be read: %v", err)
+		return e
 	}
-	say := func(format string, args ...any) { e.Broken = append(e.Broken, fmt.Sprintf(format, args...)) }
 	if d := m.Discard; m.ID != k.ID || d.To < d.From || m.Bytes != uint64(d.To-d.From) {
 		say("its manifest is of %s and says %d bytes from %s to %s", m.ID, m.Bytes, d.From, d.To)
-		return e, nil
+		return e
 	}
 	for _, f := range m.Files {
 		if why := differs(filepath.Join(k.Path, f.Path), f.Bytes, f.SHA256); why != "" {
 			say("%s %s", f.Path, why)
 		}
 	}
+	if e.XIDs, err = commitsIn(k.Path); err != nil {
+		say("%v", err)
+	}
 	log, commits, err := walkKept(k.Path, m)
 	if err != nil {
-		return e, fmt.Errorf("read the log in the evidence %s: %w", k.ID, err)
+		say("its log can't be read: %v", err)
+		return e
 	}
 	e.Log = log
-	if !maps.Equal(commits, listed) {
-		say("its log has %d commits and its list has %d, and they are not the same", len(commits), len(listed))
+	if !maps.Equal(commits, e.XIDs) {
+		say("its log has %d commits and its list has %d, and they are not the same", len(commits), len(e.XIDs))
 	}
-	return e, nil
+	return e
 }
 
 // differs says what is wrong with a file; "" if nothing is.

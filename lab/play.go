@@ -153,7 +153,7 @@ func heldStill(log []logLine, from, to int64) (held time.Duration) {
 	return held
 }
 
-// restore starts what does not run, ends a pause, sees a member off, and waits until the rest is whole.
+// restore starts what does not run, ends a pause, sees a member off, and waits until the rest is whole and set as it was.
 func (c *chaos) restore(ctx context.Context, t *turn) (State, error) {
 	for _, n := range c.l.Nodes {
 		if err := c.l.start(n); err != nil {
@@ -180,7 +180,11 @@ func (c *chaos) restore(ctx context.Context, t *turn) (State, error) {
 			return State{}, err
 		}
 	}
-	return c.l.AwaitHealthy(ctx)
+	state, err := c.l.AwaitHealthy(ctx)
+	if err == nil {
+		err = t.putBack(ctx)
+	}
+	return state, err
 }
 
 // conclude counts what the round came to and judges it.

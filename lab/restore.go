@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
+
+	"github.com/quorate/quorate/lab/nemesis"
 )
 
 const (
@@ -19,7 +22,7 @@ const (
 // restoreSlowly does what quorate refuses to be told and somebody with a shell can do all the same: it gives Postgres a
 // restore_command, which takes that long and finds nothing, and ends the stream, so that recovery turns to the command. It returns
 // when recovery waits for it. Nothing undoes that: quorate puts the setting back, and recovery learns of it when the command has
-// ended.
+// ended; see putBack.
 func (l *Lab) restoreSlowly(ctx context.Context, n *Node, long time.Duration) error {
 	ctx, stop := context.WithTimeout(ctx, restoreLimit)
 	defer stop()
@@ -68,4 +71,30 @@ func appendLine(file, line string) error {
 	}
 	_, err = f.WriteString("\n" + line + "\n")
 	return errors.Join(err, f.Close())
+}
+
+// putBack waits until no Postgres has the restore_command that the round gave it.
+func (t *turn) putBack(ctx context.Context) error {
+	if !slices.ContainsFunc(t.r.Steps, func(s nemesis.Step) bool { return s.Do == nemesis.SlowRestore }) {
+		return nil
+	}
+	for _, n := range t.c.l.members() {
+		if n.Witness {
+			continue
+		}
+		err := until(ctx, n.Name+" has no restore_command", func() (bool, error) {
+			conn, err := t.c.l.connect(ctx, n)
+			if err != nil {
+				return false, err
+			}
+			defer func() { _ = conn.Close(ctx) }()
+			left := ""
+			err = conn.QueryRow(ctx, "SELECT current_setting('restore_command')").Scan(&left)
+			return err == nil && left == "", err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

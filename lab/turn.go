@@ -141,7 +141,7 @@ func (t *turn) slow(s nemesis.Step, n *Node) func(context.Context) error {
 		return disk(n.failDisk)
 	case nemesis.Jump, nemesis.Right:
 		return func(context.Context) error { return n.setClock(s.N) }
-	case nemesis.Restore:
+	case nemesis.SlowRestore:
 		return func(ctx context.Context) error { return l.restoreSlowly(ctx, n, s.After) }
 	}
 	t.paused = t.paused || s.Do == nemesis.Pause

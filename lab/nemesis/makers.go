@@ -166,7 +166,7 @@ func operators(can Can) []maker {
 		{"configure", func(d *Deck) []Step { return []Step{{Do: Configure, N: 4 + d.rng.IntN(60)}} }},
 	}
 	if can.Data > 1 {
-		all = append(all, maker{"slow restore_command", func(d *Deck) []Step { return d.restores() }})
+		all = append(all, maker{"slow restore_command", func(d *Deck) []Step { return d.slowRestores() }})
 	}
 	if can.Members && can.Data > 2 {
 		all = append(all, maker{"member out and in", func(d *Deck) []Step { return []Step{{Do: Remove, Seat: d.standbySeat()}} }})
@@ -174,11 +174,11 @@ func operators(can Can) []maker {
 	return all
 }
 
-// restores has recovery on all standbys wait for a restore_command, and kills the primary's Postgres while it does.
-func (d *Deck) restores() (steps []Step) {
+// slowRestores has recovery on all standbys wait for a restore_command, and kills the primary's Postgres while it does.
+func (d *Deck) slowRestores() (steps []Step) {
 	long := d.between(time.Second, longest)
 	for seat := 1; seat < d.can.Data; seat++ {
-		steps = append(steps, Step{Do: Restore, Seat: seat, After: long})
+		steps = append(steps, Step{Do: SlowRestore, Seat: seat, After: long})
 	}
 	return append(steps, Step{At: d.between(500*time.Millisecond, 1500*time.Millisecond), Do: Kill, Parts: []Part{Postmaster}})
 }

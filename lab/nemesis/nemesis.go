@@ -52,13 +52,13 @@ const (
 
 	Ambush Do = "ambush" // SIGKILL to Parts on the first node that logs Word, After later
 
-	Switchover Do = "switchover" // to the node of the seat, asked of any
-	Pause      Do = "pause"
-	Unpause    Do = "resume"
-	Remove     Do = "remove"    // a member; it joins again, wiped, when the round is healed
-	Reinit     Do = "reinit"    // a standby's copy is replaced
-	Configure  Do = "configure" // a setting becomes N
-	Restore    Do = "restore"   // a standby gets a restore_command that takes After and finds nothing, and loses its stream
+	Switchover  Do = "switchover" // to the node of the seat, asked of any
+	Pause       Do = "pause"
+	Unpause     Do = "resume"
+	Remove      Do = "remove"       // a member; it joins again, wiped, when the round is healed
+	Reinit      Do = "reinit"       // a standby's copy is replaced
+	Configure   Do = "configure"    // a setting becomes N
+	SlowRestore Do = "slow restore" // a standby gets a restore_command that takes After and finds nothing, and loses its stream
 )
 
 // Step is one thing that is done at an instant of a round.
@@ -105,7 +105,7 @@ func (s Step) String() string {
 		b.WriteString(", to stay away")
 	case s.Do == Jump:
 		fmt.Fprintf(&b, " by %d s", s.N)
-	case s.Do == Restore:
+	case s.Do == SlowRestore:
 		fmt.Fprintf(&b, " by a command of %d ms", s.After.Milliseconds())
 	}
 	return b.String()

@@ -143,7 +143,7 @@ func TestStepsInWords(t *testing.T) {
 		"+0.00s cut full, turned by 0":                            {Do: nemesis.Cut, Shape: nemesis.Full},
 		"+0.00s clock jump of the primary by -3600 s":             {Do: nemesis.Jump, N: -3600},
 		"+1.00s set right of seat 1":                              {At: time.Second, Do: nemesis.Right, Seat: 1},
-		"+0.00s restore of seat 1 by a command of 1500 ms":        {Do: nemesis.Restore, Seat: 1, After: 1500 * time.Millisecond},
+		"+0.00s slow restore of seat 1 by a command of 1500 ms":   {Do: nemesis.SlowRestore, Seat: 1, After: 1500 * time.Millisecond},
 		"+0.00s kill agent guard of the primary, to stay away":    {Do: nemesis.Kill, Parts: []nemesis.Part{nemesis.Agent, nemesis.Guard}, Away: true},
 		"+0.00s ambush agent 20 ms after somebody logs \"begin\"": {Do: nemesis.Ambush, Parts: []nemesis.Part{nemesis.Agent}, Word: "begin", After: 20 * time.Millisecond},
 	} {
@@ -273,7 +273,7 @@ func TestRecoveryWaitsWhileThePrimaryDies(t *testing.T) {
 		for _, s := range r.Steps {
 			switch {
 			case s.Fault != fault:
-			case s.Do == nemesis.Restore && s.After > 0:
+			case s.Do == nemesis.SlowRestore && s.After > 0:
 				seats = append(seats, s.Seat)
 			case s.Do == nemesis.Kill && s.Seat == 0 && len(seats) == 2:
 				seats = append(seats, 0)
