@@ -228,11 +228,12 @@ func (a *app) labChaosVerb() *cobra.Command {
 		Use: "chaos [--minutes N] [--seed S]", Short: "Break several things at once, as a seed says, and judge all that clients saw", Args: cobra.NoArgs,
 		Long: `Break several things at once in a cluster of its own under load, heal, judge, and so on. What is broken follows from the seed and
 is printed before it is: kill, stop and continue every set of {agent, guard, postmaster, backend, walreceiver}; cut the network in
-every shape; take hosts and the power away; hang, fill and fail disks; kill in the middle of a promotion, a rewind, a clone or a
-change of configuration; switch over, pause, reinit, and have members leave and join. Every kind comes once before any comes again.
+every shape and lose packets; take hosts and the power away; hang, fill and fail disks; kill in the middle of a promotion, a rewind,
+a clone or a change of configuration; have recovery wait for a slow restore_command, and the wall clock of Postgres jump where
+libfaketime is installed; switch over, pause, reinit, and have members leave and join. Every kind comes once before any comes again.
 
 Checked are, with what got no answer as may or may not be: that nothing acknowledged is lost, that no two nodes take writes, that
-registers are linearizable, that nothing read is taken back, that what was discarded stands in evidence, that all nodes end on one
+registers are linearizable, that nothing read is taken back, that every discarded byte stands in evidence, that all nodes end on one
 history with the same rows, that the cluster is whole within 30 s after healing, and that no secret stands where anybody reads.
 
 Exit code 1 when a check finds something. Then it ends at once, and the lab and the raw history stay.`,

@@ -63,8 +63,9 @@ func Chaos(ctx context.Context, o ChaosOptions, out io.Writer) (err error) {
 	if o.Dir, err = makeOut(o.Dir, "quorate-chaos-"); err != nil {
 		return err
 	}
+	_, _, noClock := findClock(clockLibraries, postgresBins)
 	l, err := Up(ctx, Options{
-		Nodes: o.Nodes, Witnesses: o.Witnesses, Durability: o.Durability, Failover: o.Failover, Disks: Able() == nil,
+		Nodes: o.Nodes, Witnesses: o.Witnesses, Durability: o.Durability, Failover: o.Failover, Disks: Able() == nil, Clocks: noClock == nil,
 		Owned: true, Waiting: true, Exe: o.Exe, Out: out,
 	})
 	if err != nil {
@@ -72,7 +73,9 @@ func Chaos(ctx context.Context, o ChaosOptions, out io.Writer) (err error) {
 	}
 	c := &chaos{
 		archive: archive{l: l, dir: o.Dir}, o: o, began: time.Now(),
-		can:  nemesis.Can{Data: len(l.data()), Witnesses: len(l.witnesses()), Network: l.Namespaces, Disks: l.Disks, Members: l.Namespaces},
+		can: nemesis.Can{
+			Data: len(l.data()), Witnesses: len(l.witnesses()), Network: l.Namespaces, Disks: l.Disks, Clocks: l.Clocks, Members: l.Namespaces,
+		},
 		made: map[string]int{}, failed: map[string]int{}, gaps: map[string][]float64{},
 	}
 	defer func() {
@@ -179,7 +182,7 @@ func (c *chaos) sum() error {
 			c.l.say("  %-52s %5d %8d", k, c.made[k], c.failed[k])
 		}
 	}
-	c.l.say("  longest time without an acknowledgement around each fault, in seconds; faults that overlap share it:")
+	c.l.say("  longest time without an acknowledgement from 1 s before each fault to 10 s after it, in seconds; faults that overlap share it:")
 	c.l.say("  %-70s%s", "", history.HistogramHead())
 	for _, k := range c.kinds {
 		for _, whom := range []string{hitOther, hitPrimary} {
@@ -188,8 +191,8 @@ func (c *chaos) sum() error {
 			}
 		}
 	}
-	c.l.say("  not made by any seed: a jump of the wall clock, since time namespaces have no offset for it, and preloading a library"+
-		" reaches Postgres and not the daemon; %s", c.lacks())
+	c.l.say("  not made by any seed: a jump of the wall clock of daemons, since time namespaces have no offset for it, and a static program"+
+		" loads no library that could tell it another one (docs/decisions/0020); %s", c.lacks())
 	c.l.say("  %d writes acknowledged, %d without an answer, %d lost; %d attempts on registers, %d registers not decided; %d looks of readers",
 		t.writes, t.unknown, t.lost, t.accesses, t.undecided, t.sights)
 	if t.unjudged > 0 {
@@ -221,6 +224,9 @@ func (c *chaos) lacks() string {
 	}
 	if !c.can.Disks {
 		all = append(all, "without root no fault of a disk")
+	}
+	if !c.can.Clocks {
+		all = append(all, "without libfaketime no jump of the wall clock of Postgres")
 	}
 	if !c.can.Members {
 		all = append(all, "without root no member leaves")

@@ -76,6 +76,66 @@ func TestWhatCountsAsMade(t *testing.T) {
 	}
 }
 
+// TestAStrikeIsItsFirstStep: a fault strikes when its first step begins, in whatever order they are done, and it hits the primary if
+// any of them does.
+func TestAStrikeIsItsFirstStep(t *testing.T) {
+	n1, n2 := &Node{Name: "n1"}, &Node{Name: "n2"}
+	var said strings.Builder
+	turn := (&chaos{archive: archive{l: &Lab{out: &said}}}).newTurn(nemesis.Round{Faults: []string{"a", "b", "c", "d"}}, State{})
+	for fault := range 4 {
+		turn.seats[fault] = []*Node{n1, n2}
+	}
+	restore, kill := nemesis.Step{Do: nemesis.SlowRestore, Seat: 1}, nemesis.Step{Do: nemesis.Kill}
+	turn.done(kill, n1, 30, nil)
+	turn.done(restore, n2, 20, nil)
+	turn.done(restore, n2, 40, nil)
+	turn.done(nemesis.Step{Fault: 1, Do: nemesis.Kill, Seat: 1}, n2, 50, nil)
+	turn.done(nemesis.Step{Fault: 1, Do: nemesis.Right}, n1, 60, nil)
+	turn.done(nemesis.Step{Fault: 2, Do: nemesis.Cut, Shape: nemesis.Everywhere, Seat: 1}, n2, 70, nil)
+	turn.done(nemesis.Step{Fault: 3, Do: nemesis.Kill}, n1, 80, errNobody)
+	want := []Strike{{"a", 20, true}, {"b", 50, false}, {"c", 70, true}, {"d", 0, false}}
+	if got := turn.strikes(); !slices.Equal(got, want) {
+		t.Errorf("%+v, want %+v\n%s", got, want, said.String())
+	}
+}
+
+// TestGapsPerFault: each fault that was made stands in the histogram with its own gap, under whom it hit.
+func TestGapsPerFault(t *testing.T) {
+	var said strings.Builder
+	c := &chaos{
+		archive: archive{l: &Lab{out: &said}, dir: t.TempDir()}, kinds: []string{"kill agent", "flapping", "never dealt"},
+		made: map[string]int{}, failed: map[string]int{}, gaps: map[string][]float64{},
+	}
+	run, second := history.Run{Survived: map[int64]bool{}}, int64(time.Second)
+	for id := int64(1); id <= 300; id++ { // every 100 ms, but not for 1.2 s after 10 s, and what is acknowledged at 11 s is lost
+		at := id * second / 10
+		if at > 10*second && at < 11*second+second/5 && at != 11*second {
+			continue
+		}
+		run.Writes = append(run.Writes, history.Write{ID: id, Node: "n1", Start: at - 1, End: at, Outcome: history.OK})
+		run.Survived[id] = at != 11*second
+	}
+	run.Until = 30 * second
+	c.count([]Strike{{"kill agent", 10*second + 1, true}, {"kill agent", 15 * second, false}, {"kill agent", 0, false}, {"flapping", 28 * second, true}}, run)
+	if err := c.sum(); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for line := range strings.Lines(said.String()) {
+		if f := strings.Fields(line); strings.Contains(line, "kill agent") || strings.Contains(line, "flapping") || strings.Contains(line, "<=") {
+			got = append(got, strings.Join(f, " "))
+		}
+	}
+	want := []string{
+		"kill agent 2 1", "flapping 1 0",
+		"<=0.1 <=0.25 <=0.5 <=1.0 <=1.5 <=2.0 <=5.0 <=10.0 more",
+		"kill agent (others) 1 . . . . . . . .", "kill agent (the primary) . . . . 1 . . . .", "flapping (the primary) 1 . . . . . . . .",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want\n%q\n%s", got, want, said.String())
+	}
+}
+
 // TestWhoCouldNotBeFenced: while guard and agent of one node are down at once, and a moment longer.
 func TestWhoCouldNotBeFenced(t *testing.T) {
 	n1, n2 := &Node{Name: "n1"}, &Node{Name: "n2"}
@@ -156,7 +216,7 @@ func TestSourceOf(t *testing.T) {
 // TestARoundIsJudged: a violation in the histories of a round is found, and reads are not judged where async may take them back.
 func TestARoundIsJudged(t *testing.T) {
 	c := &chaos{archive: archive{l: &Lab{Durability: "quorum"}}}
-	h := histories{load: map[int64]bool{}, all: map[int64]bool{}}
+	h := histories{load: map[int64]bool{}, all: map[int64]bool{}, past: judge.Past{Timeline: 1}}
 	h.sights = append(h.sights, history.Sight{Node: "n1", Primary: true, IDs: []int64{1}, Start: 1, End: 2})
 	same, moved := course{Before: 1, After: 1}, course{Before: 1, After: 2}
 	if found := c.judge(h, same); len(found) != 1 || found[0].Check != judge.Reads {

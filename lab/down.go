@@ -51,7 +51,7 @@ func (l *Lab) Down(ctx context.Context) error {
 	}
 	var errs []error
 	for _, n := range l.Nodes {
-		errs = append(errs, freeSharedMemory(n.PGData()))
+		errs = append(errs, freeSharedMemory(n.PGData()), n.freeClocks(sharedMemory))
 	}
 	errs = append(errs, l.removeDisks(ctx))
 	if l.Namespaces {

@@ -72,12 +72,15 @@ func (l *Lab) Heal(ctx context.Context) (State, error) {
 	return l.AwaitHealthy(ctx)
 }
 
-// mend undoes what was done to disks, processes and links; what has ended stays so.
+// mend undoes what was done to disks, clocks, processes and links; what has ended stays so.
 func (l *Lab) mend(ctx context.Context) error {
 	errs := []error{l.releaseDisks()}
 	for _, n := range l.Nodes {
 		if n.Disk {
 			errs = append(errs, l.repairDisk(ctx, n), n.freeDisk())
+		}
+		if l.clocked(n) {
+			errs = append(errs, n.setClock(0))
 		}
 		errs = append(errs, l.resume(n))
 	}

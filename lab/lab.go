@@ -52,6 +52,7 @@ type Lab struct {
 	Failover   string  `json:"failover_after"`    // as in the node files
 	Signals    bool    `json:"signals,omitempty"` // fencing.signals on all nodes
 	Disks      bool    `json:"disks,omitempty"`   // Postgres of each node has a file system of its own
+	Clocks     bool    `json:"clocks,omitempty"`  // what Postgres takes for the wall clock can be set
 	Waiting    bool    `json:"waiting,omitempty"` // the node files name no peers and no secret: see Options
 	Password   string  `json:"password"`          // of the roles postgres, lab_load and lab_prober
 	Net        string  `json:"net"`               // first three numbers of the addresses

@@ -120,7 +120,7 @@ func (c *chaos) heal(ctx context.Context, t *turn, clients *clients, p *course, 
 		return state, nil
 	}
 	c.say("  %s has left; it is wiped and joins again", n.Name)
-	c.evidence = append(c.evidence, judge.Kept{Node: n.Name, Whole: judge.Span{From: began, To: load.Now()}})
+	c.evidence = append(c.evidence, judge.Kept{ID: "wiped", Node: n.Name, Whole: judge.Span{From: began, To: load.Now()}})
 	if err := c.l.readmit(ctx, n, c.l.Node(state.Primary)); err != nil {
 		return state, errors.Join(err, errors.New(c.l.Report()))
 	}
@@ -153,7 +153,7 @@ func heldStill(log []logLine, from, to int64) (held time.Duration) {
 	return held
 }
 
-// restore starts what does not run, ends a pause, sees a member off, and waits until the rest is whole.
+// restore starts what does not run, ends a pause, sees a member off, and waits until the rest is whole and set as it was.
 func (c *chaos) restore(ctx context.Context, t *turn) (State, error) {
 	for _, n := range c.l.Nodes {
 		if err := c.l.start(n); err != nil {
@@ -180,7 +180,11 @@ func (c *chaos) restore(ctx context.Context, t *turn) (State, error) {
 			return State{}, err
 		}
 	}
-	return c.l.AwaitHealthy(ctx)
+	state, err := c.l.AwaitHealthy(ctx)
+	if err == nil {
+		err = t.putBack(ctx)
+	}
+	return state, err
 }
 
 // conclude counts what the round came to and judges it.
@@ -191,7 +195,21 @@ func (c *chaos) conclude(ctx context.Context, t *turn, p course, state State) er
 		return err
 	}
 	run := history.Run{Until: p.Until, Old: p.Old, Writes: h.writes, Survived: h.load}
-	for _, s := range p.Strikes {
+	c.count(p.Strikes, run)
+	f := history.Compute(run)
+	c.tally.writes, c.tally.unknown = c.tally.writes+f.Acks, c.tally.unknown+f.Unknown
+	c.tally.accesses, c.tally.sights = c.tally.accesses+len(h.accesses), c.tally.sights+len(h.sights)
+	c.say("  whole %.1f s and writable %.1f s after healing began: %s is primary, epoch %d -> %d; %d acks, %d unknown, %d attempts on registers, %d looks",
+		p.Healing.Whole.Seconds(), p.Healing.Writable.Seconds(), p.New, p.Before, p.After, f.Acks, f.Unknown, len(h.accesses), len(h.sights))
+	if err := c.note("rounds.json", p); err != nil {
+		return err
+	}
+	return c.violated(c.judge(h, p))
+}
+
+// count counts the faults of a round, and the gap around each that was made.
+func (c *chaos) count(strikes []Strike, run history.Run) {
+	for _, s := range strikes {
 		if s.At == 0 {
 			c.failed[s.Fault]++
 			continue
@@ -204,13 +222,4 @@ func (c *chaos) conclude(ctx context.Context, t *turn, p course, state State) er
 		}
 		c.gaps[s.Fault+whom] = append(c.gaps[s.Fault+whom], history.Compute(run).WriteGap)
 	}
-	f := history.Compute(run)
-	c.tally.writes, c.tally.unknown = c.tally.writes+f.Acks, c.tally.unknown+f.Unknown
-	c.tally.accesses, c.tally.sights = c.tally.accesses+len(h.accesses), c.tally.sights+len(h.sights)
-	c.say("  whole %.1f s and writable %.1f s after healing began: %s is primary, epoch %d -> %d; %d acks, %d unknown, %d attempts on registers, %d looks",
-		p.Healing.Whole.Seconds(), p.Healing.Writable.Seconds(), p.New, p.Before, p.After, f.Acks, f.Unknown, len(h.accesses), len(h.sights))
-	if err := c.note("rounds.json", p); err != nil {
-		return err
-	}
-	return c.violated(c.judge(h, p))
 }

@@ -13,6 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// sharedMemory is where POSIX segments and semaphores are.
+const sharedMemory = "/dev/shm"
+
 // freeSharedMemory removes what a postmaster that was killed left: its small System V segment, named in line 7 of
 // postmaster.pid, and the POSIX segment whose number stands in that one. A server that ended in order left neither.
 func freeSharedMemory(data string) error {
@@ -74,7 +77,7 @@ func freeDynamic(id int, d unix.SysvShmDesc) error {
 	if handle == 0 {
 		return nil
 	}
-	file := fmt.Sprintf("/dev/shm/PostgreSQL.%d", handle)
+	file := fmt.Sprintf("%s/PostgreSQL.%d", sharedMemory, handle)
 	var st unix.Stat_t
 	if err := unix.Stat(file, &st); err != nil || st.Uid != d.Perm.Uid {
 		return nil

@@ -32,15 +32,15 @@ type turn struct {
 
 	mu     sync.Mutex
 	seats  map[int][]*Node // who sits where, by fault
-	struck map[int]Strike  // the first of each fault
+	struck map[int]Strike  // by fault
 	downs  []down
 }
 
 // Strike is a fault as it was made.
 type Strike struct {
 	Fault   string `json:"fault"`
-	At      int64  `json:"at"`
-	Primary bool   `json:"primary"` // it hit the one of then
+	At      int64  `json:"at"`      // its first step
+	Primary bool   `json:"primary"` // any of its steps hit the one of then
 }
 
 // down is a time in which a node has no guard that works, or no agent. fault is whose end ends it.
@@ -76,35 +76,35 @@ func (t *turn) strike(ctx context.Context) error {
 
 // make makes one step. What can't be made is said and is no error: a fault may have taken away whom the next one would hit.
 func (t *turn) make(ctx context.Context, s nemesis.Step) {
-	n := t.node(ctx, s)
+	n, at := t.node(ctx, s), load.Now()
 	if n == nil {
-		t.done(s, n, errNobody)
+		t.done(s, n, at, errNobody)
 		return
 	}
 	switch s.Do {
 	case nemesis.Kill:
-		t.done(s, n, t.kill(s.Fault, n, s.Parts, s.Away))
+		t.done(s, n, at, t.kill(s.Fault, n, s.Parts, s.Away))
 	case nemesis.Stop:
-		t.done(s, n, t.stop(s, n))
+		t.done(s, n, at, t.stop(s, n))
 	case nemesis.Resume:
 		t.resume(s.Fault)
 	case nemesis.Cut:
-		t.cuts[s.Fault] = nemesis.Drops(s.Shape, s.Seat, namesOf(t.order(s.Fault)))
-		t.done(s, n, t.filter(ctx))
+		t.cuts[s.Fault] = nemesis.Drops(s, namesOf(t.order(s.Fault)))
+		t.done(s, n, at, t.filter(ctx))
 	case nemesis.Mend:
 		delete(t.cuts, s.Fault)
-		t.done(s, n, t.filter(ctx))
+		t.done(s, n, at, t.filter(ctx))
 	case nemesis.Vanish:
 		_, err := t.c.l.killHosts([]*Node{n})
-		t.done(s, n, err)
+		t.done(s, n, at, err)
 	case nemesis.PowerOff:
 		t.c.l.leave(t.c.l.Nodes...)
-		t.done(s, n, t.c.l.killGroups(t.c.l.Nodes))
+		t.done(s, n, at, t.c.l.killGroups(t.c.l.Nodes))
 	case nemesis.Ambush:
 		t.ambush(ctx, s)
 	default:
 		act := t.slow(s, n)
-		t.beside.Go(func() { t.done(s, n, act(ctx)) })
+		t.beside.Go(func() { t.done(s, n, at, act(ctx)) })
 	}
 }
 
@@ -139,13 +139,18 @@ func (t *turn) slow(s nemesis.Step, n *Node) func(context.Context) error {
 		return disk(n.freeDisk)
 	case nemesis.ReadOnly:
 		return disk(n.failDisk)
+	case nemesis.Jump, nemesis.Right:
+		return func(context.Context) error { return n.setClock(s.N) }
+	case nemesis.SlowRestore:
+		return func(ctx context.Context) error { return l.restoreSlowly(ctx, n, s.After) }
 	}
 	t.paused = t.paused || s.Do == nemesis.Pause
 	return func(ctx context.Context) error { return t.operate(ctx, s, n) }
 }
 
-// done counts a step that was made, and says what was not.
-func (t *turn) done(s nemesis.Step, n *Node, err error) {
+// done counts a step that was made, and says what was not. at is when it began: what it does to clients it does from then on, however
+// long it took to be made.
+func (t *turn) done(s nemesis.Step, n *Node, at int64, err error) {
 	name, who := t.r.Faults[s.Fault], "nobody"
 	if n != nil {
 		who = n.Name
@@ -160,16 +165,18 @@ func (t *turn) done(s nemesis.Step, n *Node, err error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, known := t.struck[s.Fault]; !known {
-		primary := len(t.seats[s.Fault]) > 0 && t.seats[s.Fault][0] == n || s.Do == nemesis.PowerOff
-		t.struck[s.Fault] = Strike{Fault: name, At: load.Now(), Primary: primary}
+	was, known := t.struck[s.Fault]
+	if !known || at < was.At { // what went on beside may be done in another order
+		was.Fault, was.At = name, at
 	}
+	was.Primary = was.Primary || s.HitsPrimary() || len(t.seats[s.Fault]) > 0 && t.seats[s.Fault][0] == n
+	t.struck[s.Fault] = was
 }
 
 // counts says whether a fault was made when this step was: no step that undoes another, and of an ambush nothing but that.
 func (t *turn) counts(s nemesis.Step) bool {
 	switch s.Do {
-	case nemesis.Mend, nemesis.Return, nemesis.PowerOn, nemesis.Thaw, nemesis.Free, nemesis.Unpause:
+	case nemesis.Mend, nemesis.Return, nemesis.PowerOn, nemesis.Thaw, nemesis.Free, nemesis.Right, nemesis.Unpause:
 		return false
 	}
 	return s.Do == nemesis.Ambush || !slices.ContainsFunc(t.r.Steps, func(o nemesis.Step) bool { return o.Fault == s.Fault && o.Do == nemesis.Ambush })

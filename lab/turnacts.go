@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/api/client"
+	"github.com/quorate/quorate/lab/load"
 	"github.com/quorate/quorate/lab/nemesis"
 	"github.com/quorate/quorate/lab/netns"
 )
@@ -154,7 +155,7 @@ func (l *Lab) deny(ctx context.Context, n *Node, drops []nemesis.Drop) error {
 		if err != nil {
 			return err
 		}
-		deny := netns.Deny{Port: port}
+		deny := netns.Deny{Port: port, Loss: d.Loss}
 		for _, name := range d.From {
 			deny.From = append(deny.From, l.Node(name).Addr)
 		}
@@ -176,7 +177,8 @@ func (t *turn) ambush(ctx context.Context, s nemesis.Step) {
 					continue
 				}
 				if pause(ctx, s.After) == nil {
-					t.done(s, n, t.kill(s.Fault, n, s.Parts, false))
+					at := load.Now()
+					t.done(s, n, at, t.kill(s.Fault, n, s.Parts, false))
 				}
 				return
 			}

@@ -38,6 +38,7 @@ type Options struct {
 	Durability string        // "": quorum
 	Failover   time.Duration // failover_after; 0: one second
 	Disks      bool          // each Postgres has a file system of its own, so that it can hang and be full; needs root
+	Clocks     bool          // what each Postgres takes for the wall clock can be set; needs libfaketime
 	Owned      bool          // it ends with this process: whoever comes next sweeps it
 	Signals    bool          // fence by signals though control groups could be used
 	Exe        string        // the quorate program; "": this one
@@ -198,8 +199,8 @@ func create(o Options) (*Lab, error) {
 		return nil, fmt.Errorf("--disks: mounting a file system needs root: %w", able)
 	}
 	l := &Lab{
-		Boot: boot, Namespaces: able == nil, Exe: o.Exe, Durability: o.Durability, Signals: o.Signals, Disks: o.Disks, Waiting: o.Waiting,
-		Failover: o.Failover.String(), Password: strings.ToLower(rand.Text()), out: o.Out,
+		Boot: boot, Namespaces: able == nil, Exe: o.Exe, Durability: o.Durability, Signals: o.Signals, Disks: o.Disks, Clocks: o.Clocks,
+		Waiting: o.Waiting, Failover: o.Failover.String(), Password: strings.ToLower(rand.Text()), out: o.Out,
 	}
 	// Until it is whole every lab is this process's: nobody wants to keep half a one.
 	me, err := owner(os.Getpid())
@@ -322,6 +323,15 @@ func (l *Lab) writeFiles(ctx context.Context) error {
 				return err
 			}
 		}
+		if l.clocked(n) {
+			library, bin, err := findClock(clockLibraries, postgresBins)
+			if err == nil {
+				err = n.makeClock(library, bin)
+			}
+			if err != nil {
+				return err
+			}
+		}
 		if err := l.writeNodeFile(n); err != nil {
 			return err
 		}
@@ -381,6 +391,9 @@ func (l *Lab) nodeFile(n *Node) string {
 	fmt.Fprintf(&b, "restapi:\n  listen: %s\n", n.API)
 	if !n.Witness {
 		fmt.Fprintf(&b, "postgresql:\n  listen: %s\n  data_dir: %s\n", n.Postgres, n.PGData())
+		if l.clocked(n) {
+			fmt.Fprintf(&b, "  bin_dir: %s\n", n.binDir())
+		}
 		fmt.Fprintf(&b, "  authentication:\n    superuser: {username: postgres, password: %s}\n", l.Password)
 		fmt.Fprintf(&b, "  pg_hba:\n    - local all %s md5\n    - host all %s samenet md5\n", proberRole, loadRole)
 		fmt.Fprintf(&b, "    - local all all scram-sha-256\n    - host all all samenet scram-sha-256\n")

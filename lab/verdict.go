@@ -18,6 +18,7 @@ import (
 
 	"github.com/quorate/quorate/api/client"
 	"github.com/quorate/quorate/config"
+	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/lab/history"
 	"github.com/quorate/quorate/lab/judge"
 	"github.com/quorate/quorate/lab/load"
@@ -33,6 +34,7 @@ type histories struct {
 	sights   []history.Sight
 	load     map[int64]bool // ids of the load's writes that are there
 	all      map[int64]bool // and of the probers'
+	past     judge.Past
 }
 
 // recorded reads the histories of a round, and adds what the registers hold now as a last read of each.
@@ -53,8 +55,30 @@ func (c *chaos) recorded(ctx context.Context, p course, state State) (h historie
 		return h, err
 	}
 	h.accesses = append(h.accesses, last...)
-	h.load, h.all, err = c.l.there(ctx, primary, h.writes)
+	if h.load, h.all, err = c.l.there(ctx, primary, h.writes); err != nil {
+		return h, err
+	}
+	h.past, err = c.l.past(ctx, state)
 	return h, err
+}
+
+// past is how the primary's log came to be.
+func (l *Lab) past(ctx context.Context, state State) (p judge.Past, err error) {
+	p.Timeline = state.Nodes[state.Primary].Timeline
+	if p.History, err = l.Node(state.Primary).historyFile(p.Timeline); err != nil {
+		return p, err
+	}
+	p.Agreed, err = l.agreed(ctx)
+	return p, err
+}
+
+// historyFile is the file of a timeline, "" if there is none, as of the first one.
+func (n *Node) historyFile(timeline uint32) (string, error) {
+	content, err := os.ReadFile(filepath.Join(n.PGData(), "pg_wal", pg.HistoryFileName(pg.Timeline(timeline))))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read the history of timeline %d on %s: %w", timeline, n.Name, err)
+	}
+	return string(content), nil
 }
 
 // there are the ids of the load's writes that a node has, and those with the probers'.
@@ -113,6 +137,8 @@ func (c *chaos) judge(h histories, p course) []judge.Violation {
 	found := judge.AppendSet(h.writes, h.load, async)
 	found = append(found, judge.OneWriter(h.writes, p.Unfenced)...)
 	found = append(found, judge.Discarded(h.writes, h.all, c.evidence)...)
+	found = append(found, judge.Bytes(h.writes, h.past, c.evidence)...)
+	found = append(found, judge.Sound(c.evidence)...)
 	if async && p.Before != p.After {
 		c.tally.unjudged++
 		return found
@@ -130,15 +156,7 @@ func (c *chaos) collect(ctx context.Context, state State) error {
 		return err
 	}
 	for _, k := range c.kept[known:] {
-		listed, err := commitsIn(k.Path)
-		if err != nil {
-			return err
-		}
-		e := judge.Kept{Node: k.Node, XIDs: listed}
-		if k.Commits < 0 { // a directory whose log could not be read was set aside whole
-			e.Whole = judge.Span{From: 0, To: load.Now()}
-		}
-		c.evidence = append(c.evidence, e)
+		c.evidence = append(c.evidence, readKept(k, load.Now()))
 	}
 	return nil
 }
@@ -156,7 +174,11 @@ func (c *chaos) compare(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look for the history: %w", err)
 	}
-	var found []judge.Violation
+	past, err := c.l.past(ctx, state)
+	if err != nil {
+		return err
+	}
+	found := judge.Sound(c.evidence)
 	for _, file := range files {
 		writes, err := load.Read(file)
 		if err != nil {
@@ -169,16 +191,13 @@ func (c *chaos) compare(ctx context.Context) error {
 		c.tally.lost += len(judge.Lost(writes, ofLoad))
 		found = append(found, judge.AppendSet(writes, ofLoad, c.l.Durability == "async")...)
 		found = append(found, judge.Discarded(writes, all, c.evidence)...)
+		found = append(found, judge.Bytes(writes, past, c.evidence)...)
 	}
 	copies, err := c.l.copies(ctx, state)
 	if err != nil {
 		return err
 	}
-	agreed, err := c.l.agreed(ctx)
-	if err != nil {
-		return err
-	}
-	found = append(found, judge.SameLineage(copies, agreed)...)
+	found = append(found, judge.SameLineage(copies, past.Agreed)...)
 	leaks, err := c.leaks(ctx)
 	if err != nil {
 		return err
@@ -237,12 +256,9 @@ func (l *Lab) copyOf(ctx context.Context, n *Node, state State, end *string) (ju
 	if err != nil {
 		return c, err
 	}
-	file := filepath.Join(n.PGData(), "pg_wal", fmt.Sprintf("%08X.history", c.Timeline))
-	content, err := os.ReadFile(file)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if c.History, err = n.historyFile(c.Timeline); err != nil {
 		return c, err
 	}
-	c.History = string(content)
 	for _, table := range []string{loadTable, proberTable, libpqTable, registers} {
 		if c.Tables[table], err = sumOf(ctx, conn, table); err != nil {
 			return c, err

@@ -9,6 +9,8 @@ import (
 	"cmp"
 	"math"
 	"slices"
+
+	"github.com/quorate/quorate/internal/pg"
 )
 
 // Outcome is what a client knows of one write.
@@ -29,6 +31,7 @@ type Write struct {
 	Client   string  `json:"client,omitempty"` // another client than the load
 	XID      uint64  `json:"xid,omitempty"`    // of the transaction, if it was acknowledged
 	Timeline uint32  `json:"tli,omitempty"`    // of the server that acknowledged it
+	LSN      pg.LSN  `json:"lsn,omitempty"`    // up to which that server's log certainly went, the commit not counted
 	Start    int64   `json:"start"`
 	End      int64   `json:"end"`
 	Outcome  Outcome `json:"outcome"`

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/lab/history"
 	"github.com/quorate/quorate/lab/judge"
 )
@@ -114,6 +115,56 @@ func TestDiscarded(t *testing.T) {
 	late := write(1, "n1", history.OK)
 	late.XID = 1<<32 + 7
 	expect(t, "a number of a later age", judge.Discarded([]history.Write{late}, nil, []judge.Kept{list("n1", 7)}))
+}
+
+// TestBytes: n1 was primary on timeline 3, and n2 left it at 0/5000060 for timeline 4; timelines 5 and 6 were given up.
+func TestBytes(t *testing.T) {
+	past := judge.Past{
+		Timeline: 7, History: "1\t0/3000000\tx\n3\t0/5000060\tx\n4\t0/7000000\tx\n",
+		Agreed: []judge.Branch{{3, 1, "0/3000000"}, {4, 3, "0/5000060"}, {5, 4, "0/7000100"}, {6, 3, "0/5000010"}, {7, 4, "0/7000000"}},
+	}
+	acked := func(node string, timeline uint32, lsn pg.LSN) history.Write {
+		return history.Write{ID: int64(lsn), Node: node, Timeline: timeline, LSN: lsn, End: second, Outcome: history.OK, Prober: true}
+	}
+	has := func(node string, all ...judge.Stretch) judge.Kept { return judge.Kept{Node: node, Log: all} }
+	unknown := acked("n1", 3, 0x5009000)
+	unknown.Outcome = history.Unknown
+	for _, c := range []struct {
+		name   string
+		writes []history.Write
+		kept   []judge.Kept
+		want   []string
+	}{
+		{"all is in the present log", []history.Write{acked("n1", 1, 0x2000000), acked("n1", 3, 0x5000060), acked("n2", 4, 0x6000000), acked("n3", 7, 0x9000000)}, nil, nil},
+		{"log was discarded without a trace", []history.Write{acked("n1", 3, 0x5000100), acked("n1", 3, 0x5000080)}, nil,
+			[]string{"evidence: n1 discarded its log of timeline 3 from 0/5000060 to 0/5000100, and 160 bytes of it stand in no evidence, from 0/5000060 to 0/5000100"}},
+		{"all of it is kept", []history.Write{acked("n1", 3, 0x5000100)}, []judge.Kept{has("n1", judge.Stretch{3, 0x5000060, 0x5000120})}, nil},
+		{"kept by another", []history.Write{acked("n1", 3, 0x5000100)}, []judge.Kept{has("n2", judge.Stretch{3, 0x5000060, 0x5000120})}, []string{"160 bytes"}},
+		{"kept of another timeline", []history.Write{acked("n1", 3, 0x5000100)}, []judge.Kept{has("n1", judge.Stretch{4, 0x5000060, 0x5000120})}, []string{"160 bytes"}},
+		{"its end is missing", []history.Write{acked("n1", 3, 0x5000100)}, []judge.Kept{has("n1", judge.Stretch{3, 0x5000000, 0x50000ff})},
+			[]string{"1 bytes of it stand in no evidence, from 0/50000FF to 0/5000100"}},
+		{"its first byte is missing", []history.Write{acked("n1", 3, 0x5000100)}, []judge.Kept{has("n1", judge.Stretch{3, 0x5000061, 0x5000100})},
+			[]string{"1 bytes of it stand in no evidence, from 0/5000060 to 0/5000061"}},
+		{"there is a hole", []history.Write{acked("n1", 3, 0x5000100)}, []judge.Kept{has("n1", judge.Stretch{3, 0x50000a0, 0x5000100}), has("n1", judge.Stretch{3, 0x5000060, 0x5000090})},
+			[]string{"16 bytes of it stand in no evidence, from 0/5000090 to 0/50000A0"}},
+		{"in parts that overlap", []history.Write{acked("n1", 3, 0x5000100)}, []judge.Kept{has("n1", judge.Stretch{3, 0x5000060, 0x50000a0}, judge.Stretch{3, 0x5000080, 0x5000100})}, nil},
+		{"two nodes", []history.Write{acked("n1", 3, 0x5000100), acked("n2", 4, 0x7000008)}, nil, []string{"n1 discarded", "n2 discarded its log of timeline 4 from 0/7000000"}},
+		{"a timeline that was given up, and what it began on", []history.Write{acked("n2", 5, 0x7000200)}, nil,
+			[]string{"timeline 4 from 0/7000000 to 0/7000100, and 256 bytes", "timeline 5 from 0/7000100 to 0/7000200, and 256 bytes"}},
+		{"all of that is kept", []history.Write{acked("n2", 5, 0x7000200)}, []judge.Kept{has("n2", judge.Stretch{4, 0x7000000, 0x7000100}, judge.Stretch{5, 0x7000100, 0x7000200})}, nil},
+		{"given up, and begun where the present log still was", []history.Write{acked("n2", 6, 0x5000020)}, nil, []string{"timeline 6 from 0/5000010 to 0/5000020"}},
+		{"nobody remembers where it began", []history.Write{acked("n2", 2, 0x4000000)}, nil, []string{"timeline 2 from 0/3FFFFFF to 0/4000000, and 1 bytes"}},
+		{"no answer came", []history.Write{unknown}, nil, nil},
+		{"the whole directory was set aside", []history.Write{acked("n1", 3, 0x5000100)}, []judge.Kept{{Node: "n1", Whole: judge.Span{From: 0, To: 2 * second}}}, nil},
+	} {
+		expect(t, c.name, judge.Bytes(c.writes, past, c.kept), c.want...)
+	}
+	expect(t, "a history that is none", judge.Bytes(nil, judge.Past{Timeline: 1, History: "2\t0/1\n"}, nil), "the history of timeline 1")
+}
+
+func TestSound(t *testing.T) {
+	expect(t, "sound", judge.Sound([]judge.Kept{{ID: "a", Node: "n1"}}))
+	expect(t, "broken", judge.Sound([]judge.Kept{{ID: "a", Node: "n1", Broken: []string{"x has another sum", "y"}}}), "evidence: a of n1: x has another sum", "a of n1: y")
 }
 
 func TestMonotone(t *testing.T) {

@@ -54,12 +54,21 @@ func OneWriter(writes []history.Write, unfenced Unfenced) []Violation {
 	return nil
 }
 
-// Kept is evidence of discarded log: of which node, and which transactions it lists. Whole says that it is a directory that was
-// set aside, or that a member left with, and that has all that was acknowledged in that time.
+// Kept is evidence of discarded log: of which node, which transactions it lists, and which log it has byte for byte. Broken is what
+// it says of itself and is not so. Whole says that it is a directory that was set aside, or that a member left with, and that has
+// all that was acknowledged in that time.
 type Kept struct {
-	Node  string
-	XIDs  map[uint64]bool
-	Whole Span
+	ID     string
+	Node   string
+	XIDs   map[uint64]bool
+	Log    []Stretch
+	Broken []string
+	Whole  Span
+}
+
+// keptWhole says whether a directory was kept that has the write.
+func keptWhole(kept []Kept, w history.Write) bool {
+	return slices.ContainsFunc(kept, func(k Kept) bool { return k.Node == w.Node && k.Whole.From <= w.End && w.End <= k.Whole.To })
 }
 
 // Discarded says that every acknowledged write that is not in present, be it the load's or a prober's, stands in evidence. Writes
@@ -67,12 +76,12 @@ type Kept struct {
 func Discarded(writes []history.Write, present map[int64]bool, kept []Kept) []Violation {
 	var bare []history.Write
 	for _, w := range writes {
-		if w.Outcome != history.OK || w.XID == 0 || w.Client != "" || present[w.ID] {
+		if w.Outcome != history.OK || w.XID == 0 || w.Client != "" || present[w.ID] || keptWhole(kept, w) {
 			continue
 		}
 		// Commit lists have the number without its epoch.
 		listed := func(k Kept) bool {
-			return k.Node == w.Node && (k.XIDs[w.XID] || k.XIDs[w.XID&(1<<32-1)] || k.Whole.From <= w.End && w.End <= k.Whole.To)
+			return k.Node == w.Node && (k.XIDs[w.XID] || k.XIDs[w.XID&(1<<32-1)])
 		}
 		if !slices.ContainsFunc(kept, listed) {
 			bare = append(bare, w)

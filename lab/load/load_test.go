@@ -98,6 +98,22 @@ func TestWhatAnAnswerMeans(t *testing.T) {
 	}
 }
 
+func TestWhereAWriteStands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		go func() {
+			server(t, theirs, []pgproto3.BackendMessage{row("0000000A 4294967399 1/3000060"), done(), ready()})
+			_ = theirs.Close()
+		}()
+		s := &session{conn: ours, frontend: pgproto3.NewFrontend(ours, ours)}
+		w := s.write("lab.load", "n1", 7, writeLimit)
+		s.close()
+		if w.Timeline != 10 || w.XID != 4294967399 || w.LSN != 0x1_03000060 {
+			t.Errorf("got %+v", w)
+		}
+	})
+}
+
 func TestALostConnectionIsUnknown(t *testing.T) {
 	ours, theirs := net.Pipe()
 	go func() {

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/lab/history"
 )
 
@@ -125,11 +126,12 @@ func (s *session) do(sql string, limit time.Duration) answer {
 	}
 }
 
-// insert is the statement of all clients. It returns the timeline the server writes on, eight hex digits, and the
-// transaction's number.
+// insert is the statement of all clients. It returns the timeline the server writes on, eight hex digits, the transaction's number
+// and where its log was when the row was in it.
 func insert(table, node string, id int64) string {
 	return fmt.Sprintf("INSERT INTO %s (id, node, ts) VALUES (%d, '%s', clock_timestamp()) "+
-		"RETURNING substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) || ' ' || pg_current_xact_id()", table, id, node)
+		"RETURNING substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) || ' ' || pg_current_xact_id() || ' ' || pg_current_wal_insert_lsn()",
+		table, id, node)
 }
 
 // write does one insert and says what became of it.
@@ -137,10 +139,12 @@ func (s *session) write(table, node string, id int64, limit time.Duration) histo
 	w := history.Write{ID: id, Node: node, Start: Now()}
 	a := s.do(insert(table, node, id), limit)
 	w.End, w.Outcome, w.Why = Now(), a.outcome, a.why
-	timeline, xid, _ := strings.Cut(a.value, " ")
+	timeline, rest, _ := strings.Cut(a.value, " ")
+	xid, lsn, _ := strings.Cut(rest, " ")
 	if tli, err := strconv.ParseUint(timeline, 16, 32); err == nil {
 		w.Timeline = uint32(tli)
 	}
 	w.XID, _ = strconv.ParseUint(xid, 10, 64) // zero where there is no answer
+	w.LSN, _ = pg.ParseLSN(lsn)
 	return w
 }

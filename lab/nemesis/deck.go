@@ -12,6 +12,7 @@ type Can struct {
 	Data, Witnesses int
 	Network         bool // links can be cut and hosts vanish
 	Disks           bool // of the nodes with data, each its own
+	Clocks          bool // what Postgres takes for the wall clock can be set
 	Members         bool // nodes can leave and join
 }
 

@@ -23,6 +23,9 @@ func makers(can Can) []maker {
 	if can.Disks {
 		all = append(all, disks()...)
 	}
+	if can.Clocks {
+		all = append(all, clock())
+	}
 	return all
 }
 
@@ -64,6 +67,12 @@ func network(can Can) (all []maker) {
 			return []Step{{Do: Cut, Seat: seat, Shape: shape}, {At: d.lasting(), Do: Mend, Seat: seat}}
 		}})
 	}
+	for _, shape := range []Shape{Lossy, Everywhere} {
+		all = append(all, maker{"cut " + string(shape), func(d *Deck) []Step {
+			seat := d.anySeat()
+			return []Step{{Do: Cut, Seat: seat, Shape: shape, N: 5 + d.rng.IntN(56)}, {At: d.lasting(), Do: Mend, Seat: seat}}
+		}})
+	}
 	return append(all,
 		maker{"flapping", func(d *Deck) []Step { return d.again(d.anySeat(), Step{Do: Cut, Shape: Full}, Step{Do: Mend}) }},
 		maker{"vanish", func(d *Deck) []Step {
@@ -92,6 +101,18 @@ func disks() []maker {
 		{"disk full", brief(Fill, Free)},
 		{"disk read-only", func(d *Deck) []Step { return []Step{{Do: ReadOnly, Seat: d.dataSeat()}} }},
 	}
+}
+
+// clock has the wall clock that a Postgres sees jump, and jump back: by less than the timeouts of replication, by more, by a lot.
+func clock() maker {
+	return maker{"clock jump", func(d *Deck) []Step {
+		seat, by := d.dataSeat(), []int{5, 60, 3600, 10 * 365 * 24 * 3600}[d.rng.IntN(4)]
+		if back := d.rng.IntN(2) == 0; back {
+			by = -by
+		}
+		// Who has the clock looks once a second.
+		return []Step{{Do: Jump, Seat: seat, N: by}, {At: d.between(2*time.Second, longest), Do: Right, Seat: seat}}
+	}}
 }
 
 // ambushes kill in the middle of what something else begins.
@@ -144,8 +165,20 @@ func operators(can Can) []maker {
 		{"reinit", func(d *Deck) []Step { return []Step{{Do: Reinit, Seat: d.standbySeat()}} }},
 		{"configure", func(d *Deck) []Step { return []Step{{Do: Configure, N: 4 + d.rng.IntN(60)}} }},
 	}
+	if can.Data > 1 {
+		all = append(all, maker{"slow restore_command", func(d *Deck) []Step { return d.slowRestores() }})
+	}
 	if can.Members && can.Data > 2 {
 		all = append(all, maker{"member out and in", func(d *Deck) []Step { return []Step{{Do: Remove, Seat: d.standbySeat()}} }})
 	}
 	return all
+}
+
+// slowRestores has recovery on all standbys wait for a restore_command, and kills the primary's Postgres while it does.
+func (d *Deck) slowRestores() (steps []Step) {
+	long := d.between(time.Second, longest)
+	for seat := 1; seat < d.can.Data; seat++ {
+		steps = append(steps, Step{Do: SlowRestore, Seat: seat, After: long})
+	}
+	return append(steps, Step{At: d.between(500*time.Millisecond, 1500*time.Millisecond), Do: Kill, Parts: []Part{Postmaster}})
 }

@@ -32,7 +32,7 @@ const (
 	Stop   Do = "stop"     // SIGSTOP to Parts
 	Resume Do = "continue" // SIGCONT to whom this fault stopped
 
-	Cut  Do = "cut"  // the network, in Shape
+	Cut  Do = "cut"  // the network, in Shape; with N only that many packets of a hundred are lost
 	Mend Do = "mend" // what this fault cut
 
 	Vanish Do = "vanish" // the host: its link, then all that runs on it
@@ -47,14 +47,18 @@ const (
 	Free     Do = "free"      // the disk
 	ReadOnly Do = "read-only" // the disk; healing repairs it
 
+	Jump  Do = "clock jump" // the wall clock that Postgres sees, by N seconds
+	Right Do = "set right"  // that clock
+
 	Ambush Do = "ambush" // SIGKILL to Parts on the first node that logs Word, After later
 
-	Switchover Do = "switchover" // to the node of the seat, asked of any
-	Pause      Do = "pause"
-	Unpause    Do = "resume"
-	Remove     Do = "remove"    // a member; it joins again, wiped, when the round is healed
-	Reinit     Do = "reinit"    // a standby's copy is replaced
-	Configure  Do = "configure" // a setting becomes N
+	Switchover  Do = "switchover" // to the node of the seat, asked of any
+	Pause       Do = "pause"
+	Unpause     Do = "resume"
+	Remove      Do = "remove"       // a member; it joins again, wiped, when the round is healed
+	Reinit      Do = "reinit"       // a standby's copy is replaced
+	Configure   Do = "configure"    // a setting becomes N
+	SlowRestore Do = "slow restore" // a standby gets a restore_command that takes After and finds nothing, and loses its stream
 )
 
 // Step is one thing that is done at an instant of a round.
@@ -83,6 +87,9 @@ func (s Step) String() string {
 	switch {
 	case s.Do == Cut:
 		fmt.Fprintf(&b, " %s, turned by %d", s.Shape, s.Seat)
+		if s.N > 0 {
+			fmt.Fprintf(&b, ", %d packets of 100", s.N)
+		}
 	case s.Do == Ambush:
 		fmt.Fprintf(&b, " %d ms after somebody logs %q", s.After.Milliseconds(), s.Word)
 	case s.Do == Configure:
@@ -93,10 +100,26 @@ func (s Step) String() string {
 	default:
 		fmt.Fprintf(&b, " of seat %d", s.Seat)
 	}
-	if s.Away {
+	switch {
+	case s.Away:
 		b.WriteString(", to stay away")
+	case s.Do == Jump:
+		fmt.Fprintf(&b, " by %d s", s.N)
+	case s.Do == SlowRestore:
+		fmt.Fprintf(&b, " by a command of %d ms", s.After.Milliseconds())
 	}
 	return b.String()
+}
+
+// HitsPrimary says whether the primary is hit whoever sits in the seat.
+func (s Step) HitsPrimary() bool {
+	switch s.Do {
+	case PowerOff, Switchover:
+		return true
+	case Cut:
+		return s.Shape == Ring || s.Shape == Alone || s.Shape == Everywhere
+	}
+	return false
 }
 
 // Round is what happens between two states in which the cluster is whole.

@@ -13,7 +13,7 @@ import (
 	"github.com/quorate/quorate/lab/nemesis"
 )
 
-var whole = nemesis.Can{Data: 3, Network: true, Disks: true, Members: true}
+var whole = nemesis.Can{Data: 3, Network: true, Disks: true, Clocks: true, Members: true}
 
 func TestAPlanFollowsFromItsSeed(t *testing.T) {
 	one, same, other := nemesis.New(7, whole), nemesis.New(7, whole), nemesis.New(8, whole)
@@ -72,9 +72,10 @@ func TestKindsAreThoseThatTheLabCanMake(t *testing.T) {
 		has, lack []string
 	}{
 		{whole, []string{"kill agent+guard+postmaster+backend+walreceiver", "stop walreceiver", "stutter agent+guard", "cut ring", "cut bridge",
-			"flapping", "disk read-only", "disk hang", "disk full", "kill in promote", "kill in rewind", "kill in clone", "kill in config change",
+			"flapping", "cut lossy", "cut lossy everywhere", "slow restore_command", "clock jump", "disk read-only", "disk hang", "disk full", "kill in promote", "kill in rewind", "kill in clone", "kill in config change",
 			"switchovers", "pause", "member out and in", "power"}, []string{"cut halves"}},
-		{nemesis.Can{Data: 3}, []string{"kill agent", "kill in promote", "pause"}, []string{"cut full", "vanish", "power", "disk full", "kill in rewind", "member out and in"}},
+		{nemesis.Can{Data: 3}, []string{"kill agent", "kill in promote", "pause"}, []string{"cut full", "vanish", "power", "disk full", "kill in rewind", "member out and in", "cut lossy", "clock jump"}},
+		{nemesis.Can{Data: 1}, []string{"kill agent"}, []string{"slow restore_command"}},
 		{nemesis.Can{Data: 2, Network: true, Members: true}, []string{"cut full"}, []string{"cut bridge", "member out and in"}},
 		{nemesis.Can{Data: 5, Network: true}, []string{"cut halves"}, []string{"disk hang"}},
 	} {
@@ -100,7 +101,7 @@ func TestKindsAreThoseThatTheLabCanMake(t *testing.T) {
 func TestRounds(t *testing.T) {
 	undone := map[nemesis.Do]nemesis.Do{
 		nemesis.Stop: nemesis.Resume, nemesis.Cut: nemesis.Mend, nemesis.Pause: nemesis.Unpause, nemesis.Hang: nemesis.Thaw,
-		nemesis.Fill: nemesis.Free, nemesis.Vanish: nemesis.Return, nemesis.PowerOff: nemesis.PowerOn,
+		nemesis.Fill: nemesis.Free, nemesis.Jump: nemesis.Right, nemesis.Vanish: nemesis.Return, nemesis.PowerOff: nemesis.PowerOn,
 	}
 	for _, can := range []nemesis.Can{whole, {Data: 2, Witnesses: 1, Network: true, Disks: true}, {Data: 1, Network: true}} {
 		seats := max(2, can.Data+can.Witnesses)
@@ -132,6 +133,22 @@ func TestRounds(t *testing.T) {
 		}
 		if overlapping < 30 {
 			t.Errorf("%+v: of 300 rounds %d overlap", can, overlapping)
+		}
+	}
+}
+
+func TestStepsInWords(t *testing.T) {
+	for want, s := range map[string]nemesis.Step{
+		"+0.50s cut lossy, turned by 2, 20 packets of 100":        {At: time.Second / 2, Do: nemesis.Cut, Shape: nemesis.Lossy, Seat: 2, N: 20},
+		"+0.00s cut full, turned by 0":                            {Do: nemesis.Cut, Shape: nemesis.Full},
+		"+0.00s clock jump of the primary by -3600 s":             {Do: nemesis.Jump, N: -3600},
+		"+1.00s set right of seat 1":                              {At: time.Second, Do: nemesis.Right, Seat: 1},
+		"+0.00s slow restore of seat 1 by a command of 1500 ms":   {Do: nemesis.SlowRestore, Seat: 1, After: 1500 * time.Millisecond},
+		"+0.00s kill agent guard of the primary, to stay away":    {Do: nemesis.Kill, Parts: []nemesis.Part{nemesis.Agent, nemesis.Guard}, Away: true},
+		"+0.00s ambush agent 20 ms after somebody logs \"begin\"": {Do: nemesis.Ambush, Parts: []nemesis.Part{nemesis.Agent}, Word: "begin", After: 20 * time.Millisecond},
+	} {
+		if got := s.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }
@@ -168,10 +185,12 @@ func TestDrops(t *testing.T) {
 		{nemesis.Halves, 0, five, "a:b b:a c:de d:ce e:cd"},
 		{nemesis.Alone, 0, three, "a: b: c:"},
 		{nemesis.Postgres, 0, three, "a: b:c c:b"},
+		{nemesis.Lossy, 1, three, "a:c b: c:a"},
+		{nemesis.Everywhere, 1, three, "a: b: c:"},
 		{nemesis.Full, 0, three[:2], "a: b:"},
 		{nemesis.Full, 0, three[:1], "a:"},
 	} {
-		drops := nemesis.Drops(c.shape, c.turn, c.nodes)
+		drops := nemesis.Drops(nemesis.Step{Shape: c.shape, Seat: c.turn, N: 7}, c.nodes)
 		var got []string
 		for _, at := range c.nodes {
 			hears := ""
@@ -191,12 +210,12 @@ func TestDrops(t *testing.T) {
 			}
 		}
 		for _, d := range drops {
-			if (d.Port == nemesis.PostgresPort) != (c.shape == nemesis.Postgres) {
+			if (d.Port == nemesis.PostgresPort) != (c.shape == nemesis.Postgres) || d.Loss != 7 {
 				t.Errorf("%s: %+v", c.shape, d)
 			}
 		}
 	}
-	if d := nemesis.Drops(nemesis.Cluster, 0, three); len(d) != 3 || d[0].Port != nemesis.ClusterPort {
+	if d := nemesis.Drops(nemesis.Step{Shape: nemesis.Cluster}, three); len(d) != 3 || d[0].Port != nemesis.ClusterPort || d[0].Loss != 0 {
 		t.Errorf("%+v", d)
 	}
 }
@@ -217,6 +236,68 @@ func TestKept(t *testing.T) {
 		}
 		if err != nil || !reflect.DeepEqual(r, again) {
 			t.Fatalf("%v: %s", err, b)
+		}
+	}
+}
+
+// TestLossIsAShare: a shape that loses packets says how many of a hundred, and never all; the others lose all.
+func TestLossIsAShare(t *testing.T) {
+	seen := map[nemesis.Shape]bool{}
+	for seed := range uint64(300) {
+		for _, s := range nemesis.New(seed, whole).Deal().Steps {
+			if s.Do != nemesis.Cut {
+				continue
+			}
+			lossy := s.Shape == nemesis.Lossy || s.Shape == nemesis.Everywhere
+			if lossy != (s.N > 0) || s.N >= 100 {
+				t.Errorf("seed %d: %s", seed, s)
+			}
+			seen[s.Shape] = true
+		}
+	}
+	if !seen[nemesis.Lossy] || !seen[nemesis.Everywhere] || !seen[nemesis.Full] {
+		t.Errorf("cut were %v", seen)
+	}
+}
+
+// TestRecoveryWaitsWhileThePrimaryDies: all standbys, none of them the primary, and before it is killed.
+func TestRecoveryWaitsWhileThePrimaryDies(t *testing.T) {
+	for seed, made := uint64(0), 0; made < 3; seed++ {
+		r := nemesis.New(seed, whole).Deal()
+		fault := slices.Index(r.Faults, "slow restore_command")
+		if fault < 0 {
+			continue
+		}
+		made++
+		var seats []int
+		for _, s := range r.Steps {
+			switch {
+			case s.Fault != fault:
+			case s.Do == nemesis.SlowRestore && s.After > 0:
+				seats = append(seats, s.Seat)
+			case s.Do == nemesis.Kill && s.Seat == 0 && len(seats) == 2:
+				seats = append(seats, 0)
+			default:
+				t.Errorf("seed %d: %s", seed, s)
+			}
+		}
+		if !slices.Equal(seats, []int{1, 2, 0}) {
+			t.Errorf("seed %d: seats %v", seed, seats)
+		}
+	}
+}
+
+func TestThePrimaryIsHit(t *testing.T) {
+	for _, c := range []struct {
+		step nemesis.Step
+		want bool
+	}{
+		{nemesis.Step{Do: nemesis.PowerOff}, true}, {nemesis.Step{Do: nemesis.Switchover, Seat: 2}, true}, {nemesis.Step{Do: nemesis.Kill}, false}, {nemesis.Step{Do: nemesis.Cut, Shape: nemesis.Alone}, true},
+		{nemesis.Step{Do: nemesis.Cut, Shape: nemesis.Everywhere, N: 9}, true}, {nemesis.Step{Do: nemesis.Cut, Shape: nemesis.Lossy, N: 9}, false},
+		{nemesis.Step{Do: nemesis.Cut, Shape: nemesis.Full}, false}, {nemesis.Step{Do: nemesis.Mend, Shape: nemesis.Ring}, false},
+	} {
+		if got := c.step.HitsPrimary(); got != c.want {
+			t.Errorf("%s: %v", c.step, got)
 		}
 	}
 }

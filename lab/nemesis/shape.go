@@ -16,6 +16,10 @@ const (
 	Alone    Shape = "alone"    // nobody hears anybody
 	Postgres Shape = "postgres" // between the first and all others the port of Postgres
 	Cluster  Shape = "cluster"  // between the first and all others the port of beats, log and gossip
+
+	// With these only a share of all packets is dropped, which the step says.
+	Lossy      Shape = "lossy"            // between the first and all others, both ways
+	Everywhere Shape = "lossy everywhere" // between any two
 )
 
 // shapes are those for so many nodes: halves of three are the same as full, and there is no bridge between one and nobody.
@@ -36,6 +40,7 @@ type Drop struct {
 	At   string
 	From []string
 	Port Port
+	Loss int // that many packets of a hundred, chosen at random; 0: all
 }
 
 // Port names one port of a node; "" is all.
@@ -48,8 +53,16 @@ const (
 	ClusterPort  Port = "cluster"
 )
 
-// Drops returns how a network of these nodes is cut, which are turned so that the turn-th is the first.
-func Drops(s Shape, turn int, nodes []string) []Drop {
+// Drops returns how a step cuts a network of these nodes, which are turned so that the one of its seat is the first.
+func Drops(s Step, nodes []string) []Drop {
+	all := drops(s.Shape, s.Seat, nodes)
+	for i := range all {
+		all[i].Loss = s.N
+	}
+	return all
+}
+
+func drops(s Shape, turn int, nodes []string) []Drop {
 	n := len(nodes)
 	if n < 2 {
 		return nil
@@ -65,7 +78,7 @@ func Drops(s Shape, turn int, nodes []string) []Drop {
 		port = ClusterPort
 	}
 	switch s {
-	case Full, Postgres, Cluster:
+	case Full, Lossy, Postgres, Cluster:
 		return between(first, others, port)
 	case Deaf:
 		return deaf(first, others, port)
@@ -76,7 +89,7 @@ func Drops(s Shape, turn int, nodes []string) []Drop {
 		return between(others[:half], others[half:], port)
 	case Halves:
 		return between(nodes[:n/2], nodes[n/2:], port)
-	case Alone, Ring:
+	case Alone, Ring, Everywhere:
 		hears := 0 // how many of the next ones
 		if s == Ring {
 			hears = n / 2

@@ -131,10 +131,11 @@ func Cut(ctx context.Context, name string, peers []string) error {
 }
 
 // Deny is what a host drops of what comes from others: all, or what goes to one of its own ports, over TCP and UDP, and
-// answers from that port of theirs.
+// answers from that port of theirs. With Loss, which is less than 100, only that many packets of a hundred, chosen at random.
 type Deny struct {
 	From []string
 	Port string
+	Loss int
 }
 
 // Filter makes the host in the namespace drop these and nothing else, instead of what it dropped before, on established
@@ -155,13 +156,16 @@ func rules(denies []Deny) string {
 	}
 	fmt.Fprintf(&b, "table inet %s {\nchain in { type filter hook input priority -300;\n", table)
 	for _, d := range denies {
-		from := "ip saddr { " + strings.Join(d.From, ", ") + " }"
+		from, drop := "ip saddr { "+strings.Join(d.From, ", ")+" }", "drop"
+		if d.Loss > 0 {
+			drop = fmt.Sprintf("numgen random mod 100 < %d drop", d.Loss)
+		}
 		if d.Port == "" {
-			fmt.Fprintf(&b, "%s drop;\n", from)
+			fmt.Fprintf(&b, "%s %s;\n", from, drop)
 			continue
 		}
 		for _, side := range []string{"dport", "sport"} {
-			fmt.Fprintf(&b, "%s meta l4proto { tcp, udp } th %s %s drop;\n", from, side, d.Port)
+			fmt.Fprintf(&b, "%s meta l4proto { tcp, udp } th %s %s %s;\n", from, side, d.Port, drop)
 		}
 	}
 	b.WriteString("}\n}\n")

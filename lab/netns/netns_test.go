@@ -136,6 +136,8 @@ func TestFilter(t *testing.T) {
 		{"b drops what comes from a to another port", b, []netns.Deny{{From: []string{a.Addr}, Port: "10"}}, true},
 		{"nothing again", b, nil, true},
 		{"a drops the answer", a, []netns.Deny{{From: []string{b.Addr}}}, false},
+		{"b loses packets from others", b, []netns.Deny{{From: []string{"10.254.7.99"}, Loss: 99}}, true},
+		{"b loses nothing", b, nil, true},
 		{"a drops the answer from the port", a, []netns.Deny{{From: []string{"10.254.7.99"}}, {From: []string{b.Addr}, Port: "9"}}, false},
 	} {
 		if err := netns.Filter(ctx, c.at.Name, c.denies); err != nil {
@@ -150,6 +152,21 @@ func TestFilter(t *testing.T) {
 	}
 	if !reaches(t, a, b) {
 		t.Error("mended: a does not reach b")
+	}
+}
+
+// TestLoss: of many packets some arrive and some don't.
+func TestLoss(t *testing.T) {
+	_, a, b := network(t)
+	if err := netns.Filter(t.Context(), b.Name, []netns.Deny{{From: []string{a.Addr}, Loss: 50}}); err != nil {
+		t.Fatal(err)
+	}
+	arrived := map[bool]int{}
+	for tries := 0; tries < 40 && len(arrived) < 2; tries++ {
+		arrived[reaches(t, a, b)]++
+	}
+	if len(arrived) < 2 {
+		t.Errorf("with half of the packets lost, arrived or not: %v", arrived)
 	}
 }
 
