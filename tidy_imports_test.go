@@ -100,7 +100,7 @@ type ban struct {
 	why    string
 }
 
-var raftLibraries = []string{"github.com/hashicorp/raft", "github.com/hashicorp/raft-boltdb"}
+var raftLibraries = []string{"github.com/hashicorp/raft", "go.etcd.io/bbolt"}
 
 var banned = []ban{
 	{"cluster", []string{"pgctl"}, false, "consensus never touches Postgres"},

@@ -97,8 +97,8 @@ func mountTable() string {
 	return string(b)
 }
 
-// mountOf returns where the file system that holds dir is mounted, and its device, from the text of mountinfo (man 5 proc). Links on
-// the way to dir are followed as far as they are there.
+// mountOf returns where the file system that holds dir is mounted, and its device, from the text of mountinfo (man 5 proc). Links
+// on the way to dir are followed as far as they are there.
 func mountOf(mountinfo, dir string) (point, device string) {
 	if parent, err := filepath.EvalSymlinks(filepath.Dir(dir)); err == nil {
 		dir = filepath.Join(parent, filepath.Base(dir))
