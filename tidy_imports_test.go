@@ -41,6 +41,7 @@ var table = []row{
 	{"cluster/gossip", []string{"internal/durable"}, "hints come from nobody who decides, and go to nobody who does"},
 	{"cluster/lead", []string{"cluster/lease", "cluster/beat", "failover", "fsm", "internal/pg"},
 		"the leader loop sees ledgers and views, never a socket"},
+	{"cluster/raftstore", nil, "it keeps what Raft gives it and knows nothing of what that means"},
 	{"cluster", []string{"failover", "fsm", "internal/pg", "internal/durable", "transport"},
 		"consensus never touches Postgres"},
 	{"pgctl", []string{"internal/pg", "internal/durable"}, "Postgres is run without knowing who elects"},
@@ -100,7 +101,7 @@ type ban struct {
 	why    string
 }
 
-var raftLibraries = []string{"github.com/hashicorp/raft", "github.com/hashicorp/raft-boltdb"}
+var raftLibraries = []string{"github.com/hashicorp/raft", "go.etcd.io/bbolt"}
 
 var banned = []ban{
 	{"cluster", []string{"pgctl"}, false, "consensus never touches Postgres"},

@@ -82,9 +82,9 @@ func (c *Cluster) startRaft() (notify <-chan bool, closer io.Closer, err error) 
 	if err := c.beginRaft(conf, cache, st, trans); err != nil {
 		return nil, nil, errors.Join(err, network.Close())
 	}
-	if err := st.whole(); err != nil {
-		err = fmt.Errorf("start raft: %w; restore %s from this node's own disk, or wipe cluster.data_dir and join the node as a new member",
-			err, filepath.Join(c.cfg.Dir, raftDir))
+	applied, _ := c.published.current()
+	if err := st.whole(applied); err != nil {
+		err = fmt.Errorf("start raft: %w; %s", err, raftRemedy(filepath.Join(c.cfg.Dir, raftDir)))
 		return nil, nil, errors.Join(err, network.Close())
 	}
 	r, err := raft.NewRaft(conf, c.machine, cache, st.stable, st.snapshots, trans)
@@ -98,14 +98,16 @@ func (c *Cluster) startRaft() (notify <-chan bool, closer io.Closer, err error) 
 // beginRaft writes the founding configuration into an empty raft directory, once in this node's life. Every initial node
 // writes the same one.
 func (c *Cluster) beginRaft(conf *raft.Config, log raft.LogStore, st stores, trans raft.Transport) error {
-	exists, err := raft.HasExistingState(log, st.stable, st.snapshots)
+	// A snapshot is no memory of votes.
+	exists, err := raft.HasExistingState(log, st.stable, raft.NewDiscardSnapshotStore())
 	if err != nil {
 		return fmt.Errorf("look into the raft directory: %w", err)
 	}
 	id := c.identity.get()
 	switch {
 	case id.Formed && !exists:
-		return fmt.Errorf("%w: %s has no log, but this node took part in cluster %s; restore the directory from this node's own disk, or wipe cluster.data_dir and join the node as a new member", ErrRaftLost, filepath.Join(c.cfg.Dir, raftDir), c.identity.clusterID())
+		return fmt.Errorf("%w: %s has no log, but this node took part in cluster %s; %s",
+			ErrRaftLost, filepath.Join(c.cfg.Dir, raftDir), c.identity.clusterID(), raftRemedy(filepath.Join(c.cfg.Dir, raftDir)))
 	case id.Formed:
 		return nil
 	case id.Joined != nil:

@@ -10,16 +10,14 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
-	"go.etcd.io/bbolt"
+
+	"github.com/quorate/quorate/cluster/raftstore"
 )
 
 const (
 	// writeLimit is how long a write of the log may take. A leader whose disk hangs keeps its leadership for ever, because
 	// heartbeats don't touch the disk; so the process ends instead. Postgres and its guard are not touched by that.
-	writeLimit = 2 * time.Second
-	// openLimit is how long to wait for another process to let go of the log file.
-	openLimit       = time.Second
+	writeLimit      = 2 * time.Second
 	snapshotsRetain = 2
 	logFile         = "log.db"
 )
@@ -37,39 +35,59 @@ func openStores(dir string, logger hclog.Logger, exit func(string)) (stores, err
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return stores{}, fmt.Errorf("create raft directory: %w", err)
 	}
-	bolt, err := raftboltdb.New(raftboltdb.Options{
-		Path: filepath.Join(dir, logFile),
-		// Writing the freelist on every commit costs more than rebuilding it at start.
-		BoltOptions:             &bbolt.Options{Timeout: openLimit, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType},
-		MsgpackUseNewTimeFormat: true,
-	})
+	log, err := raftstore.Open(filepath.Join(dir, logFile))
 	if err != nil {
-		return stores{}, fmt.Errorf("open raft log %s (does another quorate use this cluster.data_dir?): %w", filepath.Join(dir, logFile), err)
+		return stores{}, storeError(dir, err)
 	}
-	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, snapshotsRetain, logger.Named("snapshot"))
+	snapshots, err := raftstore.OpenSnapshots(dir, snapshotsRetain, logger.Named("snapshot"))
 	if err != nil {
-		_ = bolt.Close()
-		return stores{}, fmt.Errorf("open raft snapshots: %w", err)
+		return stores{}, errors.Join(err, log.Close())
 	}
-	watched := deadlineStore{LogStore: bolt, StableStore: bolt, limit: writeLimit, exit: exit}
-	return stores{log: watched, stable: watched, snapshots: snapshots, closer: bolt}, nil
+	watched := watchedStore{LogStore: log, StableStore: log, limit: writeLimit, exit: exit}
+	return stores{log: watched, stable: watched, snapshots: snapshots, closer: log}, nil
 }
 
-// whole checks that every entry after the newest readable snapshot is there. Raft panics at the first that is not, which would
-// be repeated at every start and say nothing to anybody.
-func (st stores) whole() error {
+// storeError says what to do where the log in dir can't be opened.
+func storeError(dir string, err error) error {
+	switch {
+	case errors.Is(err, raftstore.ErrDamaged):
+		return fmt.Errorf("%w: %w; %s", ErrRaftDamaged, err, raftRemedy(dir))
+	case errors.Is(err, raftstore.ErrInUse):
+		return fmt.Errorf("%w: does another quorate use this cluster.data_dir?", err)
+	}
+	return err
+}
+
+// raftRemedy is what to do about a raft directory that is not what this node left. Its log may lack a vote or an entry that others
+// count on, so nothing but the directory as it was lets this node go on as the member that it is.
+func raftRemedy(dir string) string {
+	return fmt.Sprintf("restore %s from this node's own disk, or wipe cluster.data_dir and join the node as a new member", dir)
+}
+
+// whole checks that every entry after the newest readable snapshot is there, and that the log goes as far as this node had applied
+// it. Raft panics at the first entry that is not there, which would be repeated at every start and say nothing to anybody; it takes
+// a log without entries and snapshots for one that never had any.
+func (st stores) whole(applied uint64) error {
 	snapshots, listErr := st.snapshots.List() // the newest first
 	last, lastErr := st.log.LastIndex()
 	if err := errors.Join(listErr, lastErr); err != nil {
 		return fmt.Errorf("%w: %w", ErrRaftDamaged, err)
 	}
-	from := uint64(0)
+	from, unread := uint64(0), error(nil)
 	for _, kept := range snapshots {
-		if _, content, err := st.snapshots.Open(kept.ID); err == nil {
-			from = kept.Index
+		_, content, err := st.snapshots.Open(kept.ID)
+		if err == nil {
+			from, unread = kept.Index, nil
 			_ = content.Close()
 			break
 		}
+		unread = errors.Join(unread, fmt.Errorf("snapshots/%s: %w", kept.ID, err))
+	}
+	if unread != nil { // Raft does not start without one, though the log may hold all
+		return fmt.Errorf("%w: %w", ErrRaftDamaged, unread)
+	}
+	if end := max(from, last); end < applied {
+		return fmt.Errorf("%w: its log ends at %d, and this node has applied entry %d", ErrRaftDamaged, end, applied)
 	}
 	for at := from + 1; at <= last; at++ {
 		if err := st.log.GetLog(at, &raft.Log{}); err != nil {
@@ -79,16 +97,17 @@ func (st stores) whole() error {
 	return nil
 }
 
-// deadlineStore ends the process when a write hangs. Returning an error instead would wedge replication and let the late
-// write land after it was given up.
-type deadlineStore struct {
+// watchedStore ends the process when a write hangs, or when what is read is not what was written. Returning an error instead of the
+// one would wedge replication and let the late write land after it was given up; of the other Raft makes a panic or tries again for
+// ever, and the next start says what is damaged.
+type watchedStore struct {
 	raft.LogStore
 	raft.StableStore
 	limit time.Duration
 	exit  func(string)
 }
 
-func (d deadlineStore) watch(what string, write func() error) error {
+func (d watchedStore) watch(what string, write func() error) error {
 	timer := time.AfterFunc(d.limit, func() {
 		d.exit(fmt.Sprintf("a write of the raft log (%s) has not returned for %s: the disk under cluster.data_dir hangs", what, d.limit))
 	})
@@ -96,22 +115,43 @@ func (d deadlineStore) watch(what string, write func() error) error {
 	return write()
 }
 
-func (d deadlineStore) StoreLog(entry *raft.Log) error {
+func (d watchedStore) StoreLog(entry *raft.Log) error {
 	return d.watch("store entry", func() error { return d.LogStore.StoreLog(entry) })
 }
 
-func (d deadlineStore) StoreLogs(entries []*raft.Log) error {
+func (d watchedStore) StoreLogs(entries []*raft.Log) error {
 	return d.watch("store entries", func() error { return d.LogStore.StoreLogs(entries) })
 }
 
-func (d deadlineStore) DeleteRange(from, to uint64) error {
+func (d watchedStore) DeleteRange(from, to uint64) error {
 	return d.watch("delete entries", func() error { return d.LogStore.DeleteRange(from, to) })
 }
 
-func (d deadlineStore) Set(key, value []byte) error {
+func (d watchedStore) Set(key, value []byte) error {
 	return d.watch("set", func() error { return d.StableStore.Set(key, value) })
 }
 
-func (d deadlineStore) SetUint64(key []byte, value uint64) error {
+func (d watchedStore) SetUint64(key []byte, value uint64) error {
 	return d.watch("set number", func() error { return d.StableStore.SetUint64(key, value) })
+}
+
+func (d watchedStore) GetLog(index uint64, entry *raft.Log) error {
+	return d.sound(d.LogStore.GetLog(index, entry))
+}
+
+func (d watchedStore) Get(key []byte) ([]byte, error) {
+	v, err := d.StableStore.Get(key)
+	return v, d.sound(err)
+}
+
+func (d watchedStore) GetUint64(key []byte) (uint64, error) {
+	v, err := d.StableStore.GetUint64(key)
+	return v, d.sound(err)
+}
+
+func (d watchedStore) sound(err error) error {
+	if errors.Is(err, raftstore.ErrDamaged) {
+		d.exit(err.Error())
+	}
+	return err
 }

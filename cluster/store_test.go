@@ -2,12 +2,16 @@ package cluster
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate/cluster/raftstore"
 )
 
 // slowStore takes its time.
@@ -35,7 +39,7 @@ func TestAWriteThatHangsEndsTheProcess(t *testing.T) {
 			began := time.Now()
 			exits := make(chan time.Duration, 10)
 			slow := slowStore{raft.NewInmemStore(), tc.takes}
-			d := deadlineStore{LogStore: slow, StableStore: slow, limit: writeLimit, exit: func(string) { exits <- time.Since(began) }}
+			d := watchedStore{LogStore: slow, StableStore: slow, limit: writeLimit, exit: func(string) { exits <- time.Since(began) }}
 			if err := errors.Join(d.StoreLogs([]*raft.Log{{Index: 1}}), d.Set([]byte("k"), []byte("v"))); err != nil {
 				t.Fatal(err)
 			}
@@ -77,5 +81,53 @@ func TestStoresKeepWhatTheyWereGiven(t *testing.T) {
 	term, errTerm := st.stable.GetUint64([]byte("term"))
 	if err := errors.Join(st.log.GetLog(1, &l), errTerm); err != nil || string(l.Data) != "x" || term != 7 {
 		t.Errorf("read back %q, term %d, %v", l.Data, term, err)
+	}
+}
+
+// TestALogWithNothingInItIsNoNewOneWhereSomethingWasApplied, be it that its entries were in a snapshot that is gone.
+func TestALogWithNothingInItIsNoNewOneWhereSomethingWasApplied(t *testing.T) {
+	st, err := openStores(t.TempDir(), hclog.NewNullLogger(), func(r string) { t.Errorf("exit: %s", r) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.closer.Close()
+	if err := st.whole(0); err != nil {
+		t.Errorf("of a new node: %v", err)
+	}
+	if err := st.whole(7); !errors.Is(err, ErrRaftDamaged) {
+		t.Errorf("of a node that had applied entry 7: %v", err)
+	}
+	if err := errors.Join(st.log.StoreLog(&raft.Log{Index: 1}), st.log.StoreLog(&raft.Log{Index: 2}), st.whole(2)); err != nil {
+		t.Errorf("all that was applied is there: %v", err)
+	}
+	if err := st.whole(3); !errors.Is(err, ErrRaftDamaged) {
+		t.Errorf("the last that was applied is missing: %v", err)
+	}
+}
+
+// rotten is a store whose disk has begun to give back other things.
+type rotten struct{ *raft.InmemStore }
+
+var errRotten = fmt.Errorf("entry 1: %w", raftstore.ErrDamaged)
+
+func (rotten) GetLog(uint64, *raft.Log) error   { return errRotten }
+func (rotten) GetUint64([]byte) (uint64, error) { return 0, errRotten }
+
+// TestWhatIsNotWhatWasWrittenEndsTheProcess: the next start finds it too, and says what to do. What was never written ends nothing.
+func TestWhatIsNotWhatWasWrittenEndsTheProcess(t *testing.T) {
+	var said []string
+	bad := rotten{raft.NewInmemStore()}
+	d := watchedStore{LogStore: bad, StableStore: bad, limit: writeLimit, exit: func(r string) { said = append(said, r) }}
+	if _, err := d.Get([]byte("never")); err == nil || len(said) > 0 {
+		t.Fatalf("of a value that was never set: %v, %q", err, said)
+	}
+	_, errTerm := d.GetUint64([]byte("CurrentTerm"))
+	for _, err := range []error{d.GetLog(1, &raft.Log{}), errTerm} {
+		if !errors.Is(err, raftstore.ErrDamaged) {
+			t.Errorf("%v", err)
+		}
+	}
+	if len(said) != 2 || !strings.Contains(said[0], "not what was written") {
+		t.Errorf("it said %q", said)
 	}
 }

@@ -61,6 +61,48 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
+// TestDataDirectoryIsGone: a data directory that is not there when its node starts, as when its disk is not mounted, is missed, and
+// nothing is made in its place. Put back, it is used as it is; given up, it is replaced by a copy when somebody asks for that.
+func TestDataDirectoryIsGone(t *testing.T) {
+	b := newBroken(t)
+	before := b.healthy()
+	n := b.except(b.lab.Node(before.Primary))[0]
+	away, home := filepath.Join(n.Dir, "away"), inode(n.PGData())
+	gone := func() {
+		b.Helper()
+		b.endDaemon(n, syscall.SIGINT)
+		if err := os.Rename(n.PGData(), away); err != nil {
+			b.Fatal(err)
+		}
+		if err := b.lab.StartDaemon(n); err != nil {
+			b.Fatal(err)
+		}
+		b.says(n, "the data directory "+n.PGData()+" is gone", "status")
+		b.says(n, "quorate reinit "+n.Name, "status")
+		if made, err := filepath.Glob(n.PGData() + "*"); err != nil || len(made) > 0 {
+			b.Errorf("made in its place: %v, %v", made, err)
+		}
+	}
+	gone()
+	if err := os.Rename(away, n.PGData()); err != nil {
+		t.Fatal(err)
+	}
+	b.healthy()
+	if is := inode(n.PGData()); is != home {
+		t.Errorf("what was put back is not in use: inode %d, it was %d", is, home)
+	}
+	gone()
+	b.must(n, "reinit", n.Name)
+	after := b.healthy()
+	if is := inode(n.PGData()); is == home || inode(away) != home {
+		t.Errorf("inode %d is in use, %d was put away", is, home)
+	}
+	if after.Epoch != before.Epoch || after.Primary != before.Primary {
+		t.Errorf("%s of epoch %d became %s of epoch %d", before.Primary, before.Epoch, after.Primary, after.Epoch)
+	}
+	b.writers.kept(t, b.lab.Node(after.Primary), nothing)
+}
+
 // hungAnd hangs the primary's disk, has more happen, and thaws the disk when another node serves.
 func (b *broken) hungAnd(more func(n *lab.Node, was trio) time.Time) {
 	b.Helper()

@@ -92,12 +92,13 @@ func (n *Node) reinitHere(ctx context.Context, force bool) error {
 // the data directory shall be replaced.
 func (a *agent) reinitStep(state fsm.State) bool {
 	r, now := &a.restart, guard.Now()
+	making := a.have.Clone != nil && a.have.Dir.Gone == "" // where the directory is gone, a copy that was begun waits to be asked for
 	switch {
-	case r.epoch == 0 && a.have.Clone != nil:
+	case r.epoch == 0 && making:
 		a.endRestart(false, fmt.Errorf("%w: a copy is being made already", api.ErrRefused))
 	case r.epoch == 0:
 		return a.beginRestart(state, now, false)
-	case a.have.Clone != nil:
+	case making:
 		a.endRestart(true, nil)
 	case state.Epoch != r.epoch:
 		a.endRestart(false, fmt.Errorf("epoch %d began before the copy was begun; ask again", state.Epoch))

@@ -144,7 +144,8 @@ func (a *agent) beginRestart(state fsm.State, now time.Duration, running bool) b
 	why := "Postgres does not run"
 	switch self, seen := a.cluster.Self(), a.cluster.Sightings(); {
 	case r.req.reinit:
-		why = mayReinit(state, self, r.req.force, r.announced > 0, seen)
+		// Nobody has any use of log that is not there.
+		why = mayReinit(state, self, r.req.force || a.have.Dir.Gone != "", r.announced > 0, seen)
 	case running:
 		why = mayRestart(state, self, a.have.Run == pg.RunPrimary && a.fence.live(state.Epoch, now), r.announced > 0, seen)
 	}

@@ -96,6 +96,9 @@ func (i *Instance) startClone(s Step) error {
 			return fmt.Errorf("clone: %w", err)
 		}
 	}
+	if text := i.gone(); text != "" && !s.Anew { // it vanished since Status looked
+		return fmt.Errorf("clone: %w: %s", ErrNoData, text)
+	}
 	p, err := i.planClone(s)
 	if err != nil {
 		return fmt.Errorf("plan the clone: %w", err)
@@ -126,7 +129,7 @@ func (i *Instance) CancelClone() {
 func (i *Instance) planClone(s Step) (plan, error) {
 	_, m, _ := i.snapshot()
 	p := plan{Phase: phaseCopying, Because: s.Because, Source: s.Upstream}
-	if m.plan != nil {
+	if m.plan != nil && !(s.Anew && m.plan.Phase == phaseCopied) { // else the copy that was whole is gone too
 		p = *m.plan
 		if p.Phase == phaseCopying {
 			p.Source, p.Note = s.Upstream, ""
@@ -152,7 +155,13 @@ func (i *Instance) planClone(s Step) (plan, error) {
 	if err := i.setRebuild(true, p.Because); err != nil {
 		return plan{}, err
 	}
-	return p, i.setPlan(p)
+	if err := i.setPlan(p); err != nil {
+		return plan{}, err
+	}
+	if s.Anew { // after the plan: a crash before it leaves a directory that is missed still
+		return p, i.setHome(home{})
+	}
+	return p, nil
 }
 
 func (i *Instance) setRebuild(active bool, because string) error {

@@ -125,6 +125,7 @@ type marks struct {
 	rebuild  bool
 	plan     *plan
 	rewind   *rewindPlan
+	home     home
 }
 
 // seen is what was learned of the present run.
@@ -223,7 +224,11 @@ func (i *Instance) load() error {
 	if err != nil {
 		return err
 	}
-	i.marks = marks{detached: detached.Epoch, pausing: detached.Pausing, rebuild: rebuild.Active}
+	at, err := loadOr(i.cfg.own(homeRecord), home{})
+	if err != nil {
+		return err
+	}
+	i.marks = marks{detached: detached.Epoch, pausing: detached.Pausing, rebuild: rebuild.Active, home: at}
 	if p.Phase != "" && p.Phase != phaseDone {
 		i.marks.plan = &p
 	}
@@ -260,7 +265,19 @@ func (i *Instance) adopt() error {
 			i.seen.promoting = time.Now()
 		}
 	}
-	return i.putSignal()
+	if err := i.putSignal(); err != nil {
+		return err
+	}
+	// Over data of another system than the one that is missed nothing is forgotten.
+	_, m, _ := i.snapshot()
+	control, err := i.readControl()
+	if err != nil || m.home.SystemID != 0 && m.home.SystemID != control.SystemID {
+		return nil
+	}
+	if err := i.keepHome(); err != nil {
+		i.log.Warn("if the data directory should vanish before Postgres is next started, this node won't miss it", "error", err)
+	}
+	return nil
 }
 
 // makeDir makes a directory if it is absent, for the user that Postgres runs as when pg is true.

@@ -102,6 +102,7 @@ type Step struct {
 	Upstream Upstream    // Clone, Quarantine, Rewind, Follow; StartReader: follow from the start
 	Fork     pg.LSN      // Rewind, Clone: where the log leaves the primary's history
 	Diverged bool        // Clone: there is log past Fork, to be kept as evidence
+	Anew     bool        // Clone: in the place of a directory that is gone, as somebody asked
 	Sync     Sync        // Configure
 	Slots    []string    // Promote, Slots
 	KeepLog  bool        // Slots: they keep log from now on
@@ -185,6 +186,8 @@ func nextPrimary(want Want, have Status) Step {
 
 func initPrimary(want Want, have Status) Step {
 	switch {
+	case have.Dir.Gone != "":
+		return hold("appointed primary, and %s", have.Dir.Gone)
 	case have.Clone != nil:
 		return hold("appointed while a clone of its own data is unfinished")
 	case !want.MayInit || want.SystemID != 0:
@@ -338,6 +341,9 @@ func startStandby(want Want, have Status) Step {
 			return Step{Kind: CancelClone, Because: "its source " + c.Source.Name + " is no longer the primary"}
 		}
 		return wait("cloning from " + c.Source.Name)
+	}
+	if have.Dir.Gone != "" && !reinits(want) {
+		return hold("%s", have.Dir.Gone)
 	}
 	torn := have.Rewind != nil && have.Rewind.Torn
 	whole := have.Run == pg.RunStopped && have.Clone == nil && !torn && !have.Dir.Corrupt

@@ -73,6 +73,9 @@ func render(s Step) string {
 	if s.Gate {
 		out += " gate"
 	}
+	if s.Anew {
+		out += " anew"
+	}
 	return out + ": " + s.Because
 }
 
@@ -241,6 +244,8 @@ func setRare(t *testing.T, s *Status, key, value string) {
 		}
 	case "rewind":
 		s.Rewind = rewindState(t, value)
+	case "gone":
+		s.Dir.Gone = value
 	case "corrupt":
 		s.Dir.Corrupt, s.Dir.Problem = true, value
 	case "oldest":

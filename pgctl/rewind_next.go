@@ -20,7 +20,7 @@ func comeBack(want Want, have Status) Step {
 	case rejoin.Rewind:
 		s.Kind, s.Timeline = Rewind, want.Target.Timeline
 	case rejoin.Clone:
-		s.Kind, s.Diverged = Clone, v.Diverged
+		s.Kind, s.Diverged, s.Anew = Clone, v.Diverged, have.Dir.Gone != ""
 	case rejoin.Quarantine:
 		s.Kind = Quarantine
 	default:

@@ -134,7 +134,7 @@ func (i *Instance) start(ctx context.Context, up Upstream, v guard.Verdict, epoc
 	}
 	i.ctl.close()
 	i.ctl = nil
-	if err := i.dropDeadLocks(); err != nil {
+	if err := errors.Join(i.dropDeadLocks(), i.keepHome()); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
 	if up.Name != "" || v != guard.VerdictStandby {

@@ -73,7 +73,8 @@ type Sender struct {
 
 // Dir is what the data directory says without a server.
 type Dir struct {
-	Empty         bool // absent or nothing in it
+	Empty         bool   // absent or nothing in it
+	Gone          string // it is Empty and was in use here: what is missed and what to do, empty if none ever was
 	Problem       string
 	Corrupt       bool   // Problem is that pg_control can be read and is not what Postgres wrote
 	BackupLabel   bool   // there is a backup_label

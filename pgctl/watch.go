@@ -130,7 +130,7 @@ func (i *Instance) recorded(s *Status) {
 // readDir looks at the data directory without a server.
 func (i *Instance) readDir() Dir {
 	if i.dirEmpty() {
-		return Dir{Empty: true}
+		return Dir{Empty: true, Gone: i.gone()}
 	}
 	d := Dir{Foreign: i.foreign()}
 	if d.Foreign {

@@ -86,6 +86,8 @@ func Decide(f Facts) Verdict {
 		return Verdict{Way: Hold, Because: "the cluster has no data yet"}
 	case f.Cloning:
 		return Verdict{Way: Clone, Because: "a clone was begun and not finished"}
+	case f.Empty && f.Asked:
+		return Verdict{Way: Clone, Because: asked}
 	case f.Empty:
 		return Verdict{Way: Clone, Because: "there is no data directory yet"}
 	case f.Unmatched != "":
@@ -95,9 +97,9 @@ func Decide(f Facts) Verdict {
 	case f.Corrupt:
 		return Verdict{Way: Quarantine, Because: "the data directory is damaged: " + f.Damaged}
 	case f.Damaged != "":
-		return Verdict{Way: Hold, Because: "the data directory can't be read: " + f.Damaged + "; restore the disk, or move the directory away to have it cloned anew"}
+		return Verdict{Way: Hold, Because: "the data directory can't be read: " + f.Damaged + "; restore the disk, or move it away and have a new copy made: quorate reinit"}
 	case f.SystemID != f.WantSystemID:
-		return Verdict{Way: Hold, Because: fmt.Sprintf("the data directory belongs to system %s, the cluster is system %s; move it away to have it cloned anew", f.SystemID, f.WantSystemID)}
+		return Verdict{Way: Hold, Because: fmt.Sprintf("the data directory belongs to system %s, the cluster is system %s; move it away and have a new copy made: quorate reinit", f.SystemID, f.WantSystemID)}
 	case f.Restored:
 		return Verdict{Way: Quarantine, Because: "somebody restored a backup into the data directory (it has a backup_label): where its log ends can't be told"}
 	}

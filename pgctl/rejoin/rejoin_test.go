@@ -79,6 +79,7 @@ func TestDecide(t *testing.T) {
 		{"on the primary's own timeline, however far", func(f *Facts) { f.Target, f.End = at(1), 1<<40 }, Plain},
 		{"the log it needs is gone", func(f *Facts) { f.WALGone = true }, Clone},
 		{"no data", func(f *Facts) { f.Empty = true }, Clone},
+		{"no data, and a copy was asked for", func(f *Facts) { f.Empty, f.Asked = true, true }, Clone},
 		{"a clone is unfinished", func(f *Facts) { f.Cloning, f.Damaged = true, "half of it" }, Clone},
 		{"another system", func(f *Facts) { f.SystemID = 8 }, Hold},
 		{"the cluster has no data", func(f *Facts) { f.WantSystemID, f.Empty = 0, true }, Hold},
