@@ -83,6 +83,8 @@ func decodeChange(frame commandFrame) (Command, error) {
 		return decodeAs[RemoveMember](frame.Change)
 	case AskSwitchover{}.Kind():
 		return decodeAs[AskSwitchover](frame.Change)
+	case AskFailover{}.Kind():
+		return decodeAs[AskFailover](frame.Change)
 	case BeginSwitchover{}.Kind():
 		return decodeAs[BeginSwitchover](frame.Change)
 	case EndWish{}.Kind():

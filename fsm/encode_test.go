@@ -36,6 +36,7 @@ func goldenCommands() map[string]Command {
 		"set-member":       SetMember{Member: member},
 		"remove-member":    RemoveMember{ID: "id-2"},
 		"ask-switchover":   AskSwitchover{ID: "w1", To: "id-2"},
+		"ask-failover":     AskFailover{ID: "w1", To: "id-2", Epoch: 7, Loss: "00ff"},
 		"begin-switchover": BeginSwitchover{ID: "w1", To: "id-2"},
 		"end-wish":         EndWish{ID: "w1", Because: "n2 is behind"},
 		"edit-config":      EditConfig{IfVersion: 3, Doc: "b: 2\n", Settings: Settings{FailoverAfterMS: 1000, Durability: DurabilityAsync, Strict: true}},
