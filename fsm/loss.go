@@ -67,12 +67,8 @@ func LossToken(clusterID string, epoch Epoch, candidate NodeID, positions []Posi
 // acceptedLoss returns the candidate's position if an operator has accepted exactly what this Appoint gives up: this epoch,
 // this node, these logs. Nothing else stands for the positions that it lacks (docs/decisions/0022).
 func (s *State) acceptedLoss(c Appoint) (*Position, bool) {
-	w := s.Wish
-	if w == nil || w.Kind != WishFailover || w.Loss == "" || w.Epoch != c.IfEpoch || w.To != c.Node {
-		return nil, false
-	}
 	positions, err := s.usablePositions(c)
-	if err != nil || w.Loss != LossToken(s.ClusterID, c.IfEpoch, c.Node, positions) {
+	if err != nil || s.Wish == nil || s.Wish.Loss != LossToken(s.ClusterID, c.IfEpoch, c.Node, positions) {
 		return nil, false
 	}
 	at := slices.IndexFunc(positions, func(p Position) bool { return p.Node == c.Node })
