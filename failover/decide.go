@@ -20,6 +20,9 @@ type Rule struct {
 // ruleStuck is the rule under which somebody may accept a loss.
 const ruleStuck = "nobody-qualifies"
 
+// RuleAcceptedLoss is the one by which acknowledged commits may be lost.
+const RuleAcceptedLoss = "accepted-loss"
+
 // Rules returns the table in its order, for documents, the API and tests.
 func Rules() []Rule {
 	return []Rule{
@@ -38,7 +41,7 @@ func Rules() []Rule {
 		{"best-standby", "The old lease has certainly ended and this standby holds every acknowledged commit.", standbyQualifies, thenAppoint},
 		{"restart-soon", "No standby qualifies; the released primary was started again several times within a minute: wait before the next try.", restartSoon, thenRestartSoon},
 		{"restart-in-place", "No standby qualifies; the released primary holds everything and can start again.", restartable, thenReappoint},
-		{"accepted-loss", "An operator accepted, having seen all that is known of the logs, that this node lacks acknowledged commits.", lossAccepted, thenAppointAccepted},
+		{RuleAcceptedLoss, "An operator accepted, having seen all that is known of the logs, that this node lacks acknowledged commits.", lossAccepted, thenAppointAccepted},
 		{"accepted-void", "The loss that an operator accepted is not the one that there would be now: it is to be looked at again.", lossVoid, thenEndAccepted},
 		{ruleStuck, "Nobody here is known to hold every acknowledged commit: stay read-only until a node returns.", replacing, thenStuck},
 		{"primary-sick", "The primary's own prober finds its Postgres hung or its disk unusable, and a standby can take over: it shall kill Postgres and release.", primarySick, thenStopSick},
