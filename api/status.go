@@ -87,6 +87,7 @@ type NodeStatus struct {
 	Voter    bool        `json:"voter"`
 	Problem  string      `json:"problem,omitempty"`
 	Progress string      `json:"progress,omitempty"`
+	Warnings []string    `json:"warnings,omitempty"` // what is to be mended some day
 	Postgres string      `json:"postgres,omitempty"`
 	API      string      `json:"api,omitempty"`
 	// Config is what it has of the replicated configuration.
@@ -168,8 +169,22 @@ func statusOf(e Explanation, leader fsm.NodeID) Status {
 	out.Problems = problems(out, st)
 	// One node, or two, can't survive any loss by their number: that is no fault of the day.
 	out.Degraded = !out.Serving || len(out.Problems) > 0 || !out.Survives && len(st.Electorate.Voters) > 2
+	out.Problems = append(out.Problems, warned(out.Nodes)...) // of some day: they make nothing degraded
 	out.Summary = summary(out)
 	return out
+}
+
+// warned lists what the nodes that are heard warn of.
+func warned(nodes []NodeStatus) []string {
+	var list []string
+	for _, n := range nodes {
+		for _, w := range n.Warnings {
+			if n.Heard {
+				list = append(list, n.Name+": "+w)
+			}
+		}
+	}
+	return list
 }
 
 func nodes(v failover.View, leader fsm.NodeID) []NodeStatus {
@@ -206,7 +221,7 @@ func (n *NodeStatus) hear(s failover.Sighting, v failover.View, end pg.LSN) {
 	n.Serving = r.Serving == v.State.Epoch && v.State.Epoch > 0 && n.Role == "primary"
 	n.Unleased = n.Serving && r.Unleased
 	n.Problem, n.Progress = r.Problem, r.Progress
-	n.Config = r.Config
+	n.Config, n.Warnings = r.Config, r.Warnings
 	if n.Role == "witness" {
 		n.State = "voting"
 	}

@@ -118,6 +118,7 @@ func (a *agent) say() {
 		r.Rev = a.actedOn
 	}
 	r.Config = a.configured()
+	r.Warnings = a.warned()
 	if a.cluster.Removed() {
 		r.Problem = removedWords
 	}
