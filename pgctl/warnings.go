@@ -3,6 +3,7 @@ package pgctl
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -38,6 +39,7 @@ func (i *Instance) Warnings(ctx context.Context, kept bool) ([]string, error) {
 	if w := releaseWarning(int(running), i.installed(ctx), i.cfg.Name); w != "" {
 		list = append(list, w)
 	}
+	list = append(list, i.cfg.raise(maps.Clone(i.accepted().Set))...)
 	if s.spare {
 		list = append(list, homeMissing)
 	}
