@@ -143,6 +143,19 @@ func TestDecodeRefusals(t *testing.T) {
 	}
 }
 
+// TestAStateOfANewerRelease is refused by its version, before what is new in it is found unreadable.
+func TestAStateOfANewerRelease(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"format":1,"state":{"min_version":2}}`:                        "needs a program of version 2, this one is of version 1",
+		`{"format":1,"state":{"min_version":7,"invented":{"since":2}}}`: "needs a program of version 7, this one is of version 1",
+		`{"format":1,"state":{"min_version":1,"invented":{}}}`:          "unknown field",
+	} {
+		if _, err := DecodeState([]byte(text)); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
 func TestUnknownCommandSaysWhetherItMayBeSkipped(t *testing.T) {
 	for text, optional := range map[string]bool{
 		`{"format":1,"kind":"dance","id":"x","change":{}}`:                                false,

@@ -158,6 +158,6 @@ type State struct {
 	Failovers  []Failover        `json:"failovers"` // reports, oldest first
 	Discards   []Discard         `json:"discards"`  // oldest first
 	Events     []Event           `json:"events"`
-	Seen       []string          `json:"seen"` // last 128 request ids
-	MinVersion int               `json:"min_version"`
+	Seen       []string          `json:"seen"`        // last 128 request ids
+	MinVersion int               `json:"min_version"` // of the program that may go on with it; see DecodeState
 }
