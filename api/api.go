@@ -63,6 +63,7 @@ type Local struct {
 	Removed string
 	// Certificate is what is to be said of this node's certificate, if anything.
 	Certificate string
+	Locked      string // whether the guard's memory is locked: "yes", or "no: " and why
 	Reject      string // whether a frozen Postgres refuses new connections: "yes", or "no: " and why
 }
 

@@ -77,7 +77,7 @@ func (v view) Local() api.Local {
 		l.PendingRestart = *pending
 	}
 	told := v.n.guard.told.Load()
-	l.Fence, l.Guard, l.Reject = told.Fence, told.Version, told.Reject
+	l.Fence, l.Guard, l.Reject, l.Locked = told.Fence, told.Version, told.Reject, told.Locked
 	l.FenceLate, l.FencesLate = record.WorstLateness, record.FenceLate
 	return l
 }
