@@ -77,11 +77,13 @@ func TestWarnings(t *testing.T) {
 	if got, err := n.Warnings(t.Context(), false); err != nil || len(got) > 0 {
 		t.Errorf("where nothing is promised: %q, %v", got, err)
 	}
-	if err := n.SetParameters(t.Context(), Parameters{Version: 2, Set: map[string]string{"synchronous_commit": "off"}}); err != nil {
-		t.Fatal(err)
-	}
+	n.mustTake(n.wants(map[string]string{"synchronous_commit": "off", "wal_sender_timeout": "1s"}))
 	got, err := n.Warnings(t.Context(), true)
 	if err != nil || !slices.Contains(got, "commits are not kept by quorum: synchronous_commit is off in the configuration") {
 		t.Errorf("%q, %v", got, err)
 	}
+	if text := strings.Join(got, "\n"); !strings.Contains(text, "wal_sender_timeout is 600000ms and not 1s") || !strings.Contains(text, "and 1 more of the kind") {
+		t.Errorf("said is %q", got)
+	}
+	eventually(t, "ten times failover_after", func() bool { return n.sql("SHOW wal_sender_timeout") == "10min" })
 }
