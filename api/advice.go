@@ -31,7 +31,7 @@ func lookAt(d Discard) string {
 	if d.Way == "quarantine" {
 		held := ""
 		if d.Lossy {
-			held = " Under durability async it may hold acknowledged commits that are nowhere else: have them taken back."
+			held = " It may hold acknowledged commits that are nowhere else: have them taken back."
 		}
 		return fmt.Sprintf("A data directory of %s was set aside as %s, not to be run again: its file QUARANTINE says why.%s Find out how it came to that, then: quorate discards dismiss %s",
 			d.Node, d.Path, held, d.ID)

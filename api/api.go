@@ -55,13 +55,15 @@ type Local struct {
 	// PendingRestart are the settings that wait for a restart of Postgres.
 	PendingRestart map[string]PendingRestart
 	Fence          string // cgroup or signals
-	// FenceLate is the longest time by which the guard's fence came after the end of a lease in this run of Postgres.
-	FenceLate time.Duration
-	Guard     string // version of the guard, which may be older than the daemon's
+	// FenceLate is the longest time by which the guard's fence came after the end of a lease in the life of the guard.
+	FenceLate  time.Duration
+	FencesLate uint64 // how many fences were later than is allowed for, in the life of the guard
+	Guard      string // version of the guard, which may be older than the daemon's
 	// Removed is what is to be said if this node is no member any more.
 	Removed string
 	// Certificate is what is to be said of this node's certificate, if anything.
 	Certificate string
+	Locked      string // whether the guard's memory is locked: "yes", or "no: " and why
 	Reject      string // whether a frozen Postgres refuses new connections: "yes", or "no: " and why
 }
 

@@ -32,8 +32,11 @@ func (o obeying) Submit(ctx context.Context, c fsm.Command, by string) error {
 	if err := o.fake.Submit(ctx, c, by); err != nil {
 		return err
 	}
-	if ask, ok := c.(fsm.AskSwitchover); ok {
+	switch ask := c.(type) {
+	case fsm.AskSwitchover:
 		o.promote(cmp.Or(o.divert, ask.To, "n3"))
+	case fsm.AskFailover:
+		o.promote(cmp.Or(o.divert, ask.To))
 	}
 	return nil
 }
@@ -86,7 +89,7 @@ func changeStates(t *testing.T) map[string]Node {
 			f.state.Wish = &fsm.Wish{ID: "w", Kind: fsm.WishSwitchover, Epoch: 8, To: "n3", Approved: true}
 		}),
 		"lost":       make(gone),
-		"lone":       lone,
+		"lone":       obeying{fake: lone},
 		"no-quorum":  make(func(f *fake) { gone(f); f.leader, f.refuse = "", fmt.Errorf("submit: %w", ErrNoQuorum) }),
 		"no-cluster": &fake{self: "n1", changed: make(nil).changed, absent: ErrNoQuorum, refuse: fmt.Errorf("submit: %w", ErrNoQuorum)},
 	}

@@ -24,7 +24,7 @@ type Discard struct {
 	Way       string      `json:"way"`
 	Path      string      `json:"path"` // on the node
 	SHA256    string      `json:"sha256"`
-	Lossy     bool        `json:"lossy"` // some of it may have been acknowledged, as durability async allows
+	Lossy     bool        `json:"lossy"` // some of it may have been acknowledged, as durability async allows, or because an operator accepted that
 	Dismissed bool        `json:"dismissed"`
 }
 

@@ -148,7 +148,7 @@ func three(t testing.TB, self fsm.NodeID) *fake {
 		seen[id] = failover.Sighting{Age: 40 * time.Millisecond, Report: r}
 	}
 	f := &fake{self: self, state: state, changed: make(chan struct{}), leader: "n2", seen: seen}
-	f.local = Local{Report: seen[self].Report, Age: 20 * time.Millisecond, ServerVersion: 150018, PostmasterStart: time.UnixMilli(start), Fence: "cgroup", Guard: "1.2.3", Reject: "yes"}
+	f.local = Local{Report: seen[self].Report, Age: 20 * time.Millisecond, ServerVersion: 150018, PostmasterStart: time.UnixMilli(start), Fence: "cgroup", Guard: "1.2.3", Reject: "yes", Locked: "yes"}
 	if self == "n1" {
 		f.local.LeaseLeft, f.local.Serving = 600*time.Millisecond, true
 		f.local.Replication = []ReplicationRow{{"replicator", "n2", "10.0.0.2", "streaming", "quorum", 1}}

@@ -42,7 +42,7 @@ type Assignment struct {
 	// Phases are in ms after the last sign of the old primary; none: the leader that saw them is gone.
 	Phases   []fsm.Phase `json:"phases"`
 	AckMS    *int64      `json:"ack_ms"` // when commits were acknowledged again; null: not known
-	Lost     *int        `json:"lost"`   // acknowledged commits; null: not known, because of durability async
+	Lost     *int        `json:"lost"`   // acknowledged commits; null: not known, because of durability async or an accepted loss
 	Discards []Discard   `json:"discards"`
 	Timeline pg.Timeline `json:"timeline"`
 	Parent   pg.Timeline `json:"parent,omitempty"`
@@ -57,6 +57,9 @@ type Event struct {
 	By    string    `json:"by"`
 	Text  string    `json:"text"`
 }
+
+// RuleAcceptedLoss is the rule by which an operator had a node appointed that lacks acknowledged commits.
+const RuleAcceptedLoss = failover.RuleAcceptedLoss
 
 const historyPath = "/v1/history"
 
@@ -170,6 +173,8 @@ func why(a Assignment, wish string) string {
 		return a.From + " was told to stop"
 	case a.Kind == KindSwitchover:
 		return "switchover, asked for"
+	case a.Rule == RuleAcceptedLoss:
+		return a.From + " was lost, and an operator accepted to go on without its last commits"
 	case a.Rule == "re-appoint":
 		return a.To + " seemed gone and was not"
 	case a.Rule == "restart-in-place":

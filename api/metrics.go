@@ -94,6 +94,8 @@ func (f facts) metrics(e *exposition, leader fsm.NodeID) {
 	e.gauge("quorate_healthy", "1 if this node reports nothing wrong with its Postgres.", one(l.Report.Healthy && f.looked()))
 	e.gauge("quorate_look_age_seconds", "Age of the last look at Postgres.", l.Age.Seconds())
 	e.gauge("quorate_fence_late_seconds", "Longest time by which a fence came after the end of its lease.", l.FenceLate.Seconds())
+	e.counter("quorate_fence_late_total", "Fences that came later after the end of their lease than is allowed for.", float64(l.FencesLate))
+	e.gauge("quorate_warnings", "What this node warns of; quorate status says it.", float64(len(l.Report.Warnings)))
 	e.gauge("quorate_paused", "1 while automatic failover is paused.", one(st.Paused))
 	e.gauge("quorate_config_version", "Version of the replicated configuration.", float64(st.Config.Version))
 	e.gauge("quorate_config_taken", "Version of it that Postgres has taken.", float64(l.Report.Config.Version))

@@ -61,6 +61,7 @@ func (s *Server) changes(local bool) map[string]http.HandlerFunc {
 	out := map[string]http.HandlerFunc{}
 	for path, h := range map[string]http.HandlerFunc{
 		"POST /v1/switchover":     s.askSwitchover,
+		"POST /v1/failover":       s.failover,
 		"POST /v1/members/remove": s.removeMember,
 		"POST /v1/restart":        s.restart,
 		"POST /v1/reload":         s.reload,

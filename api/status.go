@@ -52,6 +52,7 @@ type Fencing struct {
 	By     string `json:"by"`     // cgroup or signals
 	Reject string `json:"reject"` // "yes": while frozen it refuses new connections; "no: " and why not
 	Guard  string `json:"guard"`  // version of the guard; an older one is replaced when Postgres is next started
+	Locked string `json:"locked"` // "yes": the guard's memory is locked; "no: " and why not
 }
 
 // Data is the sync rule: a commit is acknowledged when Copies of Members have it.
@@ -87,6 +88,7 @@ type NodeStatus struct {
 	Voter    bool        `json:"voter"`
 	Problem  string      `json:"problem,omitempty"`
 	Progress string      `json:"progress,omitempty"`
+	Warnings []string    `json:"warnings,omitempty"` // what is to be mended some day
 	Postgres string      `json:"postgres,omitempty"`
 	API      string      `json:"api,omitempty"`
 	// Config is what it has of the replicated configuration.
@@ -107,7 +109,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	out.Asked = s.opts.Name
 	l := s.node.Local()
 	if l.Fence != "" {
-		out.Fencing = &Fencing{Node: s.opts.Name, By: l.Fence, Reject: l.Reject, Guard: l.Guard}
+		out.Fencing = &Fencing{Node: s.opts.Name, By: l.Fence, Reject: l.Reject, Guard: l.Guard, Locked: l.Locked}
 	}
 	if l.Certificate != "" { // of this node only; it makes nothing degraded today
 		out.Problems = append(out.Problems, s.opts.Name+": "+l.Certificate)
@@ -168,8 +170,22 @@ func statusOf(e Explanation, leader fsm.NodeID) Status {
 	out.Problems = problems(out, st)
 	// One node, or two, can't survive any loss by their number: that is no fault of the day.
 	out.Degraded = !out.Serving || len(out.Problems) > 0 || !out.Survives && len(st.Electorate.Voters) > 2
+	out.Problems = append(out.Problems, warned(out.Nodes)...) // of some day: they make nothing degraded
 	out.Summary = summary(out)
 	return out
+}
+
+// warned lists what the nodes that are heard warn of.
+func warned(nodes []NodeStatus) []string {
+	var list []string
+	for _, n := range nodes {
+		for _, w := range n.Warnings {
+			if n.Heard {
+				list = append(list, n.Name+": "+w)
+			}
+		}
+	}
+	return list
 }
 
 func nodes(v failover.View, leader fsm.NodeID) []NodeStatus {
@@ -191,6 +207,7 @@ func nodes(v failover.View, leader fsm.NodeID) []NodeStatus {
 		}
 		if s, ok := v.Seen[id]; ok {
 			n.hear(s, v, end)
+			n.fallBehind(v, v.Lost[id])
 		}
 		out = append(out, n)
 	}
@@ -206,7 +223,7 @@ func (n *NodeStatus) hear(s failover.Sighting, v failover.View, end pg.LSN) {
 	n.Serving = r.Serving == v.State.Epoch && v.State.Epoch > 0 && n.Role == "primary"
 	n.Unleased = n.Serving && r.Unleased
 	n.Problem, n.Progress = r.Problem, r.Progress
-	n.Config = r.Config
+	n.Config, n.Warnings = r.Config, r.Warnings
 	if n.Role == "witness" {
 		n.State = "voting"
 	}
@@ -220,6 +237,24 @@ func (n *NodeStatus) hear(s failover.Sighting, v failover.View, end pg.LSN) {
 		}
 		n.Lag = &lag
 	}
+}
+
+// fallBehind takes it that a standby is well only while it gets everything that the primary writes: for how long it has not, is lost. What
+// the node says itself is better known.
+func (n *NodeStatus) fallBehind(v failover.View, lost time.Duration) {
+	after := time.Duration(v.State.Config.Settings.FailoverAfterMS) * time.Millisecond
+	if n.Role != "standby" || !n.Heard || lost < after {
+		return
+	}
+	n.Healthy = false
+	if n.Problem != "" || n.Progress != "" {
+		return
+	}
+	why := "does not stream from it"
+	if n.State == "streaming" {
+		why = "streams and gets no further"
+	}
+	n.Problem = fmt.Sprintf("has not kept up with %s for %s: it %s", v.State.Name(v.State.Primary), ago(lost.Milliseconds()), why)
 }
 
 func problems(out Status, st fsm.State) []string {

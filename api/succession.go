@@ -32,6 +32,7 @@ type succession struct {
 	Candidate string `json:"candidate"`
 	Member    string `json:"member"` // the older name of candidate
 	At        string `json:"scheduled_at"`
+	Accept    string `json:"accept_data_loss"` // ours: see FailoverRequest
 }
 
 // verdict is an answer in the making: a status code with its text.
@@ -55,6 +56,8 @@ func (s *Server) succeed(act string) http.HandlerFunc {
 // mistake is what is wrong with the request itself; status 0: nothing.
 func (q succession) mistake(act, candidate string) verdict {
 	switch {
+	case q.Accept != "" && (act == actSwitchover || q.Leader != ""):
+		return verdict{http.StatusBadRequest, "accept_data_loss is for a failover, from a primary that is gone, and names no leader"}
 	case act == actFailover && candidate == "":
 		return verdict{http.StatusBadRequest, "a failover needs the candidate it is to"}
 	case act == actSwitchover && q.Leader == "":
@@ -89,6 +92,8 @@ func (s *Server) changePrimary(ctx context.Context, act string, q succession) ve
 	ctx, stop := context.WithTimeout(ctx, settleWithin)
 	defer stop()
 	switch {
+	case q.Accept != "":
+		return s.acceptLoss(ctx, state, to, q.Accept, view)
 	case primaryServes(view):
 		return s.switchTo(ctx, act, state, to, view)
 	case act == actSwitchover:
@@ -164,11 +169,20 @@ func (s *Server) switchTo(ctx context.Context, act string, before fsm.State, to 
 		return verdict{http.StatusPreconditionFailed, fmt.Sprintf("%s is not possible: %s\n%s", act, against, table(v))}
 	}
 	id := fmt.Sprintf("%s-%d-%s", act, before.Epoch, rand.Text()[:8])
-	if err := s.node.Submit(ctx, fsm.AskSwitchover{ID: id, To: to}, id); err != nil {
+	var ask fsm.Command = fsm.AskSwitchover{ID: id, To: to}
+	if act == actFailover {
+		ask = fsm.AskFailover{ID: id, To: to, Epoch: before.Epoch}
+	}
+	if err := s.node.Submit(ctx, ask, id); err != nil {
 		status, text := unanswered(err)
 		return verdict{status, text}
 	}
-	return s.settle(ctx, act, to, func(now fsm.State) verdict {
+	return s.settle(ctx, act, to, s.outcomeOf(ctx, act, id, before), before.Primary)
+}
+
+// outcomeOf says of a state how the wish with that id has failed; status 0: it has not.
+func (s *Server) outcomeOf(ctx context.Context, act, id string, before fsm.State) func(fsm.State) verdict {
+	return func(now fsm.State) verdict {
 		out := outcome(now, id, before.Epoch)
 		switch {
 		case now.Wish != nil && now.Wish.ID == id && now.Wish.Epoch != before.Epoch:
@@ -183,14 +197,17 @@ func (s *Server) switchTo(ctx context.Context, act string, before fsm.State, to 
 				fmt.Sprintf("%s failed: %s was appointed again", act, now.Name(now.Primary))}
 		}
 		return verdict{}
-	}, before.Primary)
+	}
 }
 
+// noMajority is why nothing can be done by anybody.
+const noMajority = "there is no quorum: nobody may be appointed before a majority is back"
+
 // awaitFailover waits for what the leader does by itself about a primary that is gone. What nobody can take over without
-// losing acknowledged commits is not forced: the answer says who would be needed.
+// losing acknowledged commits is not forced: the answer says who would be needed, and how somebody accepts the loss.
 func (s *Server) awaitFailover(ctx context.Context, before fsm.State, to fsm.NodeID) verdict {
 	if s.node.Leader() == "" {
-		return verdict{http.StatusServiceUnavailable, "there is no quorum: nobody may be appointed before a majority is back"}
+		return verdict{http.StatusServiceUnavailable, noMajority}
 	}
 	if before.Primary == to {
 		return verdict{http.StatusPreconditionFailed, before.Name(to) + " is the primary that was appointed"}
@@ -203,7 +220,7 @@ func (s *Server) awaitFailover(ctx context.Context, before fsm.State, to fsm.Nod
 		ask, stop := context.WithTimeout(ctx, askLeader)
 		defer stop()
 		if e, err := s.node.Explain(ask); err == nil && e.View.State.Epoch == before.Epoch && e.Verdict == failover.Stuck {
-			return unmet("failover is not possible%s (%s): %s\n%s", atTheCost(e.Rule), e.Rule, strings.Join(e.Because, "; "), table(e.View))
+			return unmet("failover is not possible%s (%s): %s\n%s%s", atTheCost(e.Rule), e.Rule, strings.Join(e.Because, "; "), table(e.View), offer(e.View, to))
 		}
 		return verdict{}
 	}, before.Primary)

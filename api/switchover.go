@@ -151,7 +151,7 @@ func whatBecame(events []fsm.Event, id string) (stage, because string) {
 		return Unknown, ""
 	}
 	for _, e := range events[asked+1:] {
-		if strings.HasPrefix(e.Text, fsm.WishSwitchover+" to ") && strings.Contains(e.Text, " dropped: ") {
+		if fsm.WishDropped(e.Text) {
 			return Dropped, e.Text
 		}
 	}

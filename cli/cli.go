@@ -101,6 +101,7 @@ func (a *app) verbs() []*cobra.Command {
 		a.historyVerb(),
 		a.discardsVerb(),
 		a.switchoverVerb(),
+		a.failoverVerb(),
 		a.pauseVerb(),
 		a.resumeVerb(),
 		a.restartVerb(),

@@ -74,7 +74,7 @@ func discardLines(all []client.Discard) string {
 		if d.Way == "quarantine" {
 			held := ""
 			if d.Lossy {
-				held = "; it may hold acknowledged commits that are nowhere else (durability async)"
+				held = "; it may hold acknowledged commits that are nowhere else"
 			}
 			fmt.Fprintf(&b, "  %s set a data directory aside, kept in %s%s; its file QUARANTINE says why; find out how it came to that, then: quorate discards dismiss %s\n",
 				d.Node, d.Path, held, d.ID)
@@ -86,7 +86,7 @@ func discardLines(all []client.Discard) string {
 		}
 		promised := "none of it acknowledged"
 		if d.Lossy {
-			promised = "some of it perhaps acknowledged (durability async)"
+			promised = "some of it perhaps acknowledged"
 		}
 		fmt.Fprintf(&b, "  %s discarded %s..%s of timeline %d, %s, %s, kept in %s; look at it, then: quorate discards dismiss %s\n",
 			d.Node, d.From, d.To, d.Timeline, commits, promised, d.Path, d.ID)

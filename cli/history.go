@@ -106,9 +106,17 @@ func again(e client.Assignment) string {
 	return fmt.Sprintf("%d ms", *e.AckMS)
 }
 
+// promised is why commits could be lost.
+func promised(e client.Assignment) string {
+	if e.Rule == client.RuleAcceptedLoss {
+		return "accepted"
+	}
+	return "async"
+}
+
 func lost(e client.Assignment) string {
 	if e.Lost == nil {
-		return "unknown: async"
+		return "unknown: " + promised(e)
 	}
 	return fmt.Sprint(*e.Lost)
 }
@@ -176,7 +184,10 @@ func renderAssignment(e client.Assignment) string {
 }
 
 func lostText(e client.Assignment) string {
-	if e.Lost == nil {
+	switch {
+	case e.Lost == nil && e.Rule == client.RuleAcceptedLoss:
+		return "unknown: an operator accepted that commits are lost which the primary before had acknowledged"
+	case e.Lost == nil:
 		return "unknown: under durability async commits are acknowledged before another node has them"
 	}
 	return fmt.Sprintf("%d acknowledged commits", *e.Lost)

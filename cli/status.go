@@ -60,6 +60,9 @@ func renderStatus(s client.Status) string {
 	}
 	if f := s.Fencing; f != nil {
 		fmt.Fprintf(&b, "\nFence of %s: %s; new connections refused while frozen: %s; guard %s\n", f.Node, f.By, f.Reject, cmp.Or(f.Guard, "of an unknown version"))
+		if f.Locked != "" && f.Locked != "yes" {
+			fmt.Fprintf(&b, "Its guard may be paged out, memory locked: %s\n", f.Locked)
+		}
 	}
 	return b.String()
 }

@@ -17,6 +17,12 @@ type Rule struct {
 	then func(*facts) Decision
 }
 
+// ruleStuck is the rule under which somebody may accept a loss.
+const ruleStuck = "nobody-qualifies"
+
+// RuleAcceptedLoss is the one by which acknowledged commits may be lost.
+const RuleAcceptedLoss = "accepted-loss"
+
 // Rules returns the table in its order, for documents, the API and tests.
 func Rules() []Rule {
 	return []Rule{
@@ -37,7 +43,9 @@ func Rules() []Rule {
 		{"best-standby", "The old lease has certainly ended and this standby holds every acknowledged commit.", standbyQualifies, thenAppoint},
 		{"restart-soon", "No standby qualifies; the released primary was started again several times within a minute: wait before the next try.", restartSoon, thenRestartSoon},
 		{"restart-in-place", "No standby qualifies; the released primary holds everything and can start again.", restartable, thenReappoint},
-		{"nobody-qualifies", "Nobody here is known to hold every acknowledged commit: stay read-only until a node returns.", replacing, thenStuck},
+		{RuleAcceptedLoss, "An operator accepted, having seen all that is known of the logs, that this node lacks acknowledged commits.", lossAccepted, thenAppointAccepted},
+		{"accepted-void", "The loss that an operator accepted is not the one that there would be now: it is to be looked at again.", lossVoid, thenEndAccepted},
+		{ruleStuck, "Nobody here is known to hold every acknowledged commit: stay read-only until a node returns.", replacing, thenStuck},
 		{"primary-sick", "The primary's own prober finds its Postgres hung or its disk unusable, and a standby can take over: it shall kill Postgres and release.", primarySick, thenStopSick},
 		{"resume-shown", "The primary has shown that it knows of the resume: record it, so that nobody has to ask again when it is lost.", resumeShown, thenRecordResume},
 		{"hand-off-deaf", "The Raft leader does not hear the primary, and another voter does: move it, so that a release reaches the one who decides.", leaderDeaf, thenHandOffDeaf},
@@ -72,8 +80,9 @@ func Rules() []Rule {
 }
 
 // Decide says what the leader should do next. Equal views give equal decisions. The last rule matches every view.
-func Decide(v View) Decision {
-	f := study(v)
+func Decide(v View) Decision { return study(v).decide() }
+
+func (f *facts) decide() Decision {
 	for _, r := range Rules() {
 		if !r.when(f) {
 			continue
@@ -85,5 +94,5 @@ func Decide(v View) Decision {
 		}
 		return d
 	}
-	return Decision{Rule: "none", Verdict: Stuck, Do: Nothing{}, Because: []string{fmt.Sprintf("no rule matches a view of epoch %d", v.State.Epoch)}}
+	return Decision{Rule: "none", Verdict: Stuck, Do: Nothing{}, Because: []string{fmt.Sprintf("no rule matches a view of epoch %d", f.State.Epoch)}}
 }

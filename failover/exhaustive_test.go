@@ -199,6 +199,83 @@ func TestEveryView(t *testing.T) {
 	}
 }
 
+// TestEveryViewWithAnAcceptedLoss: an operator accepted for n2, or for n3, just what is known. That one is appointed only where
+// nobody can be, and only once the old lease has certainly ended; the state machine takes that, and takes it from nobody who
+// accepted something else.
+func TestEveryViewWithAnAcceptedLoss(t *testing.T) {
+	appointed, void := 0, 0
+	acceptedViews(5, func(before, v View, what string) {
+		d := Decide(v)
+		switch d.Rule {
+		case "accepted-void":
+			void++
+		case "accepted-loss":
+			appointed++
+			if why := unsafeAcceptance(v, Decide(before), d); why != "" {
+				t.Fatalf("%s\nfor %s: %v\n%s", why, v.State.Wish.To, d.Because, what)
+			}
+		}
+	})
+	if appointed == 0 || void == 0 {
+		t.Fatalf("appointed %d times, void %d times: the views are too few", appointed, void)
+	}
+	t.Logf("appointed %d times, void %d times", appointed, void)
+}
+
+// acceptedViews puts one of each n replacement views into see, without and with an operator's word for each of the standbys.
+func acceptedViews(n int, see func(before, v View, what string)) {
+	replacementViews(n, func(v View, what string) {
+		for _, to := range []fsm.NodeID{"n2", "n3"} {
+			w := v
+			w.State.Wish = &fsm.Wish{ID: "w", Kind: fsm.WishFailover, To: to, Epoch: 7, Loss: study(v).token(to)}
+			see(v, w, what)
+		}
+	})
+}
+
+func unsafeAcceptance(w View, stuck, d Decision) string {
+	to := w.State.Wish.To
+	propose, is := d.Do.(Propose)
+	if !is {
+		return "proposes nothing"
+	}
+	a, is := propose.Command.(fsm.Appoint)
+	if !is || a.Node != to {
+		return fmt.Sprintf("proposes %v", propose.Command)
+	}
+	if stuck.Rule != ruleStuck || stuck.Verdict != Stuck {
+		return "accepts a loss where " + stuck.Rule + " would lose nothing"
+	}
+	ended := 0
+	for _, s := range w.Seals {
+		if s.Age >= s.Left {
+			ended++
+		}
+	}
+	if w.Seen["n1"].Report.Released == nil && ended < 2 {
+		return "appoints another node while the old lease may run"
+	}
+	e := fsm.Envelope{ID: "x", IfRev: propose.IfRev, By: "test", Change: a}
+	after, err := w.State.Apply(e)
+	if err != nil {
+		return "proposes what the state machine refuses: " + err.Error()
+	}
+	if r := after.Sync; len(r.Members) > 0 && !r.Has(to) {
+		return "the new primary is not in D"
+	}
+	if len(w.State.Sync.Members) == 0 {
+		return "" // async promises nothing, and the machine asks for nothing
+	}
+	for _, other := range []*fsm.Wish{nil, {ID: "w", Kind: fsm.WishFailover, To: to, Epoch: 7}, {ID: "w", Kind: fsm.WishFailover, To: to, Epoch: 7, Loss: "other"}} {
+		s := w.State
+		s.Wish = other
+		if _, err := s.Apply(e); err == nil {
+			return "the state machine takes it from somebody who accepted nothing, or something else"
+		}
+	}
+	return ""
+}
+
 // unsafe says what is wrong with a decision, empty if nothing is.
 func unsafe(v View, d Decision) string {
 	if d.Rule == "none" || d.Do == nil {

@@ -271,15 +271,22 @@ func thenAppoint(f *facts) Decision {
 		bare.FinalLSN = 0
 		ev.Release = &bare
 	}
-	for _, id := range f.sealed {
-		s := f.Seals[id]
-		ev.Seals = append(ev.Seals, fsm.Seal{Node: id, Epoch: s.Epoch, LeftMS: ceilMS(s.Left), WaitedMS: s.Age.Milliseconds()})
-	}
+	ev.Seals = f.sealEvidence()
 	return f.propose(fsm.Appoint{
 		IfEpoch: f.State.Epoch, Node: q.node, Evidence: ev,
 		Timeline: f.predictedTimeline(), SwitchLSN: q.position.LSN,
 	}, append(append(f.collected(), f.passedOver(q.node)...), fmt.Sprintf("%s has WAL to %s; %d of %d needed positions are not beyond it",
 		f.name(q.node), q.position.LSN, len(q.evidence), fsm.PositionsNeeded(f.State.Sync)))...)
+}
+
+// sealEvidence are the seals of the present epoch as an Appoint carries them.
+func (f *facts) sealEvidence() []fsm.Seal {
+	var out []fsm.Seal
+	for _, id := range f.sealed {
+		s := f.Seals[id]
+		out = append(out, fsm.Seal{Node: id, Epoch: s.Epoch, LeftMS: ceilMS(s.Left), WaitedMS: s.Age.Milliseconds()})
+	}
+	return out
 }
 
 // restartable: a released primary that can start again is appointed again only when no other node qualifies (DETAILS 10).
@@ -314,6 +321,9 @@ func thenStuck(f *facts) Decision {
 	}
 	if !f.condemned && f.released == nil {
 		return Decision{Verdict: Waiting, Do: Nothing{}, Because: because}
+	}
+	if offers := f.offers(); len(offers) > 0 && !f.supposed {
+		because = append(because, "if what is missing is gone for good: quorate failover NAME says what would be lost with that node, and how to accept it; NAME is one of "+f.names(offers))
 	}
 	return Decision{Verdict: Stuck, Do: Nothing{}, Because: because}
 }

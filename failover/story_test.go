@@ -35,6 +35,8 @@ func TestStories(t *testing.T) {
 			switch d.Cmd {
 			case "view":
 				return renderDecision(v, Decide(v))
+			case "accept":
+				return renderAcceptance(v)
 			case "survive":
 				return renderLosses(v, Survivable(v))
 			}
@@ -87,6 +89,9 @@ func parseView(d *datadriven.TestData) (View, error) {
 			v.Seen[m.Node] = s
 		}
 	}
+	if w := v.State.Wish; w != nil && w.Loss == "known" {
+		w.Loss = study(v).token(w.To)
+	}
 	sort.Slice(v.State.Electorate.Voters, func(i, j int) bool { return v.State.Electorate.Voters[i] < v.State.Electorate.Voters[j] })
 	return v, nil
 }
@@ -135,6 +140,11 @@ func viewOption(v *View, key string, vals []string) error {
 		return err
 	case "self":
 		v.Self = fsm.NodeID(vals[0])
+	case "accepted": // by node, what is known now or, with another word, something else
+		v.State.Wish = &fsm.Wish{ID: "w", Kind: fsm.WishFailover, Epoch: v.State.Epoch, To: fsm.NodeID(vals[0]), Loss: "known"}
+		if len(vals) > 1 {
+			v.State.Wish.Loss = vals[1]
+		}
 	case "wish":
 		v.State.Wish = &fsm.Wish{ID: "w", Kind: "switchover", Epoch: v.State.Epoch}
 		if len(vals) > 0 && vals[0] != "any" {
@@ -345,6 +355,19 @@ func renderDecision(v View, d Decision) string {
 	}
 	if d.Again > 0 {
 		fmt.Fprintf(&b, "  again in %s\n", d.Again)
+	}
+	return b.String()
+}
+
+// renderAcceptance says of each node whether an operator could have it appointed at a loss.
+func renderAcceptance(v View) string {
+	var b strings.Builder
+	for _, id := range study(v).memberIDs() {
+		token, against := AcceptLoss(v, id)
+		if against == "" {
+			against = fmt.Sprintf("with a token of %d digits", len(token))
+		}
+		fmt.Fprintf(&b, "%s: %s\n", id, against)
 	}
 	return b.String()
 }

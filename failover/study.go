@@ -52,6 +52,7 @@ type facts struct {
 	waitLeft      time.Duration
 	positions     map[fsm.NodeID]fsm.Position
 	best          *candidate
+	supposed      bool // it did not come about: nobody is to be told what to do about it
 
 	syncKnown bool // see nextSync
 	syncStep  fsm.SyncStep

@@ -88,7 +88,9 @@ func (f *facts) withoutPrimary() Loss {
 		}
 		w.Seen[id] = s
 	}
-	d := Decide(w)
+	after := study(w)
+	after.supposed = true
+	d := after.decide()
 	if do, ok := d.Do.(Propose); ok {
 		if a, ok := do.Command.(fsm.Appoint); ok && a.Node != p {
 			return Loss{Node: p, Survives: true}

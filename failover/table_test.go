@@ -188,6 +188,7 @@ func TestTheWholeTable(t *testing.T) {
 	}
 	syncViews(func(v View) { fired[Decide(v).Rule]++ })
 	stepViews(func(v View) { fired[Decide(v).Rule]++ })
+	acceptedViews(7, func(_, v View, _ string) { fired[Decide(v).Rule]++ })
 	for _, r := range Rules() {
 		if fired[r.Name] == 0 {
 			t.Errorf("no view reaches rule %s", r.Name)

@@ -50,6 +50,7 @@ type Report struct {
 	Restartable bool              `json:"restartable"`        // Postgres is down here, or only reads, but could be started for writing again
 	Progress    string            `json:"progress,omitempty"` // of a clone or recovery, for people
 	Config      Configured        `json:"config,omitzero"`
+	Warnings    []string          `json:"warnings,omitempty"` // what is to be mended some day; nobody decides by it
 }
 
 // Configured is what a node has of the replicated configuration.

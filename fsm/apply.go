@@ -60,7 +60,7 @@ func (s State) admit(e Envelope) error {
 // the interface too, but has no place in the log and could be nil.
 func known(c Command) bool {
 	switch c.(type) {
-	case Init, Appoint, Promoted, SetSync, SetElectorate, SetMember, RemoveMember, AskSwitchover, BeginSwitchover, EndWish,
+	case Init, Appoint, Promoted, SetSync, SetElectorate, SetMember, RemoveMember, AskSwitchover, AskFailover, BeginSwitchover, EndWish,
 		EditConfig, RecordDiscard, DismissDiscard, RecordFailover, Pause, Resume, ResumeShown:
 		return true
 	}

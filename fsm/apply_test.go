@@ -15,6 +15,7 @@ func commands(s State) map[string]Command {
 		"promoted": Promoted{Epoch: 1, Node: "n1", Timeline: 1, SystemID: 77},
 		"set-sync": SetSync{Rule: s.Sync}, "set-electorate": SetElectorate{Voters: []NodeID{"n1", "n2"}},
 		"set-member": SetMember{Member: dataMember("n4")}, "ask-switchover": AskSwitchover{ID: "w2"},
+		"ask-failover":     AskFailover{ID: "w2", To: "n2", Epoch: 1},
 		"begin-switchover": BeginSwitchover{ID: "w", To: "n2"}, "end-wish": EndWish{ID: "w", Because: "no time"},
 		"edit-config":     EditConfig{IfVersion: s.Config.Version, Settings: s.Config.Settings},
 		"record-discard":  RecordDiscard{Discard: discard("d2")},

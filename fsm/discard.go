@@ -10,7 +10,7 @@ import (
 const maxDiscards = 64
 
 // Discard says that log of a node was no part of the cluster's history and was taken away from its data directory: what
-// it held, and where on that node it is kept. Nobody had been promised any of it, but with durability async.
+// it held, and where on that node it is kept. Nobody had been promised any of it, but with durability async, or where an operator accepted the loss.
 type Discard struct {
 	ID        string      `json:"id"` // chosen by the node, the same when it says it again
 	Node      NodeID      `json:"node"`
@@ -22,7 +22,7 @@ type Discard struct {
 	Way       string      `json:"way"`      // "rewind" or "clone"; "quarantine": a directory not to be run again, of which the log is not known
 	Path      string      `json:"path"`     // directory on the node that has the evidence; of a quarantine the one that was set aside
 	SHA256    string      `json:"sha256"`   // of the evidence's manifest, hexadecimal
-	Lossy     bool        `json:"lossy"`    // made under durability async: some of it may have been acknowledged and be nowhere else
+	Lossy     bool        `json:"lossy"`    // made under durability async or by an accepted loss: some of it may have been acknowledged and be nowhere else
 	Dismissed bool        `json:"dismissed,omitempty"`
 }
 

@@ -84,6 +84,8 @@ func decodeChange(frame commandFrame) (Command, error) {
 		return decodeAs[RemoveMember](frame.Change)
 	case AskSwitchover{}.Kind():
 		return decodeAs[AskSwitchover](frame.Change)
+	case AskFailover{}.Kind():
+		return decodeAs[AskFailover](frame.Change)
 	case BeginSwitchover{}.Kind():
 		return decodeAs[BeginSwitchover](frame.Change)
 	case EndWish{}.Kind():
@@ -123,8 +125,32 @@ func EncodeState(s State) ([]byte, error) {
 	return encoded, nil
 }
 
+// release is the version of what this program knows of states and commands. A release that writes into a state what an older one
+// must not do without sets State.MinVersion to its own.
+const release = 1
+
+// tooNew says that a state is for a newer program. It is looked at before the rest, which an older one can't read, and would only
+// say so of some field.
+func tooNew(encoded []byte) error {
+	var head struct {
+		State struct {
+			MinVersion int `json:"min_version"`
+		} `json:"state"`
+	}
+	if err := json.Unmarshal(encoded, &head); err != nil {
+		return nil // what it is instead is found out by who reads all of it
+	}
+	if v := head.State.MinVersion; v > release {
+		return fmt.Errorf("%w: this state needs a program of version %d, this one is of version %d; install a newer release on this node", ErrFormat, v, release)
+	}
+	return nil
+}
+
 // DecodeState reads what EncodeState wrote; anything else is ErrFormat.
 func DecodeState(encoded []byte) (State, error) {
+	if err := tooNew(encoded); err != nil {
+		return State{}, fmt.Errorf("decode state: %w", err)
+	}
 	var frame stateFrame
 	if err := strict(encoded, &frame); err != nil {
 		return State{}, fmt.Errorf("decode state: %w", err)

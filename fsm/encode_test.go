@@ -36,6 +36,7 @@ func goldenCommands() map[string]Command {
 		"set-member":       SetMember{Member: member},
 		"remove-member":    RemoveMember{ID: "id-2"},
 		"ask-switchover":   AskSwitchover{ID: "w1", To: "id-2"},
+		"ask-failover":     AskFailover{ID: "w1", To: "id-2", Epoch: 7, Loss: "00ff"},
 		"begin-switchover": BeginSwitchover{ID: "w1", To: "id-2"},
 		"end-wish":         EndWish{ID: "w1", Because: "n2 is behind"},
 		"edit-config":      EditConfig{IfVersion: 3, Doc: "b: 2\n", Settings: Settings{FailoverAfterMS: 1000, Durability: DurabilityAsync, Strict: true}},
@@ -137,6 +138,19 @@ func TestDecodeRefusals(t *testing.T) {
 	}
 	for _, text := range []string{``, `{}`, `{"format":2,"state":{}}`, `{"format":1,"state":{"more":1}}`, `{"format":1,"state":{}}x`} {
 		if _, err := DecodeState([]byte(text)); !errors.Is(err, ErrFormat) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// TestAStateOfANewerRelease is refused by its version, before what is new in it is found unreadable.
+func TestAStateOfANewerRelease(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"format":1,"state":{"min_version":2}}`:                        "needs a program of version 2, this one is of version 1",
+		`{"format":1,"state":{"min_version":7,"invented":{"since":2}}}`: "needs a program of version 7, this one is of version 1",
+		`{"format":1,"state":{"min_version":1,"invented":{}}}`:          "unknown field",
+	} {
+		if _, err := DecodeState([]byte(text)); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", text, err)
 		}
 	}

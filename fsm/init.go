@@ -20,7 +20,7 @@ func (c Init) apply(next *State) (string, error) {
 	}
 	next.ClusterID, next.Scope, next.Config = c.ClusterID, c.Scope, c.Config
 	next.Config.Earlier = []ConfigVersion{}
-	next.Generation, next.MinVersion = 1, 1
+	next.Generation, next.MinVersion = 1, release
 	var voters []NodeID
 	for _, m := range c.Members {
 		if _, twice := next.Members[m.ID]; twice {

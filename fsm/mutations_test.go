@@ -52,6 +52,8 @@ package fsm
 //	  rule 16 without the strangers              SafeEnforcementMeansEnoughCopies
 //	  rule 16 counts x though outside D          SafeEnforcementMeansEnoughCopies
 //	  D without the primary                      SetSync, RandomStreams
+//	* an accepted loss leaves q out of D         Stories, and EveryViewWithAnAcceptedLoss of failover
+//	  another loss than the one accepted         Stories, and EveryViewWithAnAcceptedLoss of failover
 //	  a wish survives an Appoint                 AppointEndsWish, Wishes, Stories
 //	  a duplicate request is applied             RingsAreBounded, RefusedWithoutLookingAtTheCommand, Stories
 //	* a re-appointment needs evidence            AppointSameNode, Stories and most others

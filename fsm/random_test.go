@@ -77,7 +77,8 @@ func (d dice) command(s State) Command {
 	case 8:
 		return SetMember{Member: d.member()}
 	case 9:
-		return AskSwitchover{ID: pick(d, "w1", "w2"), To: d.node()}
+		return pick[Command](d, AskSwitchover{ID: pick(d, "w1", "w2"), To: d.node()},
+			AskFailover{ID: pick(d, "w1", "w2"), To: d.node(), Epoch: pick(d, s.Epoch, d.epoch()), Loss: pick(d, "", "00ff")})
 	case 10:
 		return BeginSwitchover{ID: pick(d, "w1", "w2"), To: d.node()}
 	case 12:

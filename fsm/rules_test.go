@@ -155,6 +155,17 @@ func TestWishes(t *testing.T) {
 		{"approved in a pause: the pause dropped it", []Command{AskSwitchover{ID: "w"}, Pause{}}, BeginSwitchover{ID: "w", To: "n2"}, ErrNoWish},
 		{"approved after another appointment", []Command{AskSwitchover{ID: "w"}, Appoint{IfEpoch: 1, Node: "n1"}}, BeginSwitchover{ID: "w", To: "n2"}, ErrNoWish},
 		{"another one dropped", []Command{AskSwitchover{ID: "w"}}, EndWish{ID: "v"}, ErrNoWish},
+		{"a failover to nobody: it is the one wish that needs a name", nil, AskFailover{ID: "w", Epoch: 1}, ErrNotMember},
+		{"a failover to the primary", nil, AskFailover{ID: "w", To: "n1", Epoch: 1}, ErrExists},
+		{"a failover in a pause", []Command{Pause{}}, AskFailover{ID: "w", To: "n2", Epoch: 1}, ErrPaused},
+		{"a failover asked for in another epoch", nil, AskFailover{ID: "w", To: "n2", Epoch: 2}, ErrStaleEpoch},
+		{"a failover beside a switchover", []Command{AskSwitchover{ID: "w"}}, AskFailover{ID: "v", To: "n2", Epoch: 1}, ErrExists},
+		{"an accepted loss takes the place of a switchover that has begun", []Command{AskSwitchover{ID: "w"}, BeginSwitchover{ID: "w", To: "n2"}},
+			AskFailover{ID: "v", To: "n3", Epoch: 1, Loss: "00ff"}, nil},
+		{"an accepted loss without end", nil, AskFailover{ID: "w", To: "n2", Epoch: 1, Loss: strings.Repeat("x", maxText+1)}, ErrInvalid},
+		{"a failover approved as a switchover is", []Command{AskFailover{ID: "w", To: "n2", Epoch: 1}}, BeginSwitchover{ID: "w", To: "n2"}, nil},
+		{"an accepted loss approved: nobody is there to hand over", []Command{AskFailover{ID: "w", To: "n2", Epoch: 1, Loss: "00ff"}},
+			BeginSwitchover{ID: "w", To: "n2"}, ErrExists},
 		{"a reason without end", []Command{AskSwitchover{ID: "w"}}, EndWish{ID: "w", Because: strings.Repeat("x", maxText+1)}, ErrInvalid},
 	} {
 		t.Run(c.name, func(t *testing.T) {

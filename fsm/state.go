@@ -95,8 +95,8 @@ type Lineage struct {
 	Parent    pg.Timeline `json:"parent"`     // 0 for the first
 	SwitchLSN pg.LSN      `json:"switch_lsn"` // where Timeline left Parent
 	Promoted  bool        `json:"promoted"`
-	// Async says that nothing was promised when another node was appointed: commits that its predecessor acknowledged may
-	// be missing since.
+	// Async says that commits which its predecessor acknowledged may be missing since: nothing was promised when this node was
+	// appointed in its place, or an operator accepted the loss.
 	Async bool `json:"async,omitempty"`
 }
 
@@ -117,11 +117,13 @@ type Adoption struct {
 // Wish is an operator's request that waits to be carried out.
 type Wish struct {
 	ID    string `json:"id"`
-	Kind  string `json:"kind"`         // "switchover"
+	Kind  string `json:"kind"`         // WishSwitchover or WishFailover
 	To    NodeID `json:"to,omitempty"` // empty: the best standby
 	Epoch Epoch  `json:"epoch"`        // the epoch it was made for; void under another
 	// Approved is set by the leader once the candidate was found fit; only then does the primary stop.
 	Approved bool `json:"approved"`
+	// Loss, of a failover, is the LossToken of what an operator accepted to lose by it; empty: nothing.
+	Loss string `json:"loss,omitempty"`
 }
 
 // Event is one line of the cluster's recent history; Wall is for display only.
@@ -156,6 +158,6 @@ type State struct {
 	Failovers  []Failover        `json:"failovers"` // reports, oldest first
 	Discards   []Discard         `json:"discards"`  // oldest first
 	Events     []Event           `json:"events"`
-	Seen       []string          `json:"seen"` // last 128 request ids
-	MinVersion int               `json:"min_version"`
+	Seen       []string          `json:"seen"`        // last 128 request ids
+	MinVersion int               `json:"min_version"` // of the program that may go on with it; see DecodeState
 }

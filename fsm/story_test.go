@@ -19,6 +19,7 @@ import (
 //	    epoch= is the present one unless given
 //	promoted n2 tli=2 at=0/20 parent=1 system=77
 //	sync (n1,n2) copies=2 promise=n1      with rev= of the promise in promised=
+//	failover w to=n2 knowing=(n2:1:0/20:7) release=...    knowing: the loss that these logs mean is accepted
 //	voters (n1,n2)  member n4  ask w to=n2  begin w to=n2  end w  pause  resume
 //	state   orders n2
 //
@@ -129,7 +130,7 @@ func (l line) command() Command {
 	case "init":
 		return l.init()
 	case "appoint":
-		return Appoint{IfEpoch: Epoch(l.number("epoch", int(l.s.Epoch))), Node: NodeID(l.first()), Evidence: l.evidence(),
+		return Appoint{IfEpoch: Epoch(l.number("epoch", int(l.s.Epoch))), Node: NodeID(l.first()), Evidence: l.evidence("positions"),
 			Timeline: pg.Timeline(l.number("tli", 0)), SwitchLSN: l.lsn(l.text("at", "0/0"))}
 	case "promoted":
 		return Promoted{Epoch: Epoch(l.number("epoch", int(l.s.Epoch))), Node: NodeID(l.first()), Timeline: pg.Timeline(l.number("tli", 0)),
@@ -150,6 +151,16 @@ func (l line) command() Command {
 		return RemoveMember{ID: NodeID(l.first())}
 	case "ask":
 		return AskSwitchover{ID: l.first(), To: NodeID(l.text("to", ""))}
+	case "failover":
+		c := AskFailover{ID: l.first(), To: NodeID(l.text("to", "")), Epoch: Epoch(l.number("epoch", int(l.s.Epoch)))}
+		if l.d.HasArg("knowing") {
+			known := l.evidence("knowing").Positions
+			if r := l.evidence("knowing").Release; r != nil {
+				known = append(known, Position{Node: r.Node, Timeline: r.Timeline, LSN: r.FinalLSN})
+			}
+			c.Loss = LossToken(l.s.ClusterID, c.Epoch, c.To, known)
+		}
+		return c
 	case "begin":
 		return BeginSwitchover{ID: l.first(), To: NodeID(l.text("to", ""))}
 	case "end":
@@ -176,13 +187,13 @@ func (l line) init() Command {
 	return initOf(Durability(l.text("durability", string(DurabilityQuorum))), members...)
 }
 
-func (l line) evidence() Evidence {
+func (l line) evidence(positions string) Evidence {
 	var e Evidence
 	for _, text := range l.list("seals") {
 		p := l.parts(text, 4)
 		e.Seals = append(e.Seals, seal(NodeID(p[0]), Epoch(l.int(p[1])), l.int(p[2]), l.int(p[3])))
 	}
-	for _, text := range l.list("positions") {
+	for _, text := range l.list(positions) {
 		p := l.parts(text, 4)
 		e.Positions = append(e.Positions, at(NodeID(p[0]), Epoch(l.int(p[3])), pg.Timeline(l.int(p[1])), l.lsn(p[2])))
 	}

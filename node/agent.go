@@ -45,8 +45,10 @@ type agent struct {
 	flushed   pg.LSN         // as primary, at the last look
 	handover  handover
 	copies    failover.Copies
-	downOf    fsm.Epoch     // the epoch that was found released
-	downAt    time.Duration // when
+	absences  absences
+	away      map[fsm.NodeID]bool // whose slots were given up
+	downOf    fsm.Epoch           // the epoch that was found released
+	downAt    time.Duration       // when
 	failures  int
 	trouble   trouble
 	conf      configuring
@@ -116,6 +118,7 @@ func (a *agent) say() {
 		r.Rev = a.actedOn
 	}
 	r.Config = a.configured()
+	r.Warnings = a.warned()
 	if a.cluster.Removed() {
 		r.Problem = removedWords
 	}
@@ -153,11 +156,13 @@ func (a *agent) act(ctx context.Context) bool {
 	if reads {
 		fresh = math.MaxInt64 // see copies
 	}
+	away := a.absences.look(state, a.cluster.Self(), a.cluster.Sightings(), a.have.Senders, guard.Now())
+	a.noteAway(state, away)
 	w := want(situation{
 		self: a.cluster.Self(), state: state, leaseLive: a.mayServe(state), sealed: a.sealed(),
 		released: a.records.ReleasedEpoch(), reads: reads, giveUp: a.gaveUp == state.Epoch && state.Epoch > 0,
 		handOver: handOver, restart: restart, reinit: reinit, ending: a.ending.Load(), removed: a.cluster.Removed(),
-		yields: a.yields(state), sync: goal,
+		yields: a.yields(state), sync: goal, away: away,
 		copies: copies(state, a.cluster.Self(), a.cluster.Sightings(), fresh),
 	})
 	step := pgctl.Next(w, a.have)

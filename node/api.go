@@ -77,7 +77,8 @@ func (v view) Local() api.Local {
 		l.PendingRestart = *pending
 	}
 	told := v.n.guard.told.Load()
-	l.Fence, l.Guard, l.Reject, l.FenceLate = told.Fence, told.Version, told.Reject, record.WorstLateness
+	l.Fence, l.Guard, l.Reject, l.Locked = told.Fence, told.Version, told.Reject, told.Locked
+	l.FenceLate, l.FencesLate = record.WorstLateness, record.FenceLate
 	return l
 }
 

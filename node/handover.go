@@ -31,8 +31,12 @@ func (a *agent) readyToHandOver(ctx context.Context, state fsm.State) bool {
 	h := &a.handover
 	if h.wish != state.Wish.ID {
 		*h = handover{wish: state.Wish.ID, done: make(chan error, 1)}
+		box := checkpointBox
+		if state.Wish.Kind == fsm.WishFailover {
+			box = failoverBox
+		}
 		go func(done chan<- error) {
-			ctx, cancel := context.WithTimeout(ctx, checkpointBox)
+			ctx, cancel := context.WithTimeout(ctx, box)
 			defer cancel()
 			done <- a.postgres.Checkpoint(ctx)
 			a.poke()

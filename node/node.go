@@ -66,6 +66,7 @@ type Node struct {
 	prober    *pgctl.Prober
 	stopping  atomic.Uint64               // the epoch that this node was told to stop serving because it is sick
 	blind     atomic.Pointer[fsm.Release] // the newest release that was made without the agent
+	warns     atomic.Pointer[[]string]    // see watchWarnings
 	telling   sync.Mutex                  // serialises tell
 	told      failover.Report             // by tell
 	stop      chan struct{}               // closed by the API's stop request

@@ -33,6 +33,7 @@ func (n *Node) serve(ctx context.Context, secrets []transport.Secret) error {
 		}
 		go n.tendGuard(ctx)
 		go n.watchHealth(ctx)
+		go n.watchWarnings(ctx)
 		go n.recordEvidence(ctx)
 		(&agent{Node: n}).run(ctx)
 	}()

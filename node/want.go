@@ -29,7 +29,8 @@ type situation struct {
 	removed   bool      // this node is no member any more: its copy is not kept up, so nobody shall read it
 	yields    bool      // an old primary that is down lets others start to stream first
 	sync      pgctl.Sync
-	copies    []pgctl.Copy // what is known of the others' logs
+	copies    []pgctl.Copy        // what is known of the others' logs
+	away      map[fsm.NodeID]bool // no log is kept for these
 }
 
 // want turns the situation into the goal for Postgres. It is the one place where agreement becomes an order to Postgres.
@@ -53,7 +54,7 @@ func want(s situation) pgctl.Want {
 		}
 	}
 	w.Target, w.Final = target(s.state)
-	w.Slots = slots(s.state, s.self)
+	w.Slots = slots(s.state, s.self, s.away)
 	if s.ending || s.restart {
 		w.Role, w.Stop = pgctl.RoleStopped, pgctl.StopFast
 		return w
@@ -72,6 +73,9 @@ func want(s situation) pgctl.Want {
 		w.Role, w.Stop = pgctl.RoleStopped, pgctl.StopKill
 	case s.handOver:
 		w.Role, w.Stop = pgctl.RoleStopped, pgctl.StopFast
+		if s.state.Wish != nil && s.state.Wish.Kind == fsm.WishFailover {
+			w.StopBox = failoverBox
+		}
 	default:
 		w.Role = pgctl.RolePrimary
 		w.MayInit = s.state.Epoch == 1 && s.state.SystemID == 0 && s.state.Adopted == nil
@@ -83,6 +87,10 @@ func want(s situation) pgctl.Want {
 func handingOver(s fsm.State, self fsm.NodeID) bool {
 	return s.Wish != nil && s.Wish.Approved && s.Wish.Epoch == s.Epoch && s.Primary == self
 }
+
+// failoverBox is how long a primary that is to be replaced at once, by hand, gets for its checkpoint, and again for its shutdown
+// before it is killed (DETAILS 31).
+const failoverBox = 2 * time.Second
 
 // yieldFor is how long an old primary that is down waits for others to stream. Starting a server takes what the machine,
 // or the disk that they share, needs now to let clients commit again.
@@ -131,11 +139,11 @@ func upstream(s fsm.State, self fsm.NodeID) pgctl.Upstream {
 // slot is where the primary keeps log for a member. It is the same member's for ever and never another's.
 func slot(m fsm.Member) string { return pgctl.SlotName(string(m.ID), m.Name) }
 
-// slots are those of the members for whom the primary keeps log.
-func slots(s fsm.State, self fsm.NodeID) []string {
+// slots are those of the members for whom the primary keeps log: all but those who are away for long.
+func slots(s fsm.State, self fsm.NodeID, away map[fsm.NodeID]bool) []string {
 	var out []string
 	for id, m := range s.Members {
-		if id != self && m.Role == fsm.RoleData {
+		if id != self && m.Role == fsm.RoleData && !away[id] {
 			out = append(out, slot(m))
 		}
 	}

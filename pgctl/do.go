@@ -1,6 +1,7 @@
 package pgctl
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,7 +87,7 @@ func (i *Instance) doRest(ctx context.Context, s Step) error {
 		return i.Correct(ctx)
 	case Stop:
 		if s.Stop == StopFast {
-			return i.StopFast(ctx, FastStopBox)
+			return i.StopFast(ctx, cmp.Or(s.StopBox, FastStopBox))
 		}
 		return i.Kill(ctx)
 	}

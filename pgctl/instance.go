@@ -97,7 +97,8 @@ type Instance struct {
 	cached  *Position
 	looked  looked
 	drifts  driftWatch
-	accused suspects // ended, and not judged yet
+	accused suspects  // ended, and not judged yet
+	missing time.Time // when the agent's database was last found missing; zero: it is there
 }
 
 // looked is the last answer of the server to Status.

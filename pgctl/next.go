@@ -57,7 +57,9 @@ type Want struct {
 	Slots    []string // SlotName of the other members: a primary, and a standby that may become it, keeps these
 	Sealed   uint64   // highest epoch that this node has sealed
 	Stop     StopMode // for RoleStopped
-	Copies   []Copy   // what is known of the others' logs; read while this node becomes primary, and with Reads
+	// StopBox is how long a fast stop may take before everything is killed; 0: FastStopBox.
+	StopBox time.Duration
+	Copies  []Copy // what is known of the others' logs; read while this node becomes primary, and with Reads
 }
 
 // StepKind names an action.
@@ -108,6 +110,7 @@ type Step struct {
 	KeepLog  bool        // Slots: they keep log from now on
 	Gate     bool        // Start and Promote: keep clients out
 	Stop     StopMode
+	StopBox  time.Duration // of a fast Stop; 0: FastStopBox
 	// Impostors are the walsenders to end: Evict.
 	Impostors []Sender
 }
@@ -160,7 +163,7 @@ func nextStopped(want Want, have Status) Step {
 		// A frozen server can't shut down in good order, and thawing it for that would let it commit.
 		return Step{Kind: Stop, Stop: StopKill, Because: "ordered to stop while frozen"}
 	}
-	return Step{Kind: Stop, Stop: want.Stop, Because: "ordered to stop"}
+	return Step{Kind: Stop, Stop: want.Stop, StopBox: want.StopBox, Because: "ordered to stop"}
 }
 
 func nextPrimary(want Want, have Status) Step {

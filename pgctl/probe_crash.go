@@ -45,6 +45,11 @@ func (i *Instance) listen(ctx context.Context) error {
 		return err
 	}
 	defer s.close()
+	if s.spare { // and no longer than until it is time to look for the other one
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, databaseAgain)
+		defer stop()
+	}
 	for err == nil {
 		// Nothing notifies this session: it waits for the notice of a crash, or for the end.
 		err = s.conn.WaitForNotification(ctx)

@@ -350,7 +350,19 @@ func (n *node) logTail() string {
 
 // sql runs statements on a new connection of the superuser, over TCP with the password.
 func (n *node) trySQL(ctx context.Context, sql string) (string, error) {
-	conn, err := pgconn.Connect(ctx, fmt.Sprintf("host=127.0.0.1 port=%d user=postgres password=%s dbname=postgres sslmode=disable", n.cfg.Port, pg.QuoteConninfo(n.cfg.Superuser.Password)))
+	return n.trySQLIn(ctx, "postgres", sql)
+}
+
+// sqlIn is sql in another database than postgres.
+func (n *node) sqlIn(database, sql string) {
+	n.t.Helper()
+	if _, err := n.trySQLIn(n.t.Context(), database, sql); err != nil {
+		n.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func (n *node) trySQLIn(ctx context.Context, database, sql string) (string, error) {
+	conn, err := pgconn.Connect(ctx, fmt.Sprintf("host=127.0.0.1 port=%d user=postgres password=%s dbname=%s sslmode=disable", n.cfg.Port, pg.QuoteConninfo(n.cfg.Superuser.Password), database))
 	if err != nil {
 		return "", err
 	}

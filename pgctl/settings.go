@@ -202,6 +202,7 @@ func (i *Instance) configuration(a accepted) (string, error) {
 			settings[strings.ToLower(name)] = value
 		}
 	}
+	c.raise(settings)
 	for n, name := range pg.HotStandbyNames() {
 		// Not known: as wanted. A zero that nobody asked for is the default, or what the directory's own file says.
 		if _, set := settings[name]; a.Hot.Known() && (set || a.Hot[n] > 0) {

@@ -15,25 +15,13 @@ import (
 // session is one connection of the agent's role over the unix socket. Its commits wait for nobody
 // (synchronous_commit=local), so that nothing the agent does can hang on a standby and no cancel of ours, which pgconn
 // sends when a context ends, can acknowledge a commit (DETAILS 22).
-type session struct{ conn *pgconn.PgConn }
+type session struct {
+	conn  *pgconn.PgConn
+	spare bool // it is in spareDatabase
+}
 
 // closeLimit bounds saying goodbye.
 const closeLimit = 100 * time.Millisecond
-
-// connect opens a fresh session.
-func (i *Instance) connect(ctx context.Context) (*session, error) {
-	cfg, err := pgconn.ParseConfig(fmt.Sprintf("host=%s port=%d user=%s dbname=postgres sslmode=disable", pg.QuoteConninfo(i.cfg.SocketDir), i.cfg.Port, AgentRole))
-	if err != nil {
-		return nil, fmt.Errorf("describe the local connection: %w", err)
-	}
-	cfg.RuntimeParams = map[string]string{"application_name": "quorate", "synchronous_commit": "local"}
-	cfg.OnNotice = i.onNotice(i.deps.Guard.Record().Run)
-	conn, err := pgconn.ConnectConfig(ctx, cfg)
-	if err != nil {
-		return nil, fmt.Errorf("connect to the local server: %w", err)
-	}
-	return &session{conn: conn}, nil
-}
 
 // close may be called on nil.
 func (s *session) close() {
@@ -78,9 +66,10 @@ func (s *session) value(ctx context.Context, sql string) (string, error) {
 
 // control returns the session that steps use, opening it if need be. The caller holds i.mu.
 func (i *Instance) control(ctx context.Context) (*session, error) {
-	if i.ctl != nil && !i.ctl.conn.IsClosed() {
+	if i.ctl != nil && !i.ctl.conn.IsClosed() && !i.outstays(i.ctl) {
 		return i.ctl, nil
 	}
+	i.ctl.close()
 	s, err := i.connect(ctx)
 	if err != nil {
 		return nil, err

@@ -241,6 +241,10 @@ func (i *Instance) ask(ctx context.Context, s *Status) {
 }
 
 func (i *Instance) query(ctx context.Context) ([][][]string, error) {
+	if i.outstays(i.watch) {
+		i.watch.close()
+		i.watch = nil
+	}
 	if i.watch == nil {
 		w, err := i.connect(ctx)
 		if err != nil {

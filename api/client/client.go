@@ -32,6 +32,7 @@ type (
 	Explanation = api.Explanation
 	Phase       = api.Phase
 	Switchover  = api.Switchover
+	Failover    = api.Failover
 	Problem     = api.Problem
 	Report      = failover.Report
 )
@@ -42,6 +43,8 @@ const (
 	SwitchoverBegun   = api.Begun
 	SwitchoverDone    = api.Done
 	SwitchoverDropped = api.Dropped
+
+	RuleAcceptedLoss = api.RuleAcceptedLoss
 
 	CodeRefused  = api.CodeRefused
 	CodeNoQuorum = api.CodeNoQuorum
@@ -130,6 +133,18 @@ func (c *Client) Switchover(ctx context.Context, asked Switchover, wait time.Dur
 	err := c.do(ctx, http.MethodGet, "/v1/switchover?"+q.Encode(), nil, &out)
 	out.From = asked.From
 	return out, err
+}
+
+// failoverWithin is longer than the server waits for a failover to end.
+const failoverWithin = 40 * time.Second
+
+// Failover makes the node to primary and returns when it serves. accept is the token of a refusal that said what would be lost, or
+// empty.
+func (c *Client) Failover(ctx context.Context, to, accept string) (Failover, error) {
+	ctx, stop := context.WithTimeout(ctx, failoverWithin)
+	defer stop()
+	var out Failover
+	return out, c.do(ctx, http.MethodPost, "/v1/failover", api.FailoverRequest{To: to, AcceptDataLoss: accept}, &out)
 }
 
 // Stop asks the daemon for an orderly end. Only the unix socket takes it.

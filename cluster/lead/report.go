@@ -141,7 +141,7 @@ func handedOver(events []fsm.Event, ended fsm.Epoch) string {
 			asked, begun = fsm.WishSwitchover, ""
 		case e.By == "switchover-begin":
 			begun = asked
-		case strings.HasPrefix(e.Text, fsm.WishSwitchover+" to ") && strings.HasSuffix(e.Text, " asked for"):
+		case fsm.WishAsked(e.Text):
 			asked = e.By
 		}
 	}

@@ -22,6 +22,7 @@ import (
 )
 
 const (
+	failoverBox  = 2 * time.Second
 	yieldFor     = time.Second
 	patience     = 2 * time.Second
 	openPatience = 10 * time.Second
@@ -51,7 +52,8 @@ type situation struct {
 	removed   bool      // this node is no member any more: its copy is not kept up, so nobody shall read it
 	yields    bool      // an old primary that is down lets others start to stream first
 	sync      pgctl.Sync
-	copies    []pgctl.Copy // what is known of the others' logs
+	copies    []pgctl.Copy        // what is known of the others' logs
+	away      map[fsm.NodeID]bool // no log is kept for these
 }
 
 // want turns the situation into the goal for Postgres. It is the one place where agreement becomes an order to Postgres.
@@ -75,7 +77,7 @@ func want(s situation) pgctl.Want {
 		}
 	}
 	w.Target, w.Final = target(s.state)
-	w.Slots = slots(s.state, s.self)
+	w.Slots = slots(s.state, s.self, s.away)
 	if s.ending || s.restart {
 		w.Role, w.Stop = pgctl.RoleStopped, pgctl.StopFast
 		return w
@@ -94,6 +96,9 @@ func want(s situation) pgctl.Want {
 		w.Role, w.Stop = pgctl.RoleStopped, pgctl.StopKill
 	case s.handOver:
 		w.Role, w.Stop = pgctl.RoleStopped, pgctl.StopFast
+		if s.state.Wish != nil && s.state.Wish.Kind == fsm.WishFailover {
+			w.StopBox = failoverBox
+		}
 	default:
 		w.Role = pgctl.RolePrimary
 		w.MayInit = s.state.Epoch == 1 && s.state.SystemID == 0 && s.state.Adopted == nil
@@ -147,10 +152,10 @@ func upstream(s fsm.State, self fsm.NodeID) pgctl.Upstream {
 }
 
 // slots names the members for whom the primary keeps log.
-func slots(s fsm.State, self fsm.NodeID) []string {
+func slots(s fsm.State, self fsm.NodeID, away map[fsm.NodeID]bool) []string {
 	var out []string
 	for id, m := range s.Members {
-		if id != self && m.Role == fsm.RoleData {
+		if id != self && m.Role == fsm.RoleData && !away[id] {
 			out = append(out, slot(m))
 		}
 	}

@@ -44,7 +44,12 @@ func (s *Stats) Print(out io.Writer, seeds int) {
 }
 
 // silentRules are rules of the table that no seed can make fire, each with the reason.
-func silentRules() map[string]string { return map[string]string{} }
+func silentRules() map[string]string {
+	return map[string]string{
+		"accepted-loss": "it gives acknowledged commits up, and what is checked here is that none is lost",
+		"accepted-void": "nobody accepts a loss here",
+	}
+}
 
 // Unfired lists the rules that never decided, without those that can't.
 func (s *Stats) Unfired() []string {

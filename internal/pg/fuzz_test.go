@@ -84,6 +84,10 @@ func FuzzParseVersions(f *testing.F) {
 				t.Fatalf("%q: %d, %v", text, v, err)
 			}
 		}
+		n, err := ParseVersionNumber(text)
+		if v, _ := ParseVersionOutput(text); n != 0 && n/10000 != int(v) || err != nil && n != 0 {
+			t.Fatalf("%q: %d of release %d, %v", text, n, v, err)
+		}
 	})
 }
 

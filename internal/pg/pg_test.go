@@ -146,6 +146,23 @@ func TestVersions(t *testing.T) {
 			t.Errorf("%q: %d, %v", text, got, err)
 		}
 	}
+	number := map[string]int{
+		"postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)\n": 150014, "postgres (PostgreSQL) 18beta1": 0, "postgres (PostgreSQL) 16devel\n": 0,
+		"postgres (PostgreSQL) 13": 0, "postgres (PostgreSQL) 17.0\n": 170000, "postgres (PostgreSQL) 17.": 0, "postgres (PostgreSQL) 17.x": 0,
+	}
+	for text, want := range number {
+		if got, err := ParseVersionNumber(text); got != want || err != nil {
+			t.Errorf("%q: %d, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "postgres 15.1", "postgres (PostgreSQL) 9.6.24", "postgres (PostgreSQL) 15.99999"} {
+		if got, err := ParseVersionNumber(text); !errors.Is(err, ErrVersion) {
+			t.Errorf("%q: %d, %v", text, got, err)
+		}
+	}
+	if got := VersionText(150014); got != "15.14" {
+		t.Error(got)
+	}
 	file := map[string]MajorVersion{"15\n": 15, "10": 10, "9.6\n": 0, "": 0, "-15": 0, "+15": 0, "15 16": 0}
 	for text, want := range file {
 		if got, err := ParseVersionFile(text); got != want || (want == 0) != errors.Is(err, ErrVersion) {

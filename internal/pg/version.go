@@ -44,6 +44,29 @@ func ParseVersionOutput(output string) (MajorVersion, error) {
 	return parseMajor(rest[:digits], output)
 }
 
+// ParseVersionNumber reads the same as server_version_num has it: 150014. It is 0 for a release without a minor number, such as a
+// beta.
+func ParseVersionNumber(output string) (int, error) {
+	major, err := ParseVersionOutput(output)
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(output, "(PostgreSQL) ")
+	minor, dotted := strings.CutPrefix(strings.TrimLeft(rest, "0123456789"), ".")
+	digits := minor[:len(minor)-len(strings.TrimLeft(minor, "0123456789"))]
+	if !dotted || digits == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(digits)
+	if err != nil || n > 9999 {
+		return 0, fmt.Errorf("%w: %q", ErrVersion, output)
+	}
+	return int(major)*10000 + n, nil
+}
+
+// VersionText is a server_version_num as people know it: 15.14.
+func VersionText(number int) string { return fmt.Sprintf("%d.%d", number/10000, number%10000) }
+
 // parseMajor reads one or two digits; source is what the error shows.
 func parseMajor(digits, source string) (MajorVersion, error) {
 	v, err := strconv.ParseUint(digits, 10, 16)

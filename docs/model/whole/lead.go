@@ -30,6 +30,7 @@ func (m *M) lead(s *St, emit emitter) {
 		if q != int(now.p) && m.over(s, now) && m.holds(s, now, q) {
 			m.appoint(s, q, emit)
 		}
+		m.accept(s, now, q, emit)
 	}
 	if m.c.Reapp {
 		t := *s
@@ -130,10 +131,36 @@ func (m *M) appoint(s *St, q int, emit emitter) {
 	t.log[t.n] = e
 	t.n++
 	if e.k == 0 {
-		for t.acked > 0 && !begins(&t.ack, t.acked, &t.nodes[q].wal, t.nodes[q].len) {
-			t.acked--
-			t.ack[t.acked] = 0
-		}
+		t.giveUp(q)
 	}
 	emit(&t, code(aAppoint, q, int(e.e), 0))
+}
+
+// giveUp: what q lacks of all that was acknowledged is lost, and known to be.
+func (s *St) giveUp(q int) {
+	for s.acked > 0 && !begins(&s.ack, s.acked, &s.nodes[q].wal, s.nodes[q].len) {
+		s.acked--
+		s.ack[s.acked] = 0
+	}
+}
+
+// accept commits the Appoint of q, whose log is known, though it may lack acknowledged commits: an operator said so. Nobody says
+// that the old primary does not write, so no lease may be running. D takes q in.
+func (m *M) accept(s *St, now entry, q int, emit emitter) {
+	if int(s.accepts) >= m.c.MaxAccept || q == int(now.p) || !has(s.shown, q) || m.holds(s, now, q) ||
+		!m.over(s, now) && !m.c.AcceptNoWait {
+		return
+	}
+	t := *s
+	t.accepts++
+	e := *s.last()
+	e.e++
+	e.p, e.tl = uint8(q), e.e
+	if !m.c.AcceptLeavesOut {
+		e.d |= 1 << q
+	}
+	t.log[t.n] = e
+	t.n++
+	t.giveUp(q)
+	emit(&t, code(aAccept, q, int(e.e), 0))
 }

@@ -66,6 +66,8 @@ func configs() (out []Cfg) {
 	clone := func(c *Cfg) { c.MaxReclone = 1 }
 	pair := func(c *Cfg) { c.D0 = 0b011 }
 	async := func(c *Cfg) { c.D0, c.K0 = 0, 0 }
+	alone := func(c *Cfg) { c.D0, c.K0 = 0b001, 1 }
+	accept := func(c *Cfg) { c.MaxAccept = 1 }
 
 	add("both-failover", restart)
 	add("both-failover-L2", restart, long)
@@ -80,6 +82,12 @@ func configs() (out []Cfg) {
 	add("both-async", async, restart, long)
 	add("both-async-ends", async, three, ends)
 	add("both-clone", clone, restart)
+	add("both-accept-alone", accept, alone, three)
+	add("both-accept-alone-ends", accept, alone, three, ends)
+	add("both-accept-alone-restart", accept, alone, three, restart)
+	add("both-accept-alone-change", accept, alone, three, change)
+	add("both-accept-of-three", accept, three)
+	add("both-accept-pair", accept, pair, three, restart)
 	add("free-failover", free, restart)
 	add("free-ends", free, three, ends)
 	add("free-change", free, change)
@@ -106,6 +114,8 @@ func configs() (out []Cfg) {
 	add("mut-return-pg-first", change, pair, func(c *Cfg) { c.ReturnPgFirst = true })
 	add("mut-relax-to-fence", free, func(c *Cfg) { c.RelaxToFence = true })
 	add("mut-rebuild-reports", clone, func(c *Cfg) { c.RebuildReports = true })
+	add("mut-accept-leaves-out", accept, alone, three, func(c *Cfg) { c.AcceptLeavesOut = true })
+	add("mut-accept-no-wait", accept, alone, func(c *Cfg) { c.AcceptNoWait = true })
 	return out
 }
 
@@ -148,6 +158,12 @@ func short() []mc.Expect {
 		{Name: "both-async", Want: mc.Complete, States: 198_513},
 		{Name: "both-async-ends", Want: mc.Clean},
 		{Name: "both-clone", Want: mc.Complete, States: 61_826},
+		{Name: "both-accept-alone", Want: mc.Complete, States: 157_803},
+		{Name: "both-accept-alone-ends", Want: mc.Clean},
+		{Name: "both-accept-alone-restart", Want: mc.Clean},
+		{Name: "both-accept-alone-change", Want: mc.Clean},
+		{Name: "both-accept-of-three", Want: mc.Complete, States: 299_332},
+		{Name: "both-accept-pair", Want: mc.Clean},
 		{Name: "free-failover", Want: mc.Complete, States: 18_940},
 		{Name: "free-ends", Want: mc.Clean},
 		{Name: "free-change", Want: mc.Clean},

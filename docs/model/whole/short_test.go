@@ -21,7 +21,7 @@ func TestMutationsHoldWithoutTheirSwitch(t *testing.T) {
 			continue
 		}
 		whole := Cfg{Name: c.Name, L: c.L, MaxEpoch: c.MaxEpoch, MaxLog: c.MaxLog, WAL: c.WAL, MaxRestart: c.MaxRestart, MaxReclone: c.MaxReclone,
-			MaxChanges: c.MaxChanges, D0: c.D0, K0: c.K0, Release: c.Release, Reapp: c.Reapp, NoGuard: c.NoGuard}
+			MaxChanges: c.MaxChanges, MaxAccept: c.MaxAccept, D0: c.D0, K0: c.K0, Release: c.Release, Reapp: c.Reapp, NoGuard: c.NoGuard}
 		if whole == c {
 			t.Errorf("%s switches nothing off", c.Name)
 		}

@@ -52,6 +52,7 @@ type St struct {
 	released                    uint8                  // epochs
 	final                       [maxEpoch + 1]position // where the log of each released epoch ended
 	restarts, reclones, changes uint8
+	accepts                     uint8 // how often an operator accepted a loss
 	ack                         [maxWAL]uint8
 	acked                       uint8
 	bad                         uint8
@@ -62,6 +63,7 @@ type Cfg struct {
 	Name                                        string
 	L, MaxEpoch, MaxLog, WAL                    int
 	MaxRestart, MaxReclone, MaxChanges          int
+	MaxAccept                                   int // an operator may have a node appointed that lacks acknowledged commits
 	D0, K0                                      uint8
 	Release, Reapp                              bool
 	NoGuard                                     bool // nothing stops a Postgres whose lease is over: S3 has to hold all the same
@@ -72,6 +74,7 @@ type Cfg struct {
 	StalePositions, StaleSeals, EpochCAS        bool
 	NoBarrier, PromiseMelts, LeaveFirst         bool
 	RelaxToFence, RebuildReports, ReturnPgFirst bool
+	AcceptLeavesOut, AcceptNoWait               bool
 }
 
 // M is one variant.

@@ -25,6 +25,7 @@ const (
 	aReappoint
 	aSync
 	aSyncPromise
+	aAccept
 )
 
 func words() []string {
@@ -34,7 +35,7 @@ func words() []string {
 		aEnforce: "n%d: Postgres waits for %[3]d of D=%03[2]b", aPromise: "n%d promises D=%03b K=%d", aRelax: "n%d: Postgres waits for nobody, to fence it",
 		aLead: "the leader applies entry %d", aSeal: "n%d seals epoch %d, %d left", aDetach: "n%d detaches from epoch %d, its log has %d",
 		aAppoint: "COMMIT Appoint(n%d, epoch %d)", aReappoint: "COMMIT Appoint(n%d again, epoch %d)", aSync: "COMMIT SetSync(D=%03b, K=%d)",
-		aSyncPromise: "COMMIT SetSync(D=%03b, K=%d), promised"}
+		aSyncPromise: "COMMIT SetSync(D=%03b, K=%d), promised", aAccept: "COMMIT Appoint(n%d, epoch %d), its loss accepted"}
 }
 
 func code(k, a, b, c int) uint32 { return uint32(k)<<24 | uint32(a)<<16 | uint32(b)<<8 | uint32(c) }
