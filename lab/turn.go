@@ -29,6 +29,7 @@ type turn struct {
 	stopped map[int][]Owner
 	paused  bool
 	beside  sync.WaitGroup
+	hands   byHand
 
 	mu     sync.Mutex
 	seats  map[int][]*Node // who sits where, by fault
@@ -140,6 +141,9 @@ func (t *turn) slow(s nemesis.Step, n *Node) func(context.Context) error {
 	case nemesis.ReadOnly:
 		return disk(n.failDisk)
 	}
+	if act := t.trap(s.Do); act != nil {
+		return func(ctx context.Context) error { return act(ctx, n) }
+	}
 	t.paused = t.paused || s.Do == nemesis.Pause
 	return func(ctx context.Context) error { return t.operate(ctx, s, n) }
 }
@@ -169,7 +173,7 @@ func (t *turn) done(s nemesis.Step, n *Node, err error) {
 // counts says whether a fault was made when this step was: no step that undoes another, and of an ambush nothing but that.
 func (t *turn) counts(s nemesis.Step) bool {
 	switch s.Do {
-	case nemesis.Mend, nemesis.Return, nemesis.PowerOn, nemesis.Thaw, nemesis.Free, nemesis.Unpause:
+	case nemesis.Mend, nemesis.Return, nemesis.PowerOn, nemesis.Thaw, nemesis.Free, nemesis.Unpause, nemesis.Play, nemesis.End:
 		return false
 	}
 	return s.Do == nemesis.Ambush || !slices.ContainsFunc(t.r.Steps, func(o nemesis.Step) bool { return o.Fault == s.Fault && o.Do == nemesis.Ambush })

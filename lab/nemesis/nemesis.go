@@ -55,6 +55,12 @@ const (
 	Remove     Do = "remove"    // a member; it joins again, wiped, when the round is healed
 	Reinit     Do = "reinit"    // a standby's copy is replaced
 	Configure  Do = "configure" // a setting becomes N
+
+	Hold  Do = "hold replay" // a standby receives and does not replay
+	Play  Do = "go on replaying"
+	Begin Do = "start by hand" // the Postgres of a host whose agent is away, as its last start was
+	End   Do = "end by hand"   // what was started so
+	Busy  Do = "busy session"  // one that commits without a pause, until it ends or is ended
 )
 
 // Step is one thing that is done at an instant of a round.
