@@ -14,10 +14,10 @@ FUZZ    ?= .
 SEED    ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help build dist test lint e2e bench soak chaos model model-long sim sim-nightly fuzz demo check clean
+.PHONY: help build dist test lint e2e bench soak chaos model model-long sim sim-nightly negative negative-chaos fuzz demo check clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/quorate
 	CGO_ENABLED=0 $(GO) build -tags $(TAGS) -o bin/quorate ./cmd/quorate
@@ -76,6 +76,14 @@ sim: ## play SEEDS=10000 seeds of the simulator from SEED=1 on, and the worlds t
 sim-nightly: ## play a million seeds that nobody played before, or those from SEED on
 	$(GO) test -tags $(TAGS) -count 1 -timeout 24h -v -run TestSeeds ./e2e/sim \
 		-sim.seeds=$(or $(SEEDS),1000000) -sim.first=$(or $(filter-out 1,$(SEED)),$(shell date +%s)000000)
+
+negative: ## leave out one mechanism after the other: vet, its test, and the simulator have to notice (docs/decisions/0017)
+	$(GO) run -tags $(TAGS) ./e2e/negative vet
+	$(GO) run -tags $(TAGS) ./e2e/negative unit
+	$(GO) run -tags $(TAGS) ./e2e/negative simulator
+
+negative-chaos: ## the same for what chaos has to notice, as root: 20 minutes for each at most, and as long for the clean build
+	$(GO) run -tags $(TAGS) ./e2e/negative chaos -seed $(SEED)
 
 fuzz: ## search for input that breaks a decoder or parser, each target for a while: make fuzz [FUZZTIME=30s] [FUZZ=./pgctl]
 	@grep -rlE '^func Fuzz' --include='*_test.go' . | sort | while read -r file; do \

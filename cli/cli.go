@@ -46,6 +46,8 @@ type app struct {
 	out, err io.Writer
 	env      []string
 	version  string
+	lacks    []string // mechanisms that this program was built without
+	allowed  bool     // to run such a program
 
 	nodeFile string // -c
 	socket   string // --socket
@@ -54,8 +56,9 @@ type app struct {
 }
 
 // Main runs one command line, without the program's name, and returns the exit code.
-func Main(args, env []string, stdout, stderr io.Writer, version string) int {
-	a := &app{out: stdout, err: stderr, env: env, version: version}
+func Main(args, env []string, stdout, stderr io.Writer, b Build) int {
+	a := &app{out: stdout, err: stderr, version: b.Version, lacks: b.without()}
+	a.env, a.allowed = withoutConsent(env)
 	root := a.root()
 	root.SetArgs(args)
 	cmd, err := root.ExecuteC()

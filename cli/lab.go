@@ -249,6 +249,7 @@ Exit code 1 when a check finds something. Then it ends at once, and the lab and 
 	}
 	labSize(cmd, &o.Nodes, &o.Witnesses, &o.Durability, &o.Failover)
 	labRun(cmd, &minutes, &o.Seed, &o.Dir)
+	cmd.Flags().BoolVar(&o.Traps, "traps", false, "only situations in which a single mechanism keeps the data: the negative controls spring them")
 	return cmd
 }
 

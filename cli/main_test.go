@@ -16,7 +16,9 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"quorate": func() { os.Exit(Main(os.Args[1:], os.Environ(), os.Stdout, os.Stderr, "1.2.3")) },
+		"quorate": func() {
+			os.Exit(Main(os.Args[1:], os.Environ(), os.Stdout, os.Stderr, Build{Version: "1.2.3", Tags: os.Getenv("BUILT_WITH")}))
+		},
 	})
 }
 
@@ -95,7 +97,7 @@ func TestBrokenPipe(t *testing.T) {
 	r, w := io.Pipe()
 	_ = r.Close()
 	var said strings.Builder
-	if got := Main([]string{"version"}, nil, w, &said, "1.2.3"); got != exitError || !strings.Contains(said.String(), "write the answer") {
+	if got := Main([]string{"version"}, nil, w, &said, Build{Version: "1.2.3"}); got != exitError || !strings.Contains(said.String(), "write the answer") {
 		t.Errorf("%d %q", got, said.String())
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/hashicorp/go-hclog"
@@ -39,6 +40,9 @@ func (a *app) run() error {
 	if err != nil {
 		return codeError{exitUsage, err}
 	}
+	if err := a.maimed(); err != nil {
+		return err
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program, which is also the guard: %w", err)
@@ -46,6 +50,9 @@ func (a *app) run() error {
 	log := hclog.New(&hclog.LoggerOptions{
 		Name: cfg.Name, Level: hclog.LevelFromString(cfg.Log.Level), JSONFormat: cfg.Log.Type == "json", Output: a.err,
 	})
+	if len(a.lacks) > 0 {
+		log.Warn("this program is a negative control: data will be lost", "without", strings.Join(a.lacks, ", "))
+	}
 	for _, w := range cfg.Warnings {
 		at := []any{"key", w.Key, "note", w.Text}
 		if w.Line > 0 {

@@ -57,6 +57,9 @@ func openPublisher(dir string, formed bool) (*publisher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read applied state: %w", err)
 	}
+	if !beginsWithDisk {
+		return p, nil
+	}
 	if p.state, err = fsm.DecodeState(rec.State); err != nil {
 		return nil, fmt.Errorf("decode %s: %w", p.path, err)
 	}

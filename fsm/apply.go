@@ -50,7 +50,7 @@ func (s State) admit(e Envelope) error {
 	if _, first := e.Change.(Init); !first && s.ClusterID == "" {
 		return ErrNoCluster
 	}
-	if checksRev && e.IfRev != s.Rev && (e.IfRev != 0 || e.Change.nature().needsRev) {
+	if stale := e.IfRev != s.Rev && (e.IfRev != 0 || e.Change.nature().needsRev); stale && (checksRev || e.IfRev == 0) {
 		return fmt.Errorf("%w: decided under revision %d, now it is %d", ErrStaleRev, e.IfRev, s.Rev)
 	}
 	return nil

@@ -2,5 +2,5 @@
 
 package fsm
 
-// checksRev: a command applies whatever it was decided under.
+// checksRev: a command that names a revision applies whichever that is.
 const checksRev = false

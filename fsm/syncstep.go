@@ -144,8 +144,13 @@ func Enforce(s State, x NodeID, promise *Promise, step SyncStep) (SyncRule, *Syn
 	switch {
 	case promise.Binds(s.Rev):
 		return promise.Rule, nil
-	case s.Primary != x || !step.NeedsPromise():
+	case s.Primary != x:
 		return s.Sync, nil
+	case !step.NeedsPromise():
+		if keepsOrder || step.To.Copies == 0 { // nothing is to be done, or async is to come
+			return s.Sync, nil
+		}
+		return step.To, nil
 	}
 	ids, k := EnforcedBy(step.To, x)
 	p := SyncRule{Members: ids, Copies: k}

@@ -25,6 +25,7 @@ type ChaosOptions struct {
 	Failover   time.Duration
 	Dir        string // for the raw history; "": a new one
 	Exe        string // see Options
+	Traps      bool   // situations in which a single mechanism keeps the data, instead of what is drawn from all
 }
 
 // compareLimit is how long the comparison at the end may take, which reads all of a long history again.
@@ -123,6 +124,9 @@ func (c *chaos) say(format string, args ...any) {
 // run plays rounds until the time is over, and compares in the end. errFound: a check found something.
 func (c *chaos) run(ctx context.Context) error {
 	deck := nemesis.New(c.o.Seed, c.can)
+	if c.o.Traps {
+		deck = nemesis.NewTraps(c.o.Seed, c.can)
+	}
 	c.kinds = deck.Kinds()
 	for time.Since(c.began) < c.o.For && ctx.Err() == nil {
 		c.tally.rounds++
@@ -169,7 +173,11 @@ func (c *chaos) report(why error) error {
 
 // again is the command that makes the same faults in the same order, in a lab that can make the same kinds.
 func (o ChaosOptions) again() string {
-	return again("chaos", o.For, o.Seed) + labFlags(o.Nodes, o.Witnesses, o.Durability, o.Failover)
+	traps := ""
+	if o.Traps {
+		traps = " --traps"
+	}
+	return again("chaos", o.For, o.Seed) + labFlags(o.Nodes, o.Witnesses, o.Durability, o.Failover) + traps
 }
 
 // sum says what it all came to, and keeps it.

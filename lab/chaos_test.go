@@ -24,6 +24,7 @@ func TestChaosAgain(t *testing.T) {
 		{ChaosOptions{For: 5 * time.Minute, Seed: 7}, "quorate lab chaos --minutes 5 --seed 7"},
 		{ChaosOptions{For: time.Hour, Seed: 8, Nodes: 2, Witnesses: 1, Durability: "async", Failover: 2 * time.Second},
 			"quorate lab chaos --minutes 60 --seed 8 --data 2 --witness 1 --durability async --failover-after 2s"},
+		{ChaosOptions{For: time.Minute, Seed: 9, Nodes: 5, Traps: true}, "quorate lab chaos --minutes 1 --seed 9 --data 5 --traps"},
 	} {
 		if got := c.o.again(); got != c.want {
 			t.Errorf("%s, want %s", got, c.want)

@@ -79,7 +79,7 @@ func (t *turn) calm(ctx context.Context) error {
 	// Who still fills or frees a disk waits until it is thawed, and goes on then.
 	err := t.c.l.releaseDisks()
 	t.beside.Wait()
-	err = errors.Join(err, t.c.l.mend(ctx))
+	err = errors.Join(err, t.endAllByHand(ctx), t.c.l.mend(ctx))
 	t.over(healed)
 	return err
 }
@@ -194,6 +194,7 @@ func (c *chaos) conclude(ctx context.Context, t *turn, p course, state State) er
 	if err != nil {
 		return err
 	}
+	h.writes = append(h.writes, t.busyWrites()...)
 	run := history.Run{Until: p.Until, Old: p.Old, Writes: h.writes, Survived: h.load}
 	c.count(p.Strikes, run)
 	f := history.Compute(run)

@@ -84,11 +84,15 @@ func (l *Lab) launch(cmd *exec.Cmd, namespace, group string) error {
 	return netns.Start(namespace, cmd)
 }
 
+// consent is the one variable of quorate's that is no key of the node file: it lets a program run that was built without a
+// mechanism (docs/decisions/0017).
+const consent = "QUORATE_NEGATIVE_CONTROL="
+
 // environment is this process's, without what would overrule the node files.
 func environment() []string {
 	var env []string
 	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "QUORATE_") && !strings.HasPrefix(kv, "PG") {
+		if strings.HasPrefix(kv, consent) || !strings.HasPrefix(kv, "QUORATE_") && !strings.HasPrefix(kv, "PG") {
 			env = append(env, kv)
 		}
 	}

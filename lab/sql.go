@@ -21,8 +21,8 @@ const (
 	database    = "postgres"
 )
 
-// connect opens a session of the superuser through the node's unix socket.
-func (l *Lab) connect(ctx context.Context, n *Node) (*pgx.Conn, error) {
+// sessionOf makes what connects the superuser through the node's unix socket.
+func (l *Lab) sessionOf(n *Node) (*pgx.ConnConfig, error) {
 	c, err := pgx.ParseConfig("sslmode=disable")
 	if err != nil {
 		return nil, fmt.Errorf("make a configuration: %w", err)
@@ -33,6 +33,15 @@ func (l *Lab) connect(ctx context.Context, n *Node) (*pgx.Conn, error) {
 	}
 	c.Host, c.Port, c.Database, c.User, c.Password = n.PGSocket(), uint16(number), database, "postgres", l.Password
 	c.Fallbacks, c.RuntimeParams = nil, map[string]string{"application_name": "lab"}
+	return c, nil
+}
+
+// connect opens a session of the superuser through the node's unix socket.
+func (l *Lab) connect(ctx context.Context, n *Node) (*pgx.Conn, error) {
+	c, err := l.sessionOf(n)
+	if err != nil {
+		return nil, err
+	}
 	conn, err := pgx.ConnectConfig(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", n.Name, err)

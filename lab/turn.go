@@ -29,6 +29,7 @@ type turn struct {
 	stopped map[int][]Owner
 	paused  bool
 	beside  sync.WaitGroup
+	hands   byHand
 
 	mu     sync.Mutex
 	seats  map[int][]*Node // who sits where, by fault
@@ -144,6 +145,9 @@ func (t *turn) slow(s nemesis.Step, n *Node) func(context.Context) error {
 	case nemesis.SlowRestore:
 		return func(ctx context.Context) error { return l.restoreSlowly(ctx, n, s.After) }
 	}
+	if act := t.trap(s.Do); act != nil {
+		return func(ctx context.Context) error { return act(ctx, n) }
+	}
 	t.paused = t.paused || s.Do == nemesis.Pause
 	return func(ctx context.Context) error { return t.operate(ctx, s, n) }
 }
@@ -176,7 +180,7 @@ func (t *turn) done(s nemesis.Step, n *Node, at int64, err error) {
 // counts says whether a fault was made when this step was: no step that undoes another, and of an ambush nothing but that.
 func (t *turn) counts(s nemesis.Step) bool {
 	switch s.Do {
-	case nemesis.Mend, nemesis.Return, nemesis.PowerOn, nemesis.Thaw, nemesis.Free, nemesis.Right, nemesis.Unpause:
+	case nemesis.Mend, nemesis.Return, nemesis.PowerOn, nemesis.Thaw, nemesis.Free, nemesis.Right, nemesis.Unpause, nemesis.Play, nemesis.End:
 		return false
 	}
 	return s.Do == nemesis.Ambush || !slices.ContainsFunc(t.r.Steps, func(o nemesis.Step) bool { return o.Fault == s.Fault && o.Do == nemesis.Ambush })

@@ -138,21 +138,11 @@ func (i *Instance) detachRunning(ctx context.Context, postmaster int, laps *stop
 		return Position{}, err
 	}
 	laps.lap("told")
-	proving, cancelProof := context.WithTimeout(ctx, proofLimit)
-	defer cancelProof()
-	withdrawn, err := i.startupTookNotice(proving)
-	if err != nil {
-		return Position{}, err
+	if endsReceiver {
+		if err := i.letGo(ctx, postmaster, laps); err != nil {
+			return Position{}, err
+		}
 	}
-	laps.lap("startup")
-	apart := proofEvery
-	if withdrawn {
-		apart = pollEvery
-	}
-	if err := i.endReceiver(proving, postmaster, apart); err != nil {
-		return Position{}, err
-	}
-	laps.lap("receiver")
 	reading, cancelRead := context.WithTimeout(ctx, answerLimit)
 	defer cancelRead()
 	text, err := i.execValue(reading, "SELECT pg_last_wal_replay_lsn()")
@@ -166,6 +156,26 @@ func (i *Instance) detachRunning(ctx context.Context, postmaster int, laps *stop
 	p, err := i.scan(replay, true)
 	laps.lap("scan")
 	return p, err
+}
+
+// letGo returns when no process can acknowledge anything to the primary that was left, nor can one come that would.
+func (i *Instance) letGo(ctx context.Context, postmaster int, laps *stopwatch) error {
+	ctx, cancel := context.WithTimeout(ctx, proofLimit)
+	defer cancel()
+	withdrawn, err := i.startupTookNotice(ctx)
+	if err != nil {
+		return err
+	}
+	laps.lap("startup")
+	apart := proofEvery
+	if withdrawn {
+		apart = pollEvery
+	}
+	if err := i.endReceiver(ctx, postmaster, apart); err != nil {
+		return err
+	}
+	laps.lap("receiver")
+	return nil
 }
 
 // stopwatch collects how long the parts of a step took, for the log.

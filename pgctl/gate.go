@@ -22,6 +22,9 @@ type Copy struct {
 // as many as each commit here waits for. Those are members of D, and with this node's copy they are K: every election has
 // the position of one of them (lease.md rule 14). Replication to end counts as much as what is known of others' disks.
 func shared(want Want, have Status, tli pg.Timeline, end pg.LSN) bool {
+	if !gates {
+		return true
+	}
 	holds := map[string]bool{}
 	for _, c := range want.Copies {
 		if c.Timeline == tli && c.LSN >= end {

@@ -273,7 +273,7 @@ func keepPrimary(want Want, have Status) Step {
 		return Step{Kind: Stop, Stop: StopKill, Because: fmt.Sprintf("it runs system %s, the cluster is system %s", have.SystemID, want.SystemID)}
 	case have.Timeline < want.Target.Timeline:
 		return Step{Kind: Stop, Stop: StopKill, Because: fmt.Sprintf("it writes timeline %d, the epoch is on %d", have.Timeline, want.Target.Timeline)}
-	case !have.Dir.StandbySignal || have.Upstream.Name != "":
+	case restoresSignal && !have.Dir.StandbySignal || have.Upstream.Name != "":
 		return Step{Kind: Mark, Because: "any other start must come up read-only"}
 	case len(have.Impostors) > 0:
 		return Step{Kind: Evict, Because: have.Impostors[0].accusation(), Impostors: have.Impostors}

@@ -214,6 +214,10 @@ func (i *Instance) scan(from pg.LSN, replayed bool) (Position, error) {
 	if err != nil {
 		return Position{}, fmt.Errorf("find the end of the log: %w", err)
 	}
+	if !readsLog && from > 0 {
+		tli := b.History.TimelineAt(from-1, b.Timeline)
+		return Position{Timeline: tli, LSN: from, History: ancestry(tli, b.Timeline, b.History)}, nil
+	}
 	log := i.logOf(control, b)
 	end, err := wal.End{}, error(nil)
 	if from > 0 {

@@ -262,6 +262,9 @@ func (i *Instance) mark(ctx context.Context) error {
 			return err
 		}
 	}
+	if !restoresSignal {
+		return nil
+	}
 	return i.putSignal()
 }
 

@@ -12,14 +12,23 @@ import (
 func main() {
 	// Postgres is killed when the thread that forked it ends, and the guard forks it from this one.
 	runtime.LockOSThread()
-	os.Exit(cli.Main(os.Args[1:], os.Environ(), os.Stdout, os.Stderr, version()))
+	os.Exit(cli.Main(os.Args[1:], os.Environ(), os.Stdout, os.Stderr, build()))
 }
 
-// version is the module's, as the build recorded it.
-func version() string {
+// build is what the go tool recorded of this program.
+func build() cli.Build {
+	b := cli.Build{Version: "0.0.0-dev"}
 	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
-		return "0.0.0-dev"
+	if !ok {
+		return b
 	}
-	return info.Main.Version
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		b.Version = v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "-tags" {
+			b.Tags = s.Value
+		}
+	}
+	return b
 }

@@ -24,7 +24,7 @@ const asQuorate = "BUBBLE_IS_QUORATE"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asQuorate) != "" {
-		os.Exit(cli.Main(os.Args[1:], os.Environ(), os.Stdout, os.Stderr, "1.2.3"))
+		os.Exit(cli.Main(os.Args[1:], os.Environ(), os.Stdout, os.Stderr, cli.Build{Version: "1.2.3"}))
 	}
 	os.Exit(m.Run())
 }

@@ -71,7 +71,7 @@ func (a *agent) start() {
 	a.raft = newRaft(h)
 	a.beats.start(a)
 	a.lead.start(a)
-	if w.opts.Without == MutFloor {
+	if w.opts.lacks(MutFloor) {
 		a.published, a.pubIndex = a.raft.state, a.raft.applied
 	}
 	w.say(h, "agent", "starts, epoch %d rev %d", a.published.Epoch, a.published.Rev)

@@ -190,7 +190,7 @@ func (b *beats) seal(epoch fsm.Epoch, then func(sealAnswer)) {
 		then(b.voter.SealReply(b.a.h.boot()))
 		return
 	}
-	if b.a.h.w.opts.Without == MutSeal {
+	if b.a.h.w.opts.lacks(MutSeal) {
 		b.voter.Persisted(rec) // it is believed to be on disk
 		then(b.voter.SealReply(b.a.h.boot()))
 		return

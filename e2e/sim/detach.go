@@ -49,7 +49,7 @@ func (d *instance) cut(end func(pgctl.Position, error)) {
 		a.h.later(&a.process, answerLimit, func() { d.cutByKill(end) })
 		return
 	}
-	if d.h.w.opts.Without == MutDetach {
+	if d.h.w.opts.lacks(MutDetach) {
 		d.cutByReloadOnly(end)
 		return
 	}
@@ -72,7 +72,7 @@ func (d *instance) cut(end func(pgctl.Position, error)) {
 // flushed it.
 func (d *instance) scan() pgctl.Position {
 	p := d.position()
-	if d.h.w.opts.Without == MutPosition {
+	if d.h.w.opts.lacks(MutPosition) {
 		// What SQL says instead: nothing is received since the start, or that; and what is replayed.
 		sv := &d.h.server
 		p.LSN = sv.replay

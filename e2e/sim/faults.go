@@ -209,7 +209,7 @@ func suspend(w *World, f Fault) func() {
 	h.keeper.down(w.now)
 	server, run, since := ends[2], h.server.run, w.now
 	return func() {
-		if w.opts.Without == MutClock {
+		if w.opts.lacks(MutClock) {
 			h.booted += w.now - since
 		}
 		ends[0]()

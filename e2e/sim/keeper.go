@@ -161,7 +161,7 @@ func (k *keeper) freeze() {
 func (k *keeper) kill() {
 	k.enter(guard.StateKilling)
 	run := k.view.Run
-	if k.h.w.opts.Without == MutKill && k.view.Exited {
+	if k.h.w.opts.lacks(MutKill) && k.view.Exited {
 		k.reap()
 		k.h.w.at(10*time.Second, func() {
 			if k.h.server.run == run {

@@ -11,20 +11,14 @@ func TestMutationsAreCaught(t *testing.T) {
 		worlds = []Mutation{Mutation(*without)}
 	}
 	for _, m := range worlds {
-		found := false
-		for s := uint64(1); s <= uint64(limit) && !found; s++ {
-			o := Run(Options{Seed: s, Without: m})
-			if found = o.Violation != nil && o.Violation.What != "model"; !found {
-				continue
-			}
-			clean := Run(Options{Seed: s})
-			t.Logf("%-13s caught after %4d seeds by %q: %s", m, s, o.Violation.What, o.Violation.Text)
-			if clean.Violation != nil {
-				t.Errorf("%s: seed %d fails with nothing left out, too: %v", m, s, clean.Violation)
-			}
-		}
-		if !found {
+		o, after := Hunt(t.Context(), Options{Without: m}, 1, limit, func(v *Violation) bool { return v.What != "model" })
+		if o == nil {
 			t.Errorf("%s: not caught within %d seeds", m, limit)
+			continue
+		}
+		t.Logf("%-13s caught after %4d seeds by %q: %s", m, after, o.Violation.What, o.Violation.Text)
+		if clean := Run(Options{Seed: o.Seed}); clean.Violation != nil {
+			t.Errorf("%s: seed %d fails with nothing left out, too: %v", m, o.Seed, clean.Violation)
 		}
 	}
 }

@@ -15,20 +15,20 @@ type Mutation string
 // The mutations, each with what it leaves out.
 const (
 	MutNone      Mutation = ""
-	MutSeal      Mutation = "durable-seal" // a seal is told before it is on disk, and never gets there
-	MutLastVouch Mutation = "last-vouch"   // a voter that was restarted forgets for whom it vouched a moment ago
-	MutWait      Mutation = "wait"         // the leader does not wait for what is left of the last vouches
-	MutDetach    Mutation = "detach"       // the walreceiver is not ended before the position is told
-	MutPosition  Mutation = "position"     // the position is what SQL says, not the end of the log
-	MutOrder     Mutation = "sync-order"   // PostgreSQL is told of every change of the sync rule before it is agreed
-	MutProof     Mutation = "sync-proof"   // a changed rule counts as in force when the file is written
-	MutFloor     Mutation = "floor"        // a node that was restarted begins with the state of its log, not with that of its disk
-	MutGate      Mutation = "gate"         // a server that starts lets clients read at once
-	MutClock     Mutation = "clock"        // clocks stand still while a host is suspended
-	MutKill      Mutation = "kill"         // when the postmaster is gone, its backends are left alone
-	MutRev       Mutation = "rev"          // a command is applied whatever it was decided under
-	MutIdentity  Mutation = "identity"     // a host that lost its disk goes on as the member that it was
-	MutEvidence  Mutation = "evidence"     // nothing is kept of what a rewind or a clone takes away
+	MutSeal      Mutation = "durable-seal"  // a seal is told before it is on disk, and never gets there
+	MutLastVouch Mutation = "last-vouch"    // a voter that was restarted forgets for whom it vouched a moment ago
+	MutWait      Mutation = "wait"          // the leader does not wait for what is left of the last vouches
+	MutDetach    Mutation = "detach"        // the walreceiver is not ended before the position is told
+	MutPosition  Mutation = "position"      // the position is what SQL says, not the end of the log
+	MutOrder     Mutation = "sync-order"    // PostgreSQL is told of every change of the sync rule before it is agreed
+	MutProof     Mutation = "sync-proof"    // a changed rule counts as in force when the file is written
+	MutFloor     Mutation = "floor"         // a node that was restarted begins with the state of its log, not with that of its disk
+	MutGate      Mutation = "gate"          // a server that starts lets clients read at once
+	MutClock     Mutation = "suspend-clock" // clocks stand still while a host is suspended
+	MutKill      Mutation = "kill"          // when the postmaster is gone, its backends are left alone
+	MutRev       Mutation = "rev"           // a command is applied whatever it was decided under
+	MutIdentity  Mutation = "identity"      // a host that lost its disk goes on as the member that it was
+	MutEvidence  Mutation = "evidence"      // nothing is kept of what a rewind or a clone takes away
 )
 
 // Options are one world. Everything that is not here follows from Seed.
@@ -39,6 +39,9 @@ type Options struct {
 	Log     io.Writer // the tape; nil: none
 	shape   shape
 }
+
+// lacks says whether the world does without m.
+func (o Options) lacks(m Mutation) bool { return o.Without == m || builtWithout == m }
 
 // shape is the cluster of a seed.
 type shape struct {

@@ -277,6 +277,14 @@ func (r *raft) advance() {
 	}
 }
 
+// apply is State.Apply, wherever the world computes a state: without Rev what a command was decided under is not compared.
+func (o Options) apply(s fsm.State, env fsm.Envelope) (fsm.State, error) {
+	if o.Without == MutRev && env.IfRev > 0 {
+		env.IfRev = s.Rev
+	}
+	return s.Apply(env)
+}
+
 // apply computes what is committed and not applied yet.
 func (r *raft) apply() {
 	for r.applied < r.commit && r.applied < r.last() {
@@ -285,11 +293,7 @@ func (r *raft) apply() {
 		var refused error
 		if e.env.Change != nil {
 			var next fsm.State
-			env := e.env
-			if r.h.w.opts.Without == MutRev && env.IfRev > 0 {
-				env.IfRev = r.state.Rev
-			}
-			if next, refused = r.state.Apply(env); refused == nil {
+			if next, refused = r.h.w.opts.apply(r.state, e.env); refused == nil {
 				r.state = next
 			}
 			r.h.w.check.applied(r.h, e, r.state, refused)

@@ -51,7 +51,7 @@ func (h *host) recover() {
 	s := r.state
 	for i := r.applied + 1; i <= r.last(); i++ {
 		if e := r.at(i); e.env.Change != nil {
-			if next, err := s.Apply(e.env); err == nil {
+			if next, err := w.opts.apply(s, e.env); err == nil {
 				s = next
 			}
 		}

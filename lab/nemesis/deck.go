@@ -39,11 +39,18 @@ type Deck struct {
 	can    Can
 	makers []maker
 	left   []maker
+	traps  bool // one fault a round, and every node is probed
 }
 
 // New returns a deck.
 func New(seed uint64, can Can) *Deck {
 	return &Deck{rng: rand.New(rand.NewPCG(seed, 1)), can: can, makers: makers(can)}
+}
+
+// NewTraps returns a deck of traps: situations in which a single mechanism keeps the data, for the negative controls
+// (docs/decisions/0017).
+func NewTraps(seed uint64, can Can) *Deck {
+	return &Deck{rng: rand.New(rand.NewPCG(seed, 2)), can: can, makers: traps(can), traps: true}
 }
 
 // Kinds are the names of all faults of the deck.
@@ -59,7 +66,11 @@ func (d *Deck) Kinds() []string {
 func (d *Deck) Deal() Round {
 	r := Round{Calm: d.between(calmAtLeast, calmAtMost), Hold: d.between(holdAtLeast, holdAtMost), Prober: d.rng.Float64() < probed}
 	begin := time.Duration(0)
-	for range 1 + d.rng.IntN(most) {
+	faults := 1
+	if r.Prober = r.Prober || d.traps; !d.traps {
+		faults += d.rng.IntN(most)
+	}
+	for range faults {
 		m := d.next()
 		for _, s := range m.steps(d) {
 			s.At += begin

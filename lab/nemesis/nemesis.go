@@ -59,6 +59,12 @@ const (
 	Reinit      Do = "reinit"       // a standby's copy is replaced
 	Configure   Do = "configure"    // a setting becomes N
 	SlowRestore Do = "slow restore" // a standby gets a restore_command that takes After and finds nothing, and loses its stream
+
+	Hold  Do = "hold replay" // a standby receives and does not replay
+	Play  Do = "go on replaying"
+	Begin Do = "start by hand" // the Postgres of a host whose agent is away, as its last start was
+	End   Do = "end by hand"   // what was started so
+	Busy  Do = "busy session"  // one that commits without a pause, until it ends or is ended
 )
 
 // Step is one thing that is done at an instant of a round.

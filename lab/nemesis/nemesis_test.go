@@ -153,6 +153,42 @@ func TestStepsInWords(t *testing.T) {
 	}
 }
 
+// TestTraps: each comes alone and on nodes that are all probed, all kinds before any comes again, and what is held, stopped,
+// taken away or started by hand is let go in the round. They follow from their seed, and the other rounds do not know of them.
+func TestTraps(t *testing.T) {
+	undone := map[nemesis.Do]nemesis.Do{
+		nemesis.Hold: nemesis.Play, nemesis.Stop: nemesis.Resume, nemesis.Vanish: nemesis.Return, nemesis.Begin: nemesis.End,
+	}
+	for kinds, can := range map[int]nemesis.Can{4: whole, 3: {Data: 3}, 2: {Data: 2, Witnesses: 1, Network: true}} {
+		d, same := nemesis.NewTraps(5, can), nemesis.NewTraps(5, can)
+		dealt := map[string]bool{}
+		for i := range 2 * kinds {
+			r := d.Deal()
+			if again := same.Deal(); !reflect.DeepEqual(r, again) {
+				t.Fatalf("two decks of one seed dealt\n%+v\n%+v", r, again)
+			}
+			dealt[r.Faults[0]] = true
+			if len(r.Faults) != 1 || !r.Prober || len(dealt) != min(i+1, kinds) {
+				t.Errorf("round %d of %+v: %+v after %v", i, can, r, dealt)
+			}
+			seated := map[nemesis.Do]int{}
+			for at, s := range r.Steps {
+				seated[s.Do] = s.Seat
+				if s.Seat >= can.Data || slices.Contains(nemesis.New(5, can).Kinds(), r.Faults[0]) {
+					t.Errorf("%s of %q", s, r.Faults[0])
+				}
+				undo, ok := undone[s.Do]
+				if ok && !slices.ContainsFunc(r.Steps[at:], func(o nemesis.Step) bool { return o.Do == undo && o.Seat == s.Seat }) {
+					t.Errorf("%q: nothing ends %s", r.Faults[0], s)
+				}
+			}
+			if held, ok := seated[nemesis.Hold]; ok && (held == 0 || held == seated[nemesis.Stop]) {
+				t.Errorf("%q holds seat %d and stops seat %d", r.Faults[0], held, seated[nemesis.Stop])
+			}
+		}
+	}
+}
+
 func TestSets(t *testing.T) {
 	seen := map[string]bool{}
 	for _, s := range nemesis.Sets() {

@@ -13,8 +13,8 @@ import (
 // a kernel that this package supports, so it panics if the kernel refuses.
 func Now() time.Duration {
 	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		panic(fmt.Sprintf("guard: read CLOCK_BOOTTIME: %v", err))
+	if err := unix.ClockGettime(clock, &ts); err != nil {
+		panic(fmt.Sprintf("guard: read clock %d: %v", clock, err))
 	}
 	return time.Duration(ts.Nano())
 }

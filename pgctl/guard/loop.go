@@ -63,7 +63,7 @@ func (l *loop) open() error {
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return fmt.Errorf("create an epoll: %w", err)
 	}
-	if l.timer, err = unix.TimerfdCreate(unix.CLOCK_BOOTTIME, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
+	if l.timer, err = unix.TimerfdCreate(clock, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
 		return fmt.Errorf("create the deadline timer: %w", err)
 	}
 	if l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
@@ -270,6 +270,15 @@ func (l *loop) kill() {
 }
 
 func (l *loop) slay() {
+	if !killsChildren {
+		if l.status.Exited {
+			return // its pid may be another's by now
+		}
+		if err := sendSignal(l.status.PID, unix.SIGKILL); err != nil {
+			l.note(err)
+		}
+		return
+	}
 	if err := l.fence.kill(l.status.PID); err != nil {
 		l.note(err)
 		if err := (signalFence{guard: l.status.GuardPID}).kill(l.status.PID); err != nil {
@@ -286,7 +295,7 @@ func (l *loop) finish() {
 	if err != nil {
 		l.note(err)
 	}
-	if !empty || !l.status.Exited {
+	if !empty && killsChildren || !l.status.Exited {
 		l.slay()
 		return
 	}
