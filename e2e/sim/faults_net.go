@@ -228,14 +228,7 @@ func (w *World) unpause(n uint64) {
 
 // edit changes the settings; a stale one is read again.
 func (w *World) edit(n uint64, change func(*fsm.Settings)) {
-	w.asks(n, "operator", func(s fsm.State) fsm.Command {
-		settings := s.Config.Settings
-		change(&settings)
-		if settings == s.Config.Settings || s.ClusterID == "" {
-			return nil
-		}
-		return fsm.EditConfig{IfVersion: s.Config.Version, Settings: settings}
-	})
+	w.editConfig(n, change, func(map[string]string) {})
 }
 
 func durability(w *World, f Fault) func() {

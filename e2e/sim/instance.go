@@ -26,6 +26,8 @@ type instance struct {
 	log           place // all that is written
 	flushed       pg.LSN
 	refuses       [maxHosts]bool // as primary: whose log is gone here
+	ctl           pg.HotStandby  // what pg_control says that the primary ran with, up to ctlAt
+	ctlAt         pg.LSN
 
 	// The durable records.
 	live     live
@@ -34,7 +36,9 @@ type instance struct {
 	clone    *job
 	rewind   *job
 	evidence []pgctl.Evidence
-	told     int // how many of those the cluster knows of
+	told     int              // how many of those the cluster knows of
+	params   pgctl.Parameters // that PostgreSQL has taken
+	hot      pg.HotStandby    // for the next start
 
 	// What the agent remembers; it ends with it.
 	cached *pgctl.Position
@@ -108,7 +112,7 @@ func (d *instance) truncate(end pg.LSN) {
 	if d.log.b.writer == d.h && d.log.lsn == d.log.b.end {
 		d.log.b.end = end
 	}
-	d.log = d.log.upTo(end)
+	d.log, d.ctlAt = d.log.upTo(end), min(d.ctlAt, end)
 }
 
 // lock has do run when no other step holds the instance; do calls the function that it is given when it is through.
@@ -160,6 +164,7 @@ func (d *instance) status() pgctl.Status {
 			SystemID: d.sysid, State: d.state, Checkpoint: d.checkpoint, Redo: d.checkpoint, CheckpointTimeline: d.checkpointTLI,
 			MinRecoveryPoint: d.minRecovery, WalLogHints: true, DataChecksums: true,
 		}
+		d.control(&s.Dir.Control)
 	}
 	d.recorded(&s, now)
 	switch {

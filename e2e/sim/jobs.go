@@ -173,6 +173,7 @@ func (a *agent) endJob(j *job, src *host, fail func(string)) {
 	d.exists, d.sysid, d.signal, d.state = true, src.data.sysid, true, pg.ControlInArchiveRecovery
 	d.log, d.flushed, d.cached = have, have.lsn, nil
 	d.checkpoint, d.checkpointTLI = have.lsn, have.b.tli
+	d.ctl, d.ctlAt = have.hotAt(have.lsn), have.lsn
 	d.seen.walGone = false
 	d.live.Upstream = pgctl.Upstream{}
 	src.data.refuses[a.h.index] = false

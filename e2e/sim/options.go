@@ -88,7 +88,7 @@ func drawShape(rng *rand.Rand) shape {
 	if rng.Float64() < 0.12 {
 		s.durability = fsm.DurabilityAsync
 	}
-	s.strict, s.wide = rng.Float64() < 0.1, rng.Float64() < 0.15
+	s.strict, s.wide = rng.Float64() < 0.1 && s.durability != fsm.DurabilityAsync, rng.Float64() < 0.15
 	return s
 }
 

@@ -80,6 +80,8 @@ func kinds() []kind {
 		{"operators", 3, s, 5 * s, operators},
 		{"late-proposals", 5, s, 6 * s, lateProposals},
 		{"reinit", 4, 0, s, askReinit},
+		{"restart", 5, 0, s, askRestart},
+		{"parameters", 4, 3 * s, 15 * s, parameters},
 		{"crash-loop", 5, s, 6 * s, crashLoop},
 		{"join", 3, 0, s, join},
 		{"leave", 2, 0, s, leave},

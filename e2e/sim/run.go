@@ -138,6 +138,7 @@ func (c *checker) alive() {
 			c.fail(h, "liveness", "%s after everything healed it does not follow: %s", ended-healed, w.state())
 			return
 		}
+		c.tookSettings(h)
 		if h.data.told < len(h.data.evidence) {
 			c.fail(h, "evidence", "the cluster does not know of %s", h.data.evidence[h.data.told].ID)
 		}

@@ -26,6 +26,9 @@ type Stats struct {
 	Installed int // snapshots that a follower took in
 	Replaced  int // hosts that were wiped and let in again
 	Recovered int // clusters that an operator made of the one node that was left
+	Restarts  int // planned ones that were begun, and new copies
+	Outgrown  int // standbys whose replay stood still for want of settings
+	Stillborn int // servers that ended at their start for the same
 	Virtual   time.Duration
 }
 
@@ -98,5 +101,8 @@ func (s *Stats) Add(o Stats) {
 	s.Installed += o.Installed
 	s.Replaced += o.Replaced
 	s.Recovered += o.Recovered
+	s.Restarts += o.Restarts
+	s.Outgrown += o.Outgrown
+	s.Stillborn += o.Stillborn
 	s.Virtual += o.Virtual
 }

@@ -77,6 +77,7 @@ func (d *instance) init() error {
 	d.exists, d.sysid, d.state, d.signal = true, 7, pg.ControlShutDown, true
 	d.log, d.flushed, d.checkpoint, d.checkpointTLI = place{b, 1000}, 1000, 1000, 1
 	d.live, d.cached = live{}, nil
+	d.ctl, d.ctlAt = shipped(), 1000
 	return nil
 }
 
@@ -122,6 +123,9 @@ func (a *agent) startServer(s pgctl.Step, done func(error)) {
 	}
 	l := d.live
 	l.Gated = s.Gate
+	if s.Kind == pgctl.StartReader {
+		d.hot, _ = pgctl.ToReplay(d.hot, d.ctl, d.params.Set)
+	}
 	if s.Kind == pgctl.StartWriter {
 		if !wasPrimary(d.state) && l.Own == 0 {
 			a.soon(done, errServing)
@@ -227,7 +231,7 @@ func (a *agent) leaveRecovery(tli pg.Timeline, end func(error)) {
 	d.cached, d.seen.promoting = nil, max(a.h.boot(), 1)
 	run := sv.run
 	a.h.w.after(&sv.process, a.h.w.between(20*time.Millisecond, 90*time.Millisecond)+sv.lag, func() {
-		if sv.run == run && sv.phase == standby {
+		if sv.run == run && sv.phase == standby && sv.replayTo(d.log.lsn) && !sv.stuck {
 			sv.promote(tli)
 		}
 	})
