@@ -403,9 +403,9 @@ func copiesAt(have pgctl.Status, ids map[string]fsm.NodeID, self fsm.NodeID, rul
 
 // mayRestart says what speaks against a restart now, empty for nothing. One node at a time, the lowest id first, and
 // only while as many others stream as each commit waits for (DETAILS 31): a primary's clients then find all that was
-// written on enough others, and a standby's absence holds up nobody.
-func mayRestart(s fsm.State, self fsm.NodeID, serves, announced bool, seen map[fsm.NodeID]failover.Sighting) string {
-	if why := inTheWay(s, self, serves, announced, seen); why != "" {
+// written on enough others, and a standby's absence holds up nobody. insists: commits may wait for it (docs/decisions/0021).
+func mayRestart(s fsm.State, self fsm.NodeID, serves, announced, insists bool, seen map[fsm.NodeID]failover.Sighting) string {
+	if why := inTheWay(s, self, serves, announced, seen); why != "" || insists {
 		return why
 	}
 	why := missingCopies(s, self, seen)

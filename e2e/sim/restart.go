@@ -15,6 +15,7 @@ type restarting struct {
 	renews    bool // a copy is wanted
 	pending   bool // only if a setting waits for it
 	force     bool // though commits may depend on the log here
+	grown     bool // nobody asked: the log needs more than this standby runs with
 	since     time.Duration
 	announced time.Duration
 	run       uint64    // the run that it ends, once it has begun
@@ -88,7 +89,7 @@ func (a *agent) takeRestart(state fsm.State, now time.Duration) bool {
 	if grown == "" || now < r.ownAt || a.have.Run != pg.RunStandby || state.Primary == a.h.id {
 		return false
 	}
-	*r = restarting{asked: true, since: now, ownAt: now + ownRestarts}
+	*r = restarting{asked: true, grown: true, since: now, ownAt: now + ownRestarts}
 	return true
 }
 
@@ -104,7 +105,8 @@ func (a *agent) beginRestart(state fsm.State, now time.Duration, running bool) b
 	case r.renews:
 		why = mayReinit(state, a.h.id, r.force, r.announced > 0, a.sightings())
 	case running:
-		why = mayRestart(state, a.h.id, a.have.Run == pg.RunPrimary && a.fence.live(state.Epoch, now), r.announced > 0, a.sightings())
+		insists := r.grown && now-r.since > restartPatience
+		why = mayRestart(state, a.h.id, a.have.Run == pg.RunPrimary && a.fence.live(state.Epoch, now), r.announced > 0, insists, a.sightings())
 	}
 	if why != "" {
 		r.announced = 0
