@@ -361,6 +361,9 @@ func (a *agent) act() {
 	case pgctl.Hold:
 		return
 	}
+	if step.Kind == pgctl.Adopt && !a.settingsGiven(state) {
+		return
+	}
 	if !(anew && step.Kind == pgctl.Clone) && a.trouble.holds(step.Kind, w.Role, state.Epoch, a.h.boot()) {
 		return
 	}

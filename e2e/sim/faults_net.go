@@ -272,7 +272,7 @@ func join(w *World, f Fault) func() {
 func leave(w *World, f Fault) func() {
 	w.asks(f.N, "operator", func(s fsm.State) fsm.Command {
 		h := w.others(w.byID(s.Primary), f.N)
-		if h == nil || len(s.Members) <= 3 {
+		if h == nil || len(s.Members) <= 3 || w.alone(h) {
 			return nil
 		}
 		m, known := s.Members[h.id]

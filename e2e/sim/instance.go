@@ -17,6 +17,8 @@ type instance struct {
 
 	// The data directory.
 	exists        bool
+	foreign       bool // this node never managed it
+	stranger      bool // a server runs on it that this node did not start
 	sysid         pg.SystemID
 	state         pg.ControlState
 	checkpoint    pg.LSN
@@ -159,7 +161,10 @@ func (d *instance) status() pgctl.Status {
 	s := pgctl.Status{GuardRun: view.Run, PID: view.PID}
 	s.Dir = pgctl.Dir{Empty: !d.exists}
 	if d.exists {
-		s.Dir.StandbySignal = d.signal
+		s.Dir.StandbySignal, s.Dir.Foreign = d.signal, d.foreign
+		if d.foreign && d.stranger {
+			s.Dir.Server = 1
+		}
 		s.Dir.Control = pg.Control{
 			SystemID: d.sysid, State: d.state, Checkpoint: d.checkpoint, Redo: d.checkpoint, CheckpointTimeline: d.checkpointTLI,
 			MinRecoveryPoint: d.minRecovery, WalLogHints: true, DataChecksums: true,

@@ -47,6 +47,7 @@ type shape struct {
 	durability              fsm.Durability
 	strict                  bool
 	wide                    bool // a network between sites
+	adopts                  bool // there are data before there is a cluster
 }
 
 // The times of a seed.
@@ -55,6 +56,8 @@ const (
 	healed  = 75 * time.Second
 	ended   = 125 * time.Second
 	bound   = 40 * time.Second // from the healing to the first commit
+
+	minFaults = 6 // in a seed's plan
 )
 
 func (o Options) healAt() time.Duration        { return healed }
@@ -89,6 +92,7 @@ func drawShape(rng *rand.Rand) shape {
 		s.durability = fsm.DurabilityAsync
 	}
 	s.strict, s.wide = rng.Float64() < 0.1 && s.durability != fsm.DurabilityAsync, rng.Float64() < 0.15
+	s.adopts = rng.Float64() < 0.12
 	return s
 }
 
@@ -107,12 +111,18 @@ func (s shape) String() string {
 	if s.wide {
 		out += ", between sites"
 	}
+	if s.adopts {
+		out += ", with data that were there"
+	}
 	return out
 }
 
 // founding is the first command.
 func (o Options) founding(w *World) fsm.Init {
-	c := fsm.Init{ClusterID: "c", Scope: "sim", Config: fsm.Config{Version: 1, Settings: o.settings(o.shape.durability)}}
+	c := fsm.Init{ClusterID: "c", Scope: "sim", Config: fsm.Config{Version: 1, Settings: o.settings(o.shape.durability)}, Adopted: w.adopted}
+	if doc, err := document(c.Config.Settings, map[string]string{"work_mem": "2MB", "max_connections": "150"}); o.shape.adopts && o.Seed%2 == 0 && err == nil {
+		c.Config.Doc = doc // what was in use is taken over
+	}
 	for _, h := range w.hosts {
 		if !h.joins {
 			c.Members = append(c.Members, h.member())

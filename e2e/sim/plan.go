@@ -90,49 +90,55 @@ func kinds() []kind {
 	}
 }
 
-// drawPlan draws the faults of a seed. Half of them come right after the one before, because most bugs need two.
-func drawPlan(rng *rand.Rand) []Fault {
+// drawPlan draws the faults of a seed. Half of them come right after the one before, because most bugs need two. Early ones come while
+// the cluster begins.
+func drawPlan(rng *rand.Rand, early bool) []Fault {
 	table := kinds()
 	total := 0
 	for _, k := range table {
 		total += k.weight
 	}
 	var plan []Fault
+	if early {
+		for range 2 {
+			plan = append(plan, drawFault(rng, table, total, time.Second+time.Duration(rng.Int64N(int64(5*time.Second)))))
+		}
+	}
 	for at := settled; ; {
 		gap := time.Duration(rng.Int64N(int64(12 * time.Second)))
 		if len(plan) > 0 && rng.Float64() < 0.5 {
 			gap = time.Duration(rng.Int64N(int64(2 * time.Second)))
 		}
 		if at += gap; at >= healed-3*time.Second {
-			if len(plan) >= 6 {
+			if len(plan) >= minFaults {
 				break
 			}
 			at = settled + time.Duration(rng.Int64N(int64(healed-settled-5*time.Second)))
 		}
-		pick := rng.IntN(total)
-		for _, k := range table {
-			if pick -= k.weight; pick >= 0 {
-				continue
-			}
-			f := Fault{At: at, Kind: k.name, N: rng.Uint64(), Who: thePrimary}
-			switch p := rng.Float64(); {
-			case p > 0.85:
-				f.Who = anybody
-			case p > 0.65:
-				f.Who = aStandby
-			case p > 0.5:
-				f.Who = theLeader
-			}
-			f.For = k.low
-			if k.high > k.low {
-				f.For += time.Duration(float64(k.high-k.low) * rng.Float64() * rng.Float64())
-			}
-			plan = append(plan, f)
-			break
-		}
+		plan = append(plan, drawFault(rng, table, total, at))
 	}
 	slices.SortStableFunc(plan, func(a, b Fault) int { return int(a.At - b.At) })
 	return plan
+}
+
+// drawFault draws what happens at an instant, to whom and for how long.
+func drawFault(rng *rand.Rand, table []kind, total int, at time.Duration) Fault {
+	pick := rng.IntN(total)
+	row := slices.IndexFunc(table, func(k kind) bool { pick -= k.weight; return pick < 0 })
+	k := table[row]
+	f := Fault{At: at, Kind: k.name, N: rng.Uint64(), Who: thePrimary, For: k.low}
+	switch p := rng.Float64(); {
+	case p > 0.85:
+		f.Who = anybody
+	case p > 0.65:
+		f.Who = aStandby
+	case p > 0.5:
+		f.Who = theLeader
+	}
+	if k.high > k.low {
+		f.For += time.Duration(float64(k.high-k.low) * rng.Float64() * rng.Float64())
+	}
+	return f
 }
 
 // schedule puts the plan, or what is kept of it, into the world, and heals everything at the end.

@@ -20,7 +20,7 @@ func recoverOne(w *World, f Fault) func() {
 		return nil // nobody removes, and goes on to remove, the one that he recovers
 	}
 	if _, member := s.Members[left.id]; !member || left.role != fsm.RoleData || s.Epoch == 0 || leavingOne(s) ||
-		w.recovering || !left.data.exists || left.data.rebuild {
+		w.recovering || !left.data.exists || left.data.foreign || left.data.rebuild {
 		return nil
 	}
 	w.recovering = true

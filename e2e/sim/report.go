@@ -21,6 +21,7 @@ func (s *Stats) Print(out io.Writer, seeds int) {
 		s.Installed, s.Replaced, s.Recovered)
 	fmt.Fprintf(out, "%d planned restarts and new copies begun; replay stood still %d times for want of settings, %d servers ended for that\n",
 		s.Restarts, s.Outgrown, s.Stillborn)
+	fmt.Fprintf(out, "%d clusters began with data that were there\n", s.Adopted)
 	fmt.Fprintf(out, "%d acknowledged commits given up by appointments under async, which promises nothing\n", s.Lossy)
 	fmt.Fprintf(out, "%d times two servers took writes while nothing on the host of one could run that ends it\n\n", s.Excused)
 	fmt.Fprintf(out, "longest time without an acknowledgement (ms), from 1 s before a fault to 10 s after, of those that came alone\n")

@@ -24,7 +24,7 @@ type Outcome struct {
 func Run(o Options) Outcome {
 	draw := rand.New(rand.NewPCG(o.Seed, 1))
 	o.shape = drawShape(draw)
-	plan := drawPlan(draw)
+	plan := drawPlan(draw, o.shape.adopts)
 	w := &World{rng: rand.New(rand.NewPCG(o.Seed, 2)), opts: o}
 	if o.Log != nil {
 		w.tape = &tape{out: o.Log}
@@ -80,6 +80,9 @@ func (w *World) build() {
 		h.agent.begin()
 		h.agent.end()
 		w.at(w.between(0, 500*time.Millisecond), h.startAgent)
+	}
+	if s.adopts {
+		w.findData()
 	}
 	w.load.start(w)
 }

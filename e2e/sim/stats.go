@@ -29,6 +29,7 @@ type Stats struct {
 	Restarts  int // planned ones that were begun, and new copies
 	Outgrown  int // standbys whose replay stood still for want of settings
 	Stillborn int // servers that ended at their start for the same
+	Adopted   int // data directories that a cluster began with
 	Virtual   time.Duration
 }
 
@@ -104,5 +105,6 @@ func (s *Stats) Add(o Stats) {
 	s.Restarts += o.Restarts
 	s.Outgrown += o.Outgrown
 	s.Stillborn += o.Stillborn
+	s.Adopted += o.Adopted
 	s.Virtual += o.Virtual
 }

@@ -17,6 +17,8 @@ func (a *agent) do(s pgctl.Step, done func(error)) {
 	switch s.Kind {
 	case pgctl.Init:
 		a.h.later(&a.process, a.h.w.between(300*time.Millisecond, time.Second), func() { done(d.init()) })
+	case pgctl.Adopt:
+		a.adopt(s, done)
 	case pgctl.Examine, pgctl.FindCommits:
 		a.h.later(&a.process, a.h.w.between(5*time.Millisecond, 60*time.Millisecond), func() { done(a.examine(s.Kind)) })
 	case pgctl.StartReader, pgctl.StartWriter:
@@ -74,7 +76,7 @@ func (d *instance) init() error {
 		return errRunning
 	}
 	b := &branch{tli: 1, start: 1, end: 1000, writer: d.h}
-	d.exists, d.sysid, d.state, d.signal = true, 7, pg.ControlShutDown, true
+	d.exists, d.sysid, d.state, d.signal = true, foundSystem, pg.ControlShutDown, true
 	d.log, d.flushed, d.checkpoint, d.checkpointTLI = place{b, 1000}, 1000, 1000, 1
 	d.live, d.cached = live{}, nil
 	d.ctl, d.ctlAt = shipped(), 1000
@@ -149,7 +151,7 @@ func (a *agent) startServer(s pgctl.Step, done func(error)) {
 			l.Own = 0
 		}
 	}
-	a.h.write(&a.process, func() { d.live = l; d.signal = d.signal || s.Kind == pgctl.StartReader }, func() { a.fork(s, done) })
+	a.h.write(&a.process, func() { d.live, d.foreign, d.signal = l, false, d.signal || s.Kind == pgctl.StartReader }, func() { a.fork(s, done) })
 }
 
 func (a *agent) fork(s pgctl.Step, done func(error)) {
