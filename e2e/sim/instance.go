@@ -186,7 +186,11 @@ func (d *instance) status() pgctl.Status {
 		d.look(&s, now)
 	}
 	s.Answered = d.seen.run == view.Run && d.seen.answered
-	if d.seen.run == view.Run && view.Exited && !d.seen.asked {
+	switch {
+	case d.seen.run != view.Run:
+	case d.h.server.crashed && d.h.server.run == view.Run:
+		s.Died = "the crash of one of its processes" // its log says so at once (pgctl/probe_crash.go)
+	case view.Exited && !d.seen.asked:
 		s.Died = view.Exit()
 	}
 	return s

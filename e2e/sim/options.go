@@ -29,6 +29,7 @@ const (
 	MutRev       Mutation = "rev"          // a command is applied whatever it was decided under
 	MutIdentity  Mutation = "identity"     // a host that lost its disk goes on as the member that it was
 	MutEvidence  Mutation = "evidence"     // nothing is kept of what a rewind or a clone takes away
+	MutHalt      Mutation = "halt"         // a command that a release does not know is skipped
 )
 
 // Options are one world. Everything that is not here follows from Seed.
@@ -149,6 +150,6 @@ func (h *host) member() fsm.Member {
 func Mutations() []Mutation {
 	return []Mutation{
 		MutSeal, MutLastVouch, MutWait, MutDetach, MutPosition, MutOrder, MutProof, MutFloor, MutGate, MutClock, MutKill,
-		MutRev, MutIdentity, MutEvidence,
+		MutRev, MutIdentity, MutEvidence, MutHalt,
 	}
 }

@@ -47,6 +47,8 @@ type server struct {
 	buffers   string
 	work      string // work_mem, which a reload changes
 	stuck     bool   // replay stands still for want of those
+	wedged    int    // backends that are stopped: a fast shutdown waits for them
+	crashed   bool   // one of its processes did
 
 	receiver *stream
 	received pg.LSN // pg_last_wal_receive_lsn; 0 after a start until something is received
@@ -73,6 +75,7 @@ func (s *server) fork(run uint64, upstream pgctl.Upstream) {
 	s.begin()
 	s.stopped, s.frozen, s.hanging = 0, false, false
 	s.run, s.phase, s.asked = run, starting, false
+	s.wedged, s.crashed = 0, false
 	s.upstream, s.rule, s.gateOpen = upstream, h.data.live.Sync, !h.data.live.Gated
 	s.writing, s.waits, s.marked = !h.data.signal, s.rule.SSN() != "", false
 	s.received, s.replay, s.opened, s.receiver, s.waiting = 0, 0, 0, nil, nil
@@ -136,7 +139,7 @@ func (s *server) reopen() {
 func (s *server) open(b *branch) {
 	d := &s.h.data
 	d.log.b = b
-	s.phase, d.state = primary, pg.ControlInProduction
+	s.phase, s.writing, d.state = primary, true, pg.ControlInProduction
 	d.checkpoint, d.checkpointTLI, d.minRecovery = d.log.lsn, b.tli, 0
 	s.toldLog()
 	s.append(100) // the record of the end of recovery
@@ -376,6 +379,10 @@ func (s *server) lastCheckpoint(was phase) {
 	d := &s.h.data
 	if s.h.hung() {
 		s.h.w.after(&s.process, s.h.disk.hangs-s.h.w.now, func() { s.lastCheckpoint(was) })
+		return
+	}
+	if s.wedged > 0 {
+		s.h.w.after(&s.process, 50*time.Millisecond, func() { s.lastCheckpoint(was) })
 		return
 	}
 	if was != primary {

@@ -341,7 +341,7 @@ func parameters(w *World, f Fault) func() {
 	turn()
 	return func() {
 		over = true
-		w.mendParameters(f.N)
+		w.mendParameters(f.N, w.now+editPatience)
 	}
 }
 
@@ -362,15 +362,19 @@ func changeOne(set map[string]string, n uint64) {
 	}
 }
 
-// mendParameters takes back what PostgreSQL refuses, until that is done.
-func (w *World) mendParameters(n uint64) {
-	s := w.check.newest.Config
-	d, err := config.ReadDCS([]byte(s.Doc))
-	if s.Doc == "" || err != nil || d.PostgreSQL.Parameters["work_mem"] != badValue {
-		return
+// editPatience is more than an edit is tried for.
+const editPatience = 12 * time.Second
+
+// mendParameters takes back what PostgreSQL refuses, until that is done and no edit is under way any more.
+func (w *World) mendParameters(n uint64, until time.Duration) {
+	d, err := config.ReadDCS([]byte(w.check.newest.Config.Doc))
+	bad := err == nil && d.PostgreSQL.Parameters["work_mem"] == badValue
+	if bad {
+		w.editConfig(n, func(*fsm.Settings) {}, func(set map[string]string) { set["work_mem"] = "4MB" })
 	}
-	w.editConfig(n, func(*fsm.Settings) {}, func(set map[string]string) { set["work_mem"] = "4MB" })
-	w.at(700*time.Millisecond, func() { w.mendParameters(n + 1) })
+	if bad || w.now < until {
+		w.at(700*time.Millisecond, func() { w.mendParameters(n+1, until) })
+	}
 }
 
 // tookSettings: some time after everything healed every member's server has what the newest document says, as far as that takes no

@@ -30,6 +30,8 @@ type Stats struct {
 	Outgrown  int // standbys whose replay stood still for want of settings
 	Stillborn int // servers that ended at their start for the same
 	Adopted   int // data directories that a cluster began with
+	Upgraded  int // daemons that were restarted with a later release
+	Halted    int // that met a command which they did not know
 	Virtual   time.Duration
 }
 
@@ -106,5 +108,7 @@ func (s *Stats) Add(o Stats) {
 	s.Outgrown += o.Outgrown
 	s.Stillborn += o.Stillborn
 	s.Adopted += o.Adopted
+	s.Upgraded += o.Upgraded
+	s.Halted += o.Halted
 	s.Virtual += o.Virtual
 }

@@ -23,6 +23,7 @@ type World struct {
 	stats Stats
 
 	ids        int
+	release    uint64        // the newest that somebody has
 	adopted    *fsm.Adoption // what the cluster begins with; nil: a new database
 	heal       []func()      // ends of the faults that are under way
 	rash       int           // by how many faults the leader believes the primary silent
@@ -78,6 +79,7 @@ func (w *World) run(end time.Duration) {
 			}
 		}
 		e.do()
+		w.check.after()
 	}
 }
 
