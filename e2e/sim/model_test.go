@@ -77,6 +77,7 @@ func TestALaggingWalreceiverOutlivesAReload(t *testing.T) {
 func TestARestartForgetsWhatWasReceived(t *testing.T) {
 	w, p, s := pair(t, pgctl.Sync{K: 1, Names: []string{"n2"}})
 	o := commit(w, p)
+	s.server.lag = time.Hour
 	s.server.die()
 	s.server.fork(2, pgctl.Upstream{})
 	w.run(w.now + time.Second)

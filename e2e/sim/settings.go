@@ -407,8 +407,8 @@ func (s *server) recoversReader() bool {
 	if !s.replayTo(d.log.lsn) {
 		return false
 	}
-	if s.phase = starting; !s.stuck {
-		s.replay = d.log.lsn - min(commitSize, d.log.lsn) // the last record may be incomplete; replay stands before what was acknowledged (K4)
+	if s.phase = starting; !s.stuck && s.lag > 0 {
+		s.replay = d.log.lsn - min(commitSize, d.log.lsn) // the last commit is not due yet; replay stands before what was acknowledged (K4)
 	}
 	return true
 }
