@@ -99,7 +99,11 @@ func (w *World) choose(source *host, nodes []*host) *fsm.Adoption {
 	for _, h := range nodes {
 		f.nodes = append(f.nodes, of(h))
 	}
-	return f.adoption()
+	a := f.adoption()
+	if w.opts.Without == MutAside {
+		a.Keep, a.Aside = append(a.Keep, a.Aside...), nil
+	}
+	return a
 }
 
 // adopt mirrors Instance.Adopt.

@@ -30,6 +30,8 @@ const (
 	MutIdentity  Mutation = "identity"     // a host that lost its disk goes on as the member that it was
 	MutEvidence  Mutation = "evidence"     // nothing is kept of what a rewind or a clone takes away
 	MutHalt      Mutation = "halt"         // a command that a release does not know is skipped
+	MutSettings  Mutation = "settings"     // a start that only replays takes the settings of one that writes
+	MutAside     Mutation = "aside"        // of the data that were there before all are taken for copies
 )
 
 // Options are one world. Everything that is not here follows from Seed.
@@ -150,6 +152,6 @@ func (h *host) member() fsm.Member {
 func Mutations() []Mutation {
 	return []Mutation{
 		MutSeal, MutLastVouch, MutWait, MutDetach, MutPosition, MutOrder, MutProof, MutFloor, MutGate, MutClock, MutKill,
-		MutRev, MutIdentity, MutEvidence, MutHalt,
+		MutRev, MutIdentity, MutEvidence, MutHalt, MutSettings, MutAside,
 	}
 }

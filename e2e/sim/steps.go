@@ -125,7 +125,7 @@ func (a *agent) startServer(s pgctl.Step, done func(error)) {
 	}
 	l := d.live
 	l.Gated = s.Gate
-	if s.Kind == pgctl.StartReader {
+	if s.Kind == pgctl.StartReader && a.h.w.opts.Without != MutSettings {
 		d.hot, _ = pgctl.ToReplay(d.hot, d.ctl, d.params.Set)
 	}
 	if s.Kind == pgctl.StartWriter {
@@ -172,6 +172,9 @@ func (a *agent) fork(s pgctl.Step, done func(error)) {
 	}
 	if up.Name != "" || verdict != guard.VerdictStandby {
 		d.cached = nil
+	}
+	if name := pgctl.Outgrown(d.fileHot(), d.ctl); name != "" && d.signal {
+		a.h.w.check.fail(a.h, "settings", "it is started to replay with %s of %v, and the log needs %v", name, d.fileHot(), d.ctl)
 	}
 	run := k.start(verdict, s.Epoch, deadline)
 	a.h.server.fork(run, up)
