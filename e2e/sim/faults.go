@@ -351,9 +351,9 @@ func rashRestart(w *World, f Fault) func() {
 	}
 }
 
-// vouchForgotten has the leader hear nothing of the primary for so long that its own last vouch is over. Then the primary is cut off,
+// vouchLost has the leader hear nothing of the primary for so long that its own last vouch is over. Then the primary is cut off,
 // all others, who hold its lease, are restarted at once, and the leader turns rash: what they vouched for a moment ago is in no memory.
-func vouchForgotten(w *World, _ Fault) func() {
+func vouchLost(w *World, _ Fault) func() {
 	primary, lead := w.byID(w.check.newest.Primary), w.pick(Fault{Who: theLeader})
 	if primary == nil || primary == lead || lead.agent.raft.role != leader {
 		return nil

@@ -71,7 +71,7 @@ func kinds() []kind {
 		{"wal-gone", 3, 5 * s, 40 * s, walGone},
 		{"rash-leader", 14, 500 * ms, 4 * s, rashLeader},
 		{"rash-restart", 8, 500 * ms, 4 * s, rashRestart},
-		{"vouch-forgotten", 3, 3 * s, 5 * s, vouchForgotten},
+		{"vouch-lost", 3, 3 * s, 5 * s, vouchLost},
 		{"trap", 5, s, 6 * s, trap},
 		{"cancel", 3, 0, s, cancelWaits},
 		{"switchover", 9, 0, s, switchover},
