@@ -160,14 +160,35 @@ func TestMayRestart(t *testing.T) {
 			if c.change != nil {
 				c.change(&s, seen)
 			}
-			why := mayRestart(s, c.self, true, c.announced, seen)
+			why := mayRestart(s, c.self, true, c.announced, false, seen)
 			if (why == "") != (c.why == "") || !strings.Contains(why, c.why) {
 				t.Errorf("got %q, want %q", why, c.why)
 			}
 		})
 	}
-	if why := mayRestart(threeNodes(3, "1"), "1", false, false, heard()); !strings.Contains(why, "does not serve") {
+	if why := mayRestart(threeNodes(3, "1"), "1", false, false, false, heard()); !strings.Contains(why, "does not serve") {
 		t.Errorf("a primary that does not serve: %q", why)
+	}
+}
+
+// TestMayRestartInsisting: a standby that the log has outgrown is restarted though commits wait for it meanwhile, and still one at a
+// time and beside a primary that serves.
+func TestMayRestartInsisting(t *testing.T) {
+	s, seen := threeNodes(3, "1"), heard()
+	p := seen["1"]
+	p.Report.Streaming = []failover.StreamingMember{{Node: "2"}}
+	seen["1"] = p
+	if why := mayRestart(s, "2", true, false, false, seen); why == "" {
+		t.Error("restarted by the way though the commits wait for it")
+	}
+	if why := mayRestart(s, "2", true, false, true, seen); why != "" {
+		t.Errorf("stands still for ever: %s", why)
+	}
+	other := seen["3"]
+	other.Report.Config.Restart = true
+	seen["3"] = other
+	if why := mayRestart(s, "2", true, false, true, seen); !strings.Contains(why, "one at a time") {
+		t.Errorf("beside another one: %q", why)
 	}
 }
 

@@ -30,6 +30,7 @@ type restartRequest struct {
 	pending bool // only if a setting waits for it
 	reinit  bool // a copy is wanted
 	force   bool // though commits may depend on the log here
+	grown   bool // nobody asked: the log needs more than this standby runs with
 	done    chan restartOutcome
 }
 
@@ -126,7 +127,8 @@ func (a *agent) takeRestart(state fsm.State, now time.Duration) bool {
 		return false
 	}
 	a.log.Warn("restarting: the log needs more than this standby runs with", "setting", grown)
-	*r = restarting{req: &restartRequest{ctx: context.Background(), done: make(chan restartOutcome, 1)}, since: now, ownAt: now + ownRestarts}
+	req := &restartRequest{ctx: context.Background(), grown: true, done: make(chan restartOutcome, 1)}
+	*r = restarting{req: req, since: now, ownAt: now + ownRestarts}
 	return true
 }
 
@@ -147,7 +149,8 @@ func (a *agent) beginRestart(state fsm.State, now time.Duration, running bool) b
 		// Nobody has any use of log that is not there.
 		why = mayReinit(state, self, r.req.force || a.have.Dir.Gone != "", r.announced > 0, seen)
 	case running:
-		why = mayRestart(state, self, a.have.Run == pg.RunPrimary && a.fence.live(state.Epoch, now), r.announced > 0, seen)
+		insists := r.req.grown && now-r.since > restartPatience
+		why = mayRestart(state, self, a.have.Run == pg.RunPrimary && a.fence.live(state.Epoch, now), r.announced > 0, insists, seen)
 	}
 	if why != "" {
 		r.announced = 0
@@ -184,9 +187,9 @@ func (a *agent) downForRestart(state fsm.State) bool {
 
 // mayRestart says what speaks against a restart now, empty for nothing. One node at a time, the lowest id first, and
 // only while as many others stream as each commit waits for (DETAILS 31): a primary's clients then find all that was
-// written on enough others, and a standby's absence holds up nobody.
-func mayRestart(s fsm.State, self fsm.NodeID, serves, announced bool, seen map[fsm.NodeID]failover.Sighting) string {
-	if why := inTheWay(s, self, serves, announced, seen); why != "" {
+// written on enough others, and a standby's absence holds up nobody. insists: commits may wait for it (docs/decisions/0021).
+func mayRestart(s fsm.State, self fsm.NodeID, serves, announced, insists bool, seen map[fsm.NodeID]failover.Sighting) string {
+	if why := inTheWay(s, self, serves, announced, seen); why != "" || insists {
 		return why
 	}
 	why := missingCopies(s, self, seen)

@@ -71,6 +71,32 @@ func (o Ordering) lower(n, wanted int) string {
 	return ""
 }
 
+// ToReplay returns the values for the file of a start that replays log without writing: where wanted, or present if that is known,
+// has less than control, Postgres would end at once. Ordering can't see to it, since it doesn't know how a node that is primary, or
+// appointed, will be started: a primary that opens its own log may lower what one that only reads it may not. False: present will do.
+func ToReplay(present, control pg.HotStandby, wanted map[string]string) (pg.HotStandby, bool) {
+	file, raised := present, false
+	for n, name := range pg.HotStandbyNames() {
+		number, err := strconv.Atoi(wanted[name])
+		has, set := present[n], err == nil
+		if !present.Known() {
+			has = number
+		}
+		switch known := present.Known() && (set || present[n] > 0); {
+		case has >= control[n]:
+			file[n] = has
+		case known || set:
+			file[n], raised = control[n], true
+		default: // the default, or what the directory's own file says: as good as what wrote the log
+			file[n] = control[n]
+		}
+	}
+	if !raised {
+		return present, false
+	}
+	return file, true
+}
+
 // Outgrown names the first setting of which a running standby has less than the log that it replays; empty: none. Replay
 // stands still there until it is restarted.
 func Outgrown(running, control pg.HotStandby) string {

@@ -64,6 +64,32 @@ func TestOrdering(t *testing.T) {
 	}
 }
 
+// What replays log needs what wrote it, whoever is to be primary: a survivor that serves reads, and an appointed standby that is down.
+func TestToReplay(t *testing.T) {
+	for _, c := range []struct {
+		name             string
+		present, control pg.HotStandby
+		wanted           map[string]string
+		file             pg.HotStandby
+		raised           bool
+	}{
+		{"lowered for the next start as primary", pg.HotStandby{50, 8, 0, 64}, pg.HotStandby{100, 8, 0, 64}, map[string]string{"max_connections": "50"},
+			pg.HotStandby{100, 8, 0, 64}, true},
+		{"one lowered, one raised", pg.HotStandby{50, 8, 0, 128}, pg.HotStandby{100, 8, 0, 64}, nil, pg.HotStandby{100, 8, 0, 128}, true},
+		{"enough", pg.HotStandby{200, 8, 0, 64}, pg.HotStandby{100, 8, 0, 64}, nil, pg.HotStandby{200, 8, 0, 64}, false},
+		{"not ordered yet, too little wanted", pg.HotStandby{}, pg.HotStandby{100, 8, 0, 64}, map[string]string{"max_connections": "50"},
+			pg.HotStandby{100, 8, 0, 64}, true},
+		{"not ordered yet, enough wanted", pg.HotStandby{}, pg.HotStandby{100, 8, 0, 64}, map[string]string{"max_connections": "150"},
+			pg.HotStandby{}, false},
+		{"nothing said by anybody", pg.HotStandby{}, pg.HotStandby{100, 8, 0, 64}, nil, pg.HotStandby{}, false},
+		{"a zero that nobody asked for", pg.HotStandby{100, 8, 0, 64}, pg.HotStandby{100, 8, 0, 64}, nil, pg.HotStandby{100, 8, 0, 64}, false},
+	} {
+		if file, raised := ToReplay(c.present, c.control, c.wanted); file != c.file || raised != c.raised {
+			t.Errorf("%s: %v, %t; want %v, %t", c.name, file, raised, c.file, c.raised)
+		}
+	}
+}
+
 func TestOutgrown(t *testing.T) {
 	if got := Outgrown(pg.HotStandby{100, 8, 0, 64}, pg.HotStandby{100, 8, 10, 64}); got != "max_prepared_transactions" {
 		t.Errorf("got %q", got)

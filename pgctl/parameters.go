@@ -260,6 +260,13 @@ func (i *Instance) SetHotStandby(h pg.HotStandby) error {
 		return nil
 	}
 	// Parameters that are on trial at this moment are not to be recorded as accepted; they record this part themselves.
+	if err := i.recordHotStandby(h); err != nil {
+		return err
+	}
+	return i.rewrite()
+}
+
+func (i *Instance) recordHotStandby(h pg.HotStandby) error {
 	saved, err := i.recordedParameters()
 	if err != nil {
 		return err
@@ -269,12 +276,19 @@ func (i *Instance) SetHotStandby(h pg.HotStandby) error {
 		return err
 	}
 	i.note(func() { i.params.Hot = h })
-	if err := i.rewrite(); err != nil {
-		return err
-	}
 	names := pg.HotStandbyNames()
 	i.log.Info("settings for the next start", names[0], h[0], names[1], h[1], names[2], h[2], names[3], h[3])
 	return nil
+}
+
+// raiseHotStandby has the start that is about to be made replay the log here. The caller holds i.mu and writes the files next.
+func (i *Instance) raiseHotStandby(control pg.HotStandby) error {
+	a := i.accepted()
+	h, raised := ToReplay(a.Hot, control, a.Set)
+	if !raised {
+		return nil
+	}
+	return i.recordHotStandby(h)
 }
 
 // Survey is what the running server says about settings that only a restart changes.

@@ -35,6 +35,9 @@ func (i *Instance) StartReadOnly(ctx context.Context, epoch uint64) error {
 	if err != nil {
 		return err
 	}
+	if err := i.raiseHotStandby(control.HotStandby()); err != nil {
+		return err
+	}
 	if l.Upstream.Name == "" && wasPrimary(control.State) {
 		l.Own = 0
 		i.note(func() {

@@ -1,6 +1,7 @@
 package pgctl
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/quorate/quorate/internal/pg"
@@ -119,6 +120,24 @@ func TestSurvivorWithoutATail(t *testing.T) {
 		t.Errorf("gated %t, the log ends at %s, its last commit at %s, n2 has %s", s.Gated, s.Position.LSN, s.Position.Shown, has)
 	}
 	servesReads(t, n1, "1")
+}
+
+// A primary may have lowered max_connections for its next start. One that only reads needs what wrote the log.
+func TestSurvivorStartsWithWhatItsLogNeeds(t *testing.T) {
+	c, n1, _ := survivor(t)
+	needs := n1.Status(t.Context()).Dir.Control.HotStandby()
+	lowered := needs
+	lowered[0] -= 10
+	if err := n1.SetHotStandby(lowered); err != nil {
+		t.Fatal(err)
+	}
+	n1.drive(c.reads(n1), "to run read-only", isRun(pg.RunStandby))
+	if _, file := n1.Parameters(); file != needs {
+		t.Errorf("started with %v, its log needs %v", file, needs)
+	}
+	if got := n1.sql("SHOW max_connections"); got != fmt.Sprint(needs[0]) {
+		t.Errorf("it runs with max_connections %s, its log needs %d", got, needs[0])
+	}
 }
 
 // A reader that was killed, or whose start was cut short, can be started for writing all the same.

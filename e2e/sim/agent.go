@@ -47,7 +47,8 @@ type agent struct {
 	trouble   trouble
 	actedOn   uint64
 	wish      handover
-	reinit    reinit
+	restart   restarting
+	conf      configuring
 	stopping  fsm.Epoch // what the leader, or a death that does not end, told to stop
 	busy      bool      // a step is under way
 	woken     bool
@@ -250,7 +251,7 @@ func (a *agent) say() {
 		self: a.h.id, state: state, leaseLive: live, unleased: unleased, held: held, trouble: a.trouble.String(),
 		released: a.h.disk.released, promise: a.promised(state.Rev), flushed: a.flushed,
 	})
-	r.Config.Restart = a.reinit.announced > 0
+	r.Config = a.configured()
 	if acted {
 		a.actedOn = r.Rev
 	} else {
@@ -317,13 +318,14 @@ func (a *agent) act() {
 		return
 	}
 	state := a.state()
-	anew := a.reinitStep(state)
+	a.configure(state, a.sightings)
+	restart, anew := a.restartStep(state)
 	if a.servesUnrecorded(state) {
 		done := a.done("record serving")
 		a.h.write(&a.process, func() { a.h.disk.served = max(a.h.disk.served, state.Epoch) }, func() { done(nil) })
 		return
 	}
-	if a.releaseDue(state) {
+	if a.releaseDue(state) && !a.downForRestart(state) {
 		a.release(state)
 		return
 	}
@@ -343,7 +345,7 @@ func (a *agent) act() {
 	w := want(situation{
 		self: a.h.id, state: state, leaseLive: a.mayServe(state), sealed: a.beats.sealed(),
 		released: a.releasedEpoch(), reads: reads, giveUp: a.gaveUp == state.Epoch && state.Epoch > 0,
-		handOver: handOver, reinit: anew, removed: a.removed, yields: a.yields(state), sync: goal,
+		handOver: handOver, restart: restart, reinit: anew, removed: a.removed, yields: a.yields(state), sync: goal,
 		copies: copies(state, a.h.id, seen, fresh),
 	})
 	step := pgctl.Next(w, a.have)
@@ -357,6 +359,9 @@ func (a *agent) act() {
 		a.settled(state, promise)
 		return
 	case pgctl.Hold:
+		return
+	}
+	if step.Kind == pgctl.Adopt && !a.settingsGiven(state) {
 		return
 	}
 	if !(anew && step.Kind == pgctl.Clone) && a.trouble.holds(step.Kind, w.Role, state.Epoch, a.h.boot()) {

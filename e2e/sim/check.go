@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"math/bits"
 	"time"
 
 	"github.com/quorate/quorate/fsm"
@@ -31,11 +32,12 @@ type checker struct {
 	branches  []*branch      // that something was promised on
 	open      place          // of the server that was opened last
 	openedBy  fsm.Epoch
-	excused   int  // pairs of writers while neither guard nor agent of one could run
-	relook    bool // the same pair is looked at again
-	lossy     int  // acknowledged commits that async gave up
-	appointed int  // epochs that began with another node
-	again     int  // that began with the same
+	excused   int   // pairs of writers while neither guard nor agent of one could run
+	relook    bool  // the same pair is looked at again
+	writing   uint8 // the hosts that took writes after the last event, as bits
+	lossy     int   // acknowledged commits that async gave up
+	appointed int   // epochs that began with another node
+	again     int   // that began with the same
 }
 
 // result is what applying an entry came to, the same on every node.
@@ -44,6 +46,7 @@ type result struct {
 	epoch        fsm.Epoch
 	refused      bool
 	term         uint64
+	later        uint64
 }
 
 func (c *checker) fail(h *host, what, format string, args ...any) {
@@ -60,7 +63,7 @@ func (c *checker) fail(h *host, what, format string, args ...any) {
 
 // applied: equal states at equal indices, and no Appoint while the old lease may run.
 func (c *checker) applied(h *host, e *entry, s fsm.State, refused error) {
-	r := result{s.Rev, s.Version, s.Epoch, refused != nil, e.term}
+	r := result{s.Rev, s.Version, s.Epoch, refused != nil, e.term, h.agent.raft.later}
 	for uint64(len(c.results)) < e.index {
 		c.results = append(c.results, result{})
 	}
@@ -224,6 +227,24 @@ func (c *checker) helpless(h *host) bool {
 	// An agent sees after 250 to 350 ms that its guard does not tick, and kills what it owned.
 	young := c.w.now-h.keeper.downSince < 500*time.Millisecond || c.w.now-h.agent.upSince < 500*time.Millisecond
 	return guardless && (agentless || young)
+}
+
+// after looks at true states after every event, whatever it was.
+func (c *checker) after() {
+	var writing uint8
+	var last *host
+	for i, h := range c.w.hosts {
+		if h.server.phase == primary && h.server.accepts() {
+			writing |= 1 << i
+			last = h
+		}
+	}
+	if writing == c.writing {
+		return
+	}
+	if c.writing = writing; bits.OnesCount8(writing) > 1 {
+		c.writers(last)
+	}
 }
 
 // writers: no two servers take writes at one instant.

@@ -351,6 +351,42 @@ func rashRestart(w *World, f Fault) func() {
 	}
 }
 
+// vouchLost has the leader hear nothing of the primary for so long that its own last vouch is over. Then the primary is cut off,
+// all others, who hold its lease, are restarted at once, and the leader turns rash: what they vouched for a moment ago is in no memory.
+func vouchLost(w *World, _ Fault) func() {
+	primary, lead := w.byID(w.check.newest.Primary), w.pick(Fault{Who: theLeader})
+	if primary == nil || primary == lead || lead.agent.raft.role != leader {
+		return nil
+	}
+	span, over, rash := w.opts.failoverAfter(), false, 0
+	ends := []func(){w.block([][2]int{{primary.index, lead.index}, {lead.index, primary.index}})}
+	w.at(span+w.between(span/4, span/2), func() {
+		if over {
+			return
+		}
+		ends = append(ends, w.block(w.around(primary.index)))
+		for _, h := range w.hosts {
+			if h != primary && h != lead {
+				h.killAgent()
+				w.at(w.between(5*time.Millisecond, 30*time.Millisecond), h.startAgent)
+			}
+		}
+		w.at(40*time.Millisecond, func() {
+			if !over {
+				rash = 1
+				w.rash++
+			}
+		})
+	})
+	return func() {
+		over = true
+		w.rash -= rash
+		for _, end := range ends {
+			end()
+		}
+	}
+}
+
 // cancelWaits has somebody cancel what waits for copies: it is let through, and promises nothing (K6).
 func cancelWaits(w *World, _ Fault) func() {
 	for _, h := range w.hosts {

@@ -255,14 +255,7 @@ func (w *World) unpause(n uint64) {
 
 // edit changes the settings; a stale one is read again.
 func (w *World) edit(n uint64, change func(*fsm.Settings)) {
-	w.asks(n, "operator", func(s fsm.State) fsm.Command {
-		settings := s.Config.Settings
-		change(&settings)
-		if settings == s.Config.Settings || s.ClusterID == "" {
-			return nil
-		}
-		return fsm.EditConfig{IfVersion: s.Config.Version, Settings: settings}
-	})
+	w.editConfig(n, change, func(map[string]string) {})
 }
 
 func durability(w *World, f Fault) func() {
@@ -306,7 +299,7 @@ func join(w *World, f Fault) func() {
 func leave(w *World, f Fault) func() {
 	w.asks(f.N, "operator", func(s fsm.State) fsm.Command {
 		h := w.others(w.byID(s.Primary), f.N)
-		if h == nil || len(s.Members) <= 3 {
+		if h == nil || len(s.Members) <= 3 || w.alone(h) {
 			return nil
 		}
 		m, known := s.Members[h.id]

@@ -18,6 +18,7 @@ type host struct {
 	joins   bool // it is no member from the start
 	started bool // it was let in
 	wiped   int  // how often; it is another member each time
+	release uint64
 
 	up     bool
 	rate   float64       // of its clock against true time, 1 % either way at most
@@ -45,7 +46,7 @@ func (h *host) wipe() {
 	h.powerOff()
 	h.wiped++
 	h.id = fsm.NodeID(h.name + "." + strconv.Itoa(h.wiped))
-	h.disk, h.data = disk{slow: h.disk.slow}, instance{h: h}
+	h.disk, h.data, h.release = disk{slow: h.disk.slow}, instance{h: h}, h.w.release
 	h.joins, h.started = true, false
 }
 

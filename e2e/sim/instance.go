@@ -17,6 +17,8 @@ type instance struct {
 
 	// The data directory.
 	exists        bool
+	foreign       bool // this node never managed it
+	stranger      bool // a server runs on it that this node did not start
 	sysid         pg.SystemID
 	state         pg.ControlState
 	checkpoint    pg.LSN
@@ -26,6 +28,8 @@ type instance struct {
 	log           place // all that is written
 	flushed       pg.LSN
 	refuses       [maxHosts]bool // as primary: whose log is gone here
+	ctl           pg.HotStandby  // what pg_control says that the primary ran with, up to ctlAt
+	ctlAt         pg.LSN
 
 	// The durable records.
 	live     live
@@ -34,7 +38,9 @@ type instance struct {
 	clone    *job
 	rewind   *job
 	evidence []pgctl.Evidence
-	told     int // how many of those the cluster knows of
+	told     int              // how many of those the cluster knows of
+	params   pgctl.Parameters // that PostgreSQL has taken
+	hot      pg.HotStandby    // for the next start
 
 	// What the agent remembers; it ends with it.
 	cached *pgctl.Position
@@ -108,7 +114,7 @@ func (d *instance) truncate(end pg.LSN) {
 	if d.log.b.writer == d.h && d.log.lsn == d.log.b.end {
 		d.log.b.end = end
 	}
-	d.log = d.log.upTo(end)
+	d.log, d.ctlAt = d.log.upTo(end), min(d.ctlAt, end)
 }
 
 // lock has do run when no other step holds the instance; do calls the function that it is given when it is through.
@@ -155,11 +161,15 @@ func (d *instance) status() pgctl.Status {
 	s := pgctl.Status{GuardRun: view.Run, PID: view.PID}
 	s.Dir = pgctl.Dir{Empty: !d.exists}
 	if d.exists {
-		s.Dir.StandbySignal = d.signal
+		s.Dir.StandbySignal, s.Dir.Foreign = d.signal, d.foreign
+		if d.foreign && d.stranger {
+			s.Dir.Server = 1
+		}
 		s.Dir.Control = pg.Control{
 			SystemID: d.sysid, State: d.state, Checkpoint: d.checkpoint, Redo: d.checkpoint, CheckpointTimeline: d.checkpointTLI,
 			MinRecoveryPoint: d.minRecovery, WalLogHints: true, DataChecksums: true,
 		}
+		d.control(&s.Dir.Control)
 	}
 	d.recorded(&s, now)
 	switch {
@@ -176,7 +186,11 @@ func (d *instance) status() pgctl.Status {
 		d.look(&s, now)
 	}
 	s.Answered = d.seen.run == view.Run && d.seen.answered
-	if d.seen.run == view.Run && view.Exited && !d.seen.asked {
+	switch {
+	case d.seen.run != view.Run:
+	case d.h.server.crashed && d.h.server.run == view.Run:
+		s.Died = "the crash of one of its processes" // its log says so at once (pgctl/probe_crash.go)
+	case view.Exited && !d.seen.asked:
 		s.Died = view.Exit()
 	}
 	return s

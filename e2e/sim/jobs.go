@@ -169,10 +169,12 @@ func (a *agent) endJob(j *job, src *host, fail func(string)) {
 		d.minRecovery = have.lsn
 		a.keepLacking(j, have)
 	}
-	w.check.replaced(a.h, old, src.data.log, d.exists, j)
-	d.exists, d.sysid, d.signal, d.state = true, src.data.sysid, true, pg.ControlInArchiveRecovery
+	// A directory that was never ours is kept whole under another name, and nobody reads its log.
+	w.check.replaced(a.h, old, src.data.log, d.exists && !d.foreign, j)
+	d.exists, d.foreign, d.sysid, d.signal, d.state = true, false, src.data.sysid, true, pg.ControlInArchiveRecovery
 	d.log, d.flushed, d.cached = have, have.lsn, nil
 	d.checkpoint, d.checkpointTLI = have.lsn, have.b.tli
+	d.ctl, d.ctlAt = have.hotAt(have.lsn), have.lsn
 	d.seen.walGone = false
 	d.live.Upstream = pgctl.Upstream{}
 	src.data.refuses[a.h.index] = false

@@ -32,6 +32,11 @@ const (
 
 	restartPatience = 5 * time.Second
 	restartBox      = 25 * time.Second
+	openBox         = 5 * time.Second
+	ownRestarts     = time.Minute
+	settingsRetry   = 30 * time.Second
+	surveyEvery     = 5 * time.Second
+	surveySoon      = 300 * time.Millisecond
 	stepBox         = 10 * time.Second
 	promiseBox      = 3 * time.Second
 )
@@ -399,6 +404,38 @@ func copiesAt(have pgctl.Status, ids map[string]fsm.NodeID, self fsm.NodeID, rul
 		}
 	}
 	return flushed, there
+}
+
+// mayRestart says what speaks against a restart now, empty for nothing. One node at a time, the lowest id first, and
+// only while as many others stream as each commit waits for (DETAILS 31): a primary's clients then find all that was
+// written on enough others, and a standby's absence holds up nobody. insists: commits may wait for it (docs/decisions/0021).
+func mayRestart(s fsm.State, self fsm.NodeID, serves, announced, insists bool, seen map[fsm.NodeID]failover.Sighting) string {
+	if why := inTheWay(s, self, serves, announced, seen); why != "" || insists {
+		return why
+	}
+	why := missingCopies(s, self, seen)
+	if why != "" && s.Primary != self {
+		why += "; a switchover to this node and back restarts both"
+	}
+	return why
+}
+
+// ordering is what the reports of the others say about the order.
+func ordering(state fsm.State, self fsm.NodeID, seen map[fsm.NodeID]failover.Sighting) pgctl.Ordering {
+	o := pgctl.Ordering{Primary: state.Primary == self, Standbys: map[string]pg.HotStandby{}}
+	fresh := time.Duration(state.Config.Settings.FailoverAfterMS) * time.Millisecond
+	for id, m := range state.Members {
+		s, heard := seen[id]
+		if id == self || !heard || m.Role != fsm.RoleData {
+			continue
+		}
+		if id == state.Primary {
+			o.Upstream = s.Report.Config.Hot // an old one is better than none
+		} else if s.Age <= fresh {
+			o.Standbys[m.Name] = s.Report.Config.Hot
+		}
+	}
+	return o
 }
 
 // mayReinit is mayRestart for the replacement of a standby's data directory, whose log then counts for nothing until it has

@@ -23,6 +23,7 @@ func TestMirrorsAreFaithful(t *testing.T) {
 		{"mirror_guard.go", "../../pgctl/guard", nil},
 		{"mirror_pgctl.go", "../../pgctl", nil},
 		{"mirror_ledger.go", "../../cluster/lead", nil},
+		{"mirror_adopt.go", "../../cluster", nil},
 	} {
 		source := declarations(t, m.source+"/*.go")
 		own := strings.NewReplacer(m.swap...)

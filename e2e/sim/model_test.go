@@ -77,6 +77,7 @@ func TestALaggingWalreceiverOutlivesAReload(t *testing.T) {
 func TestARestartForgetsWhatWasReceived(t *testing.T) {
 	w, p, s := pair(t, pgctl.Sync{K: 1, Names: []string{"n2"}})
 	o := commit(w, p)
+	s.server.lag = time.Hour
 	s.server.die()
 	s.server.fork(2, pgctl.Upstream{})
 	w.run(w.now + time.Second)
@@ -137,6 +138,39 @@ func TestTheSignalKeepsAServerReadOnly(t *testing.T) {
 	w.run(w.now + time.Second)
 	if p.server.phase != standby {
 		t.Errorf("phase %d", p.server.phase)
+	}
+}
+
+// A standby whose log says that the primary runs with more stands still: it receives and acknowledges, and can't be promoted. Started
+// with less than its log needs it ends at once.
+func TestALogNeedsWhatItsPrimaryRanWith(t *testing.T) {
+	w, p, s := pair(t, pgctl.Sync{K: 1, Names: []string{"n2"}})
+	p.server.die()
+	p.data.signal, p.data.hot = false, pg.HotStandby{200, 8, 0, 64}
+	p.server.fork(2, pgctl.Upstream{})
+	w.run(w.now + 2*time.Second)
+	o := commit(w, p)
+	if o.result != ok || !s.server.stuck || s.server.replay >= o.lsn || s.data.ctl[0] != 200 {
+		t.Errorf("outcome %d, stuck %t, replayed %s of %s, control %v", o.result, s.server.stuck, s.server.replay, o.lsn, s.data.ctl)
+	}
+	if s.server.replayTo(s.data.log.lsn); !s.server.stuck {
+		t.Error("it went on by itself")
+	}
+	s.server.die()
+	s.server.fork(2, pgctl.Upstream{})
+	w.run(w.now + time.Second)
+	if s.server.phase != down || s.keeper.view.WaitStatus == 0 {
+		t.Errorf("started with less it is in phase %d, status %d", s.server.phase, s.keeper.view.WaitStatus)
+	}
+	s.data.hot, _ = pgctl.ToReplay(s.data.hot, s.data.ctl, nil)
+	if s.data.hot.Known() {
+		t.Errorf("nobody said anything, and %v is for the next start", s.data.hot)
+	}
+	s.data.hot = pg.HotStandby{200, 8, 0, 64}
+	s.server.fork(3, pgctl.Upstream{Name: p.name, Epoch: 1})
+	w.run(w.now + time.Second)
+	if o := commit(w, p); s.server.stuck || s.server.replay < o.lsn {
+		t.Errorf("with as much it replayed %s of %s", s.server.replay, o.lsn)
 	}
 }
 

@@ -29,6 +29,9 @@ const (
 	MutRev       Mutation = "rev"           // a command is applied whatever it was decided under
 	MutIdentity  Mutation = "identity"      // a host that lost its disk goes on as the member that it was
 	MutEvidence  Mutation = "evidence"      // nothing is kept of what a rewind or a clone takes away
+	MutHalt      Mutation = "halt"          // a command that a release does not know is skipped
+	MutSettings  Mutation = "settings"      // a start that only replays takes the settings of one that writes
+	MutAside     Mutation = "aside"         // of the data that were there before all are taken for copies
 )
 
 // Options are one world. Everything that is not here follows from Seed.
@@ -50,6 +53,7 @@ type shape struct {
 	durability              fsm.Durability
 	strict                  bool
 	wide                    bool // a network between sites
+	adopts                  bool // there are data before there is a cluster
 }
 
 // The times of a seed.
@@ -58,6 +62,8 @@ const (
 	healed  = 75 * time.Second
 	ended   = 125 * time.Second
 	bound   = 40 * time.Second // from the healing to the first commit
+
+	minFaults = 6 // in a seed's plan
 )
 
 func (o Options) healAt() time.Duration        { return healed }
@@ -91,7 +97,8 @@ func drawShape(rng *rand.Rand) shape {
 	if rng.Float64() < 0.12 {
 		s.durability = fsm.DurabilityAsync
 	}
-	s.strict, s.wide = rng.Float64() < 0.1, rng.Float64() < 0.15
+	s.strict, s.wide = rng.Float64() < 0.1 && s.durability != fsm.DurabilityAsync, rng.Float64() < 0.15
+	s.adopts = rng.Float64() < 0.12
 	return s
 }
 
@@ -110,12 +117,18 @@ func (s shape) String() string {
 	if s.wide {
 		out += ", between sites"
 	}
+	if s.adopts {
+		out += ", with data that were there"
+	}
 	return out
 }
 
 // founding is the first command.
 func (o Options) founding(w *World) fsm.Init {
-	c := fsm.Init{ClusterID: "c", Scope: "sim", Config: fsm.Config{Version: 1, Settings: o.settings(o.shape.durability)}}
+	c := fsm.Init{ClusterID: "c", Scope: "sim", Config: fsm.Config{Version: 1, Settings: o.settings(o.shape.durability)}, Adopted: w.adopted}
+	if doc, err := document(c.Config.Settings, map[string]string{"work_mem": "2MB", "max_connections": "150"}); o.shape.adopts && o.Seed%2 == 0 && err == nil {
+		c.Config.Doc = doc // what was in use is taken over
+	}
 	for _, h := range w.hosts {
 		if !h.joins {
 			c.Members = append(c.Members, h.member())
@@ -142,6 +155,6 @@ func (h *host) member() fsm.Member {
 func Mutations() []Mutation {
 	return []Mutation{
 		MutSeal, MutLastVouch, MutWait, MutDetach, MutPosition, MutOrder, MutProof, MutFloor, MutGate, MutClock, MutKill,
-		MutRev, MutIdentity, MutEvidence,
+		MutRev, MutIdentity, MutEvidence, MutHalt, MutSettings, MutAside,
 	}
 }

@@ -54,6 +54,8 @@ func kinds() []kind {
 		{"both-stop", 4, 300 * ms, 8 * s, bothStop},
 		{"postgres-kill", 8, 0, s, postgresKill},
 		{"postgres-stop", 5, 500 * ms, 8 * s, postgresStop},
+		{"wedge", 3, s, 12 * s, wedge},
+		{"backend-crash", 4, 0, s, backendCrash},
 		{"suspend", 4, 200 * ms, 8 * s, suspend},
 		{"isolate", 12, 300 * ms, 12 * s, isolate},
 		{"split", 6, s, 12 * s, split},
@@ -69,6 +71,7 @@ func kinds() []kind {
 		{"wal-gone", 3, 5 * s, 40 * s, walGone},
 		{"rash-leader", 14, 500 * ms, 4 * s, rashLeader},
 		{"rash-restart", 8, 500 * ms, 4 * s, rashRestart},
+		{"vouch-lost", 3, 3 * s, 5 * s, vouchLost},
 		{"trap", 5, s, 6 * s, trap},
 		{"cancel", 3, 0, s, cancelWaits},
 		{"switchover", 9, 0, s, switchover},
@@ -80,6 +83,9 @@ func kinds() []kind {
 		{"operators", 3, s, 5 * s, operators},
 		{"late-proposals", 5, s, 6 * s, lateProposals},
 		{"reinit", 4, 0, s, askReinit},
+		{"upgrade", 3, 4 * s, 15 * s, upgrade},
+		{"restart", 5, 0, s, askRestart},
+		{"parameters", 4, 3 * s, 15 * s, parameters},
 		{"crash-loop", 5, s, 6 * s, crashLoop},
 		{"join", 3, 0, s, join},
 		{"leave", 2, 0, s, leave},
@@ -89,49 +95,55 @@ func kinds() []kind {
 	}
 }
 
-// drawPlan draws the faults of a seed. Half of them come right after the one before, because most bugs need two.
-func drawPlan(rng *rand.Rand) []Fault {
+// drawPlan draws the faults of a seed. Half of them come right after the one before, because most bugs need two. Early ones come while
+// the cluster begins.
+func drawPlan(rng *rand.Rand, early bool) []Fault {
 	table := kinds()
 	total := 0
 	for _, k := range table {
 		total += k.weight
 	}
 	var plan []Fault
+	if early {
+		for range 2 {
+			plan = append(plan, drawFault(rng, table, total, time.Second+time.Duration(rng.Int64N(int64(5*time.Second)))))
+		}
+	}
 	for at := settled; ; {
 		gap := time.Duration(rng.Int64N(int64(12 * time.Second)))
 		if len(plan) > 0 && rng.Float64() < 0.5 {
 			gap = time.Duration(rng.Int64N(int64(2 * time.Second)))
 		}
 		if at += gap; at >= healed-3*time.Second {
-			if len(plan) >= 6 {
+			if len(plan) >= minFaults {
 				break
 			}
 			at = settled + time.Duration(rng.Int64N(int64(healed-settled-5*time.Second)))
 		}
-		pick := rng.IntN(total)
-		for _, k := range table {
-			if pick -= k.weight; pick >= 0 {
-				continue
-			}
-			f := Fault{At: at, Kind: k.name, N: rng.Uint64(), Who: thePrimary}
-			switch p := rng.Float64(); {
-			case p > 0.85:
-				f.Who = anybody
-			case p > 0.65:
-				f.Who = aStandby
-			case p > 0.5:
-				f.Who = theLeader
-			}
-			f.For = k.low
-			if k.high > k.low {
-				f.For += time.Duration(float64(k.high-k.low) * rng.Float64() * rng.Float64())
-			}
-			plan = append(plan, f)
-			break
-		}
+		plan = append(plan, drawFault(rng, table, total, at))
 	}
 	slices.SortStableFunc(plan, func(a, b Fault) int { return int(a.At - b.At) })
 	return plan
+}
+
+// drawFault draws what happens at an instant, to whom and for how long.
+func drawFault(rng *rand.Rand, table []kind, total int, at time.Duration) Fault {
+	pick := rng.IntN(total)
+	row := slices.IndexFunc(table, func(k kind) bool { pick -= k.weight; return pick < 0 })
+	k := table[row]
+	f := Fault{At: at, Kind: k.name, N: rng.Uint64(), Who: thePrimary, For: k.low}
+	switch p := rng.Float64(); {
+	case p > 0.85:
+		f.Who = anybody
+	case p > 0.65:
+		f.Who = aStandby
+	case p > 0.5:
+		f.Who = theLeader
+	}
+	if k.high > k.low {
+		f.For += time.Duration(float64(k.high-k.low) * rng.Float64() * rng.Float64())
+	}
+	return f
 }
 
 // schedule puts the plan, or what is kept of it, into the world, and heals everything at the end.

@@ -30,6 +30,8 @@ type entry struct {
 	term, index uint64
 	env         fsm.Envelope // without a Change: the first entry of a term, or servers
 	servers     []standing   // a configuration, in force from when it is in a log
+	raw         []byte       // while releases differ: the command as it is in the log
+	since       uint64       // the release that wrote what no earlier one knows
 }
 
 // standing is a host's place in Raft's configuration.
@@ -57,6 +59,8 @@ type raft struct {
 	commit  uint64
 	applied uint64
 	state   fsm.State // after applied
+	later   uint64    // how many commands of later releases are in that
+	halted  bool      // at one that this release does not know
 
 	votes    uint8 // bits of hosts
 	asking   bool  // beforehand
@@ -73,7 +77,7 @@ type raft struct {
 
 func newRaft(h *host) *raft {
 	at := h.disk.snap
-	r := &raft{h: h, leader: -1, waiters: map[uint64]func(error){}, commit: at.index, applied: at.index, state: at.state}
+	r := &raft{h: h, leader: -1, waiters: map[uint64]func(error){}, commit: at.index, applied: at.index, state: at.state, later: at.later}
 	r.rest()
 	return r
 }
@@ -233,11 +237,16 @@ func (r *raft) termAtOnDisk(i uint64) uint64 { return r.termAt(i) }
 
 // propose puts env into the log, if this node leads, and calls done with what Apply said.
 func (r *raft) propose(env fsm.Envelope, servers []standing, done func(error)) {
+	r.enter(&entry{env: env, servers: servers, raw: r.h.w.encode(env)}, done)
+}
+
+// enter puts an entry at the end of the log, if this node leads.
+func (r *raft) enter(e *entry, done func(error)) {
 	if r.role != leader || r.handing > r.now() {
 		done(errNotLeader)
 		return
 	}
-	e := &entry{term: r.d().term, index: r.last() + 1, env: env, servers: servers}
+	e.term, e.index = r.d().term, r.last()+1
 	if done != nil {
 		r.waiters[e.index] = done
 	}
@@ -287,13 +296,21 @@ func (o Options) apply(s fsm.State, env fsm.Envelope) (fsm.State, error) {
 
 // apply computes what is committed and not applied yet.
 func (r *raft) apply() {
-	for r.applied < r.commit && r.applied < r.last() {
+	for r.applied < r.commit && r.applied < r.last() && !r.halted {
+		e := r.at(r.applied + 1)
+		env, known := r.read(e)
+		if !known {
+			r.halt(e.index)
+			return
+		}
 		r.applied++
-		e := r.at(r.applied)
 		var refused error
-		if e.env.Change != nil {
+		if e.raw != nil && env.Change == nil {
+			r.h.w.check.appliedLater(r.h, e, r.later)
+		}
+		if env.Change != nil {
 			var next fsm.State
-			if next, refused = r.h.w.opts.apply(r.state, e.env); refused == nil {
+			if next, refused = r.h.w.opts.apply(r.state, env); refused == nil {
 				r.state = next
 			}
 			r.h.w.check.applied(r.h, e, r.state, refused)

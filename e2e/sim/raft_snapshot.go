@@ -10,6 +10,8 @@ const snapshotAfter = 12
 type snapshot struct {
 	index, term uint64
 	state       fsm.State
+	later       uint64
+	release     uint64     // the oldest that can read it
 	servers     []standing // as of index
 }
 
@@ -23,8 +25,9 @@ func (r *raft) compact() {
 
 func (r *raft) takeSnapshot() {
 	s := snapshot{index: r.applied, servers: r.d().snap.servers}
-	s.term, s.state = r.termAt(s.index), r.state
+	s.term, s.state, s.later, s.release = r.termAt(s.index), r.state, r.later, r.d().snap.release
 	for i := r.d().snap.index + 1; i <= s.index; i++ {
+		s.release = max(s.release, r.at(i).since)
 		if c := r.at(i).servers; c != nil {
 			s.servers = c
 		}
@@ -71,6 +74,9 @@ func (r *raft) installed(from *host, term uint64, s snapshot) {
 	}
 	r.leader = from.index
 	r.rest()
+	if s.release > r.h.release {
+		return // it can't be decoded
+	}
 	if s.index <= r.commit {
 		r.answer(from, term, true, s.index)
 		return
@@ -81,7 +87,7 @@ func (r *raft) installed(from *host, term uint64, s snapshot) {
 		}
 		r.replaceBy(s)
 		r.d().formed = true
-		r.commit, r.applied, r.state = s.index, s.index, s.state
+		r.commit, r.applied, r.state, r.later = s.index, s.index, s.state, s.later
 		r.h.w.stats.Installed++
 		r.h.agent.offer(s.index, s.state)
 	}, func() {

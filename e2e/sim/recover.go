@@ -20,7 +20,7 @@ func recoverOne(w *World, f Fault) func() {
 		return nil // nobody removes, and goes on to remove, the one that he recovers
 	}
 	if _, member := s.Members[left.id]; !member || left.role != fsm.RoleData || s.Epoch == 0 || leavingOne(s) ||
-		w.recovering || !left.data.exists || left.data.rebuild {
+		w.recovering || !left.data.exists || left.data.foreign || left.data.rebuild {
 		return nil
 	}
 	w.recovering = true
@@ -48,10 +48,11 @@ func recoverOne(w *World, f Fault) func() {
 // that takes its place, with this node as the only server.
 func (h *host) recover() {
 	w, r := h.w, newRaft(h)
+	h.release = w.release // an older one refuses a log that it can't read
 	s := r.state
 	for i := r.applied + 1; i <= r.last(); i++ {
-		if e := r.at(i); e.env.Change != nil {
-			if next, err := w.opts.apply(s, e.env); err == nil {
+		if env, _ := r.read(r.at(i)); env.Change != nil {
+			if next, err := w.opts.apply(s, env); err == nil {
 				s = next
 			}
 		}
@@ -63,7 +64,10 @@ func (h *host) recover() {
 		return
 	}
 	d := &h.disk
-	d.snap = snapshot{index: r.last(), term: r.termAt(r.last()), state: next, servers: []standing{{h.index, h.id, failover.Voter}}}
+	d.snap = snapshot{
+		index: r.last(), term: r.termAt(r.last()), state: next, later: r.later, release: h.release,
+		servers: []standing{{h.index, h.id, failover.Voter}},
+	}
 	d.log, d.synced = nil, d.snap.index
 	d.state, d.stateIndex = next, d.snap.index
 	w.say(h, "recover", "generation %d, epoch %d, rev %d", next.Generation, next.Epoch, next.Rev)

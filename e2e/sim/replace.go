@@ -13,7 +13,7 @@ func replace(w *World, f Fault) func() {
 	if h.id == s.Primary {
 		h = w.others(h, f.N)
 	}
-	if h == nil || len(s.Members) < 3 || leavingOne(s) || w.recovering {
+	if h == nil || len(s.Members) < 3 || leavingOne(s) || w.recovering || w.alone(h) {
 		return nil
 	}
 	if _, member := s.Members[h.id]; !member || s.Electorate.Has(h.id) && len(s.Electorate.Voters) < 3 {

@@ -19,6 +19,10 @@ func (s *Stats) Print(out io.Writer, seeds int) {
 		s.Appointed, float64(s.Appointed)/float64(max(seeds, 1)), s.Again, s.Discards)
 	fmt.Fprintf(out, "%d snapshots of the replicated state taken in, %d hosts wiped and let in again, %d clusters recovered from one node\n",
 		s.Installed, s.Replaced, s.Recovered)
+	fmt.Fprintf(out, "%d planned restarts and new copies begun; replay stood still %d times for want of settings, %d servers ended for that\n",
+		s.Restarts, s.Outgrown, s.Stillborn)
+	fmt.Fprintf(out, "%d clusters began with data that were there; %d daemons were upgraded, %d times one halted at a later release's command\n",
+		s.Adopted, s.Upgraded, s.Halted)
 	fmt.Fprintf(out, "%d acknowledged commits given up by appointments under async, which promises nothing\n", s.Lossy)
 	fmt.Fprintf(out, "%d times two servers took writes while nothing on the host of one could run that ends it\n\n", s.Excused)
 	fmt.Fprintf(out, "longest time without an acknowledgement (ms), from 1 s before a fault to 10 s after, of those that came alone\n")
@@ -41,6 +45,27 @@ func (s *Stats) Print(out io.Writer, seeds int) {
 	for _, name := range slices.Sorted(maps.Keys(s.Steps)) {
 		fmt.Fprintf(out, "%-20s %9d\n", name, s.Steps[name])
 	}
+}
+
+// What a seed must have at least.
+const (
+	minVirtual    = 120 * time.Second
+	minOperations = 8 // a second
+)
+
+// Short says what a seed has too little of to count, empty for nothing. One that was violated ends before its time.
+func (o Outcome) Short() string {
+	s := o.Stats
+	switch {
+	case o.Violation != nil:
+	case s.Virtual < minVirtual:
+		return fmt.Sprintf("it has %s of virtual time, %s are the least", s.Virtual, minVirtual)
+	case float64(s.Issued) < minOperations*s.Virtual.Seconds():
+		return fmt.Sprintf("it has %d operations in %s, %d a second are the least", s.Issued, s.Virtual, minOperations)
+	case len(o.Plan) < minFaults:
+		return fmt.Sprintf("it has %d faults, %d are the least", len(o.Plan), minFaults)
+	}
+	return ""
 }
 
 // silentRules are rules of the table that no seed can make fire, each with the reason.

@@ -24,7 +24,7 @@ type Outcome struct {
 func Run(o Options) Outcome {
 	draw := rand.New(rand.NewPCG(o.Seed, 1))
 	o.shape = drawShape(draw)
-	plan := drawPlan(draw)
+	plan := drawPlan(draw, o.shape.adopts)
 	w := &World{rng: rand.New(rand.NewPCG(o.Seed, 2)), opts: o}
 	if o.Log != nil {
 		w.tape = &tape{out: o.Log}
@@ -80,6 +80,9 @@ func (w *World) build() {
 		h.agent.begin()
 		h.agent.end()
 		w.at(w.between(0, 500*time.Millisecond), h.startAgent)
+	}
+	if s.adopts {
+		w.findData()
 	}
 	w.load.start(w)
 }
@@ -138,6 +141,7 @@ func (c *checker) alive() {
 			c.fail(h, "liveness", "%s after everything healed it does not follow: %s", ended-healed, w.state())
 			return
 		}
+		c.tookSettings(h)
 		if h.data.told < len(h.data.evidence) {
 			c.fail(h, "evidence", "the cluster does not know of %s", h.data.evidence[h.data.told].ID)
 		}

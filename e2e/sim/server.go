@@ -43,6 +43,12 @@ type server struct {
 	waits     bool       // commits wait: the checkpointer has published that there is a rule
 	marked    bool       // pgctl's waiting mark
 	gateOpen  bool
+	runs      pg.HotStandby // the settings that it was started with
+	buffers   string
+	work      string // work_mem, which a reload changes
+	stuck     bool   // replay stands still for want of those
+	wedged    int    // backends that are stopped: a fast shutdown waits for them
+	crashed   bool   // one of its processes did
 
 	receiver *stream
 	received pg.LSN // pg_last_wal_receive_lsn; 0 after a start until something is received
@@ -69,10 +75,12 @@ func (s *server) fork(run uint64, upstream pgctl.Upstream) {
 	s.begin()
 	s.stopped, s.frozen, s.hanging = 0, false, false
 	s.run, s.phase, s.asked = run, starting, false
+	s.wedged, s.crashed = 0, false
 	s.upstream, s.rule, s.gateOpen = upstream, h.data.live.Sync, !h.data.live.Gated
 	s.writing, s.waits, s.marked = !h.data.signal, s.rule.SSN() != "", false
 	s.received, s.replay, s.opened, s.receiver, s.waiting = 0, 0, 0, nil, nil
 	s.senders = [maxHosts]*stream{}
+	s.reads()
 	h.w.after(&s.process, h.w.between(60*time.Millisecond, 250*time.Millisecond)+h.disk.slow, s.recovered)
 }
 
@@ -83,9 +91,11 @@ func (s *server) recovered() {
 		s.h.w.after(&s.process, s.h.disk.hangs-s.h.w.now+time.Millisecond, s.recovered)
 		return
 	}
-	d.flushed, s.replay = d.log.lsn, d.log.lsn
+	d.flushed = d.log.lsn
 	if !s.writing {
-		s.replay -= min(commitSize, s.replay) // the last record may be incomplete; replay stands before what was acknowledged (K4)
+		if !s.recoversReader() {
+			return
+		}
 		if d.rewind != nil && d.log.lsn < d.minRecovery || d.minRecovery > d.log.lsn {
 			s.consistentLater()
 			return
@@ -119,6 +129,9 @@ func (s *server) reopen() {
 	for n := len(b.commits); n > 0 && b.commits[n-1] > log.lsn; n-- {
 		b.commits = b.commits[:n-1]
 	}
+	for n := len(b.hots); n > 0 && b.hots[n-1].lsn > log.lsn; n-- {
+		b.hots = b.hots[:n-1]
+	}
 	s.open(b)
 }
 
@@ -126,8 +139,9 @@ func (s *server) reopen() {
 func (s *server) open(b *branch) {
 	d := &s.h.data
 	d.log.b = b
-	s.phase, d.state = primary, pg.ControlInProduction
+	s.phase, s.writing, d.state = primary, true, pg.ControlInProduction
 	d.checkpoint, d.checkpointTLI, d.minRecovery = d.log.lsn, b.tli, 0
+	s.toldLog()
 	s.append(100) // the record of the end of recovery
 	d.flushed, s.opened = d.log.lsn, d.log.lsn
 	s.h.w.check.opened(s.h)
@@ -265,7 +279,7 @@ func (s *server) publish() {
 
 // replaySoon applies what was received, late by as much as this standby lags.
 func (s *server) replaySoon(lsn pg.LSN) {
-	s.h.w.after(&s.process, s.lag+time.Millisecond, func() { s.replay = max(s.replay, min(lsn, s.h.data.log.lsn)) })
+	s.h.w.after(&s.process, s.lag+time.Millisecond, func() { s.replayTo(lsn) })
 }
 
 // freeze and thaw are the guard's; hang and go on are somebody else's.
@@ -365,6 +379,10 @@ func (s *server) lastCheckpoint(was phase) {
 	d := &s.h.data
 	if s.h.hung() {
 		s.h.w.after(&s.process, s.h.disk.hangs-s.h.w.now, func() { s.lastCheckpoint(was) })
+		return
+	}
+	if s.wedged > 0 {
+		s.h.w.after(&s.process, 50*time.Millisecond, func() { s.lastCheckpoint(was) })
 		return
 	}
 	if was != primary {

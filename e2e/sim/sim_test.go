@@ -103,7 +103,7 @@ func playAll(from uint64, n int, failed func(Outcome)) (total Stats, moved, fail
 				if o.Stats.Appointed > 0 {
 					moved++
 				}
-				if o.Violation != nil {
+				if o.Violation != nil || o.Short() != "" {
 					if failures++; failures <= 5 {
 						failed(o)
 					}
@@ -118,6 +118,10 @@ func playAll(from uint64, n int, failed func(Outcome)) (total Stats, moved, fail
 
 // explain shrinks a seed that failed and says how to see it.
 func explain(t *testing.T, o Outcome) {
+	if why := o.Short(); why != "" {
+		t.Errorf("seed %d (%s): %s", o.Seed, o.Shape, why)
+		return
+	}
 	t.Errorf("seed %d (%s): %v", o.Seed, o.Shape, o.Violation)
 	kept, small := Shrink(Options{Seed: o.Seed}, o)
 	for _, i := range kept {

@@ -26,6 +26,12 @@ type Stats struct {
 	Installed int // snapshots that a follower took in
 	Replaced  int // hosts that were wiped and let in again
 	Recovered int // clusters that an operator made of the one node that was left
+	Restarts  int // planned ones that were begun, and new copies
+	Outgrown  int // standbys whose replay stood still for want of settings
+	Stillborn int // servers that ended at their start for the same
+	Adopted   int // data directories that a cluster began with
+	Upgraded  int // daemons that were restarted with a later release
+	Halted    int // that met a command which they did not know
 	Virtual   time.Duration
 }
 
@@ -98,5 +104,11 @@ func (s *Stats) Add(o Stats) {
 	s.Installed += o.Installed
 	s.Replaced += o.Replaced
 	s.Recovered += o.Recovered
+	s.Restarts += o.Restarts
+	s.Outgrown += o.Outgrown
+	s.Stillborn += o.Stillborn
+	s.Adopted += o.Adopted
+	s.Upgraded += o.Upgraded
+	s.Halted += o.Halted
 	s.Virtual += o.Virtual
 }

@@ -17,6 +17,8 @@ func (a *agent) do(s pgctl.Step, done func(error)) {
 	switch s.Kind {
 	case pgctl.Init:
 		a.h.later(&a.process, a.h.w.between(300*time.Millisecond, time.Second), func() { done(d.init()) })
+	case pgctl.Adopt:
+		a.adopt(s, done)
 	case pgctl.Examine, pgctl.FindCommits:
 		a.h.later(&a.process, a.h.w.between(5*time.Millisecond, 60*time.Millisecond), func() { done(a.examine(s.Kind)) })
 	case pgctl.StartReader, pgctl.StartWriter:
@@ -74,9 +76,10 @@ func (d *instance) init() error {
 		return errRunning
 	}
 	b := &branch{tli: 1, start: 1, end: 1000, writer: d.h}
-	d.exists, d.sysid, d.state, d.signal = true, 7, pg.ControlShutDown, true
+	d.exists, d.sysid, d.state, d.signal = true, foundSystem, pg.ControlShutDown, true
 	d.log, d.flushed, d.checkpoint, d.checkpointTLI = place{b, 1000}, 1000, 1000, 1
 	d.live, d.cached = live{}, nil
+	d.ctl, d.ctlAt = shipped(), 1000
 	return nil
 }
 
@@ -122,6 +125,9 @@ func (a *agent) startServer(s pgctl.Step, done func(error)) {
 	}
 	l := d.live
 	l.Gated = s.Gate
+	if s.Kind == pgctl.StartReader && a.h.w.opts.Without != MutSettings {
+		d.hot, _ = pgctl.ToReplay(d.hot, d.ctl, d.params.Set)
+	}
 	if s.Kind == pgctl.StartWriter {
 		if !wasPrimary(d.state) && l.Own == 0 {
 			a.soon(done, errServing)
@@ -145,7 +151,7 @@ func (a *agent) startServer(s pgctl.Step, done func(error)) {
 			l.Own = 0
 		}
 	}
-	a.h.write(&a.process, func() { d.live = l; d.signal = d.signal || s.Kind == pgctl.StartReader }, func() { a.fork(s, done) })
+	a.h.write(&a.process, func() { d.live, d.foreign, d.signal = l, false, d.signal || s.Kind == pgctl.StartReader }, func() { a.fork(s, done) })
 }
 
 func (a *agent) fork(s pgctl.Step, done func(error)) {
@@ -166,6 +172,9 @@ func (a *agent) fork(s pgctl.Step, done func(error)) {
 	}
 	if up.Name != "" || verdict != guard.VerdictStandby {
 		d.cached = nil
+	}
+	if name := pgctl.Outgrown(d.fileHot(), d.ctl); name != "" && d.signal {
+		a.h.w.check.fail(a.h, "settings", "it is started to replay with %s of %v, and the log needs %v", name, d.fileHot(), d.ctl)
 	}
 	run := k.start(verdict, s.Epoch, deadline)
 	a.h.server.fork(run, up)
@@ -227,7 +236,7 @@ func (a *agent) leaveRecovery(tli pg.Timeline, end func(error)) {
 	d.cached, d.seen.promoting = nil, max(a.h.boot(), 1)
 	run := sv.run
 	a.h.w.after(&sv.process, a.h.w.between(20*time.Millisecond, 90*time.Millisecond)+sv.lag, func() {
-		if sv.run == run && sv.phase == standby {
+		if sv.run == run && sv.phase == standby && sv.replayTo(d.log.lsn) && !sv.stuck {
 			sv.promote(tli)
 		}
 	})

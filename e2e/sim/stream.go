@@ -28,6 +28,9 @@ type stream struct {
 	counted int           // all replies
 }
 
+// segmentSize is that of a file of log.
+const segmentSize = 1 << 14
+
 // connect starts a walreceiver on h, which asks its upstream for log from its end on.
 func (s *server) connect() {
 	h, up := s.h, s.upstream
@@ -68,7 +71,9 @@ func (s *server) receive(from *host) {
 	h := s.h
 	t := &stream{from: from, to: h, fromRun: from.server.run, toRun: s.run, rule: from.server.rule, slot: s.upstream.Slot}
 	s.receiver = t
-	s.received = h.data.log.lsn
+	if s.received == 0 { // the first of this run asks for the whole segment, and until that has come that is what is told (K4)
+		s.received = h.data.log.lsn &^ (segmentSize - 1)
+	}
 	from.server.senders[h.index] = t
 	if h.w.tape != nil {
 		h.w.say(h, "stream", "from %s at %s of timeline %d", from.name, h.data.log.lsn, h.data.log.at(h.data.log.lsn).tli)

@@ -13,6 +13,7 @@ type branch struct {
 	writer  *host
 	history pg.History // of the ancestors, as in its history file
 	commits []pg.LSN   // ends of commit records, rising
+	hots    []hotAt    // what its writer ran with, rising
 	// promised is the end of the last record that a client was told of: acknowledged, or read where no failover may take
 	// back what was read.
 	promised pg.LSN

@@ -3,6 +3,8 @@ package sim
 import (
 	"math/rand/v2"
 	"time"
+
+	"github.com/quorate/quorate/fsm"
 )
 
 // World is one simulated cluster. Its only clock is now, which is true time; each host's own clock is made from it.
@@ -21,6 +23,8 @@ type World struct {
 	stats Stats
 
 	ids        int
+	release    uint64        // the newest that somebody has
+	adopted    *fsm.Adoption // what the cluster begins with; nil: a new database
 	heal       []func()      // ends of the faults that are under way
 	rash       int           // by how many faults the leader believes the primary silent
 	late       time.Duration // up to so long lies a leader's proposal between the decision and the log
@@ -75,6 +79,7 @@ func (w *World) run(end time.Duration) {
 			}
 		}
 		e.do()
+		w.check.after()
 	}
 }
 
