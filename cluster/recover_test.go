@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -80,7 +81,11 @@ func withStores(t *testing.T, dir string, do func(stores)) {
 
 // TestRecoverGoesOnFromTheEndOfTheLog: what only the log knew counts.
 func TestRecoverGoesOnFromTheEndOfTheLog(t *testing.T) {
-	dir := survivor(t)
+	more := make([][]byte, 100) // several pages of it
+	for i := range more {
+		more[i] = entry(t, 1, fsm.Envelope{ID: fmt.Sprint("pause-", i), Change: fsm.Pause{}}).Data
+	}
+	dir := survivor(t, more...)
 	if _, err := Recover(dir, hclog.NewNullLogger()); err != nil {
 		t.Fatal(err)
 	}

@@ -134,6 +134,10 @@ func (i *Instance) planClone(s Step) (plan, error) {
 		if p.Phase == phaseCopying {
 			p.Source, p.Note = s.Upstream, ""
 		}
+		if s.Anew && p.Discard != nil {
+			i.log.Warn("log that was to be kept as evidence is gone with the data directory", "from", p.Discard.From.String(), "to", p.Discard.To.String())
+			p.Discard = nil
+		}
 	} else {
 		stamp := time.Now().UTC().Format("20060102T150405.000")
 		p.New, p.Old = i.cfg.DataDir+".new."+stamp, i.cfg.DataDir+".diverged."+stamp

@@ -101,6 +101,7 @@ func TestALostDataDirectoryIsReplacedWhenAsked(t *testing.T) {
 		"no copy was begun":           nil,
 		"a copy was begun":            {Phase: phaseCopying, Because: "before", New: "/nowhere/new", Old: "/nowhere/old", Ours: true},
 		"a whole copy went with it":   {Phase: phaseCopied, Because: "before", New: "/nowhere/new", Old: "/nowhere/old", Ours: true},
+		"evidence could not be kept":  {Phase: phaseCopying, Because: "before", New: "/nowhere/new", Old: "/nowhere/old", Discard: &discard{From: 1, To: 2}},
 		"a copy was made long before": {Phase: phaseDone, Because: "before", New: "/nowhere/new", Old: "/nowhere/old"},
 	} {
 		i := inUse(t)
@@ -123,6 +124,9 @@ func TestALostDataDirectoryIsReplacedWhenAsked(t *testing.T) {
 		}
 		if resumed := before != nil && before.Phase == phaseCopying; p.Phase != phaseCopying || (p.New == "/nowhere/new") != resumed {
 			t.Errorf("%s: the plan is %+v", name, p)
+		}
+		if err := i.cloneSteps(&cloning{})[0].do(t.Context(), &p); err != nil { // what is gone can't be kept
+			t.Errorf("%s: %v", name, err)
 		}
 		i, want.Reinit = i.nextDaemon(t), false
 		if step := Next(want, seenNow(i)); step.Kind != Clone || step.Anew {

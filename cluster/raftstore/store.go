@@ -92,13 +92,25 @@ func (s *Store) open() (err error) {
 			if file, err = os.OpenFile(name, flag, mode); err != nil {
 				return nil, err
 			}
-			if err := errors.Join(lock(file), checkPages(file)); err != nil {
+			if err := look(file); err != nil {
 				return nil, errors.Join(err, file.Close())
 			}
 			return file, nil
 		},
 	})
 	return err
+}
+
+// look checks the pages of a file that nobody else writes to. What a process wrote that was killed before it had synced it is seen
+// here, and would be acted on, but is on no disk yet: so it is synced first.
+func look(file *os.File) error {
+	if err := lock(file); err != nil {
+		return err
+	}
+	if err := file.Sync(); err != nil {
+		return fmt.Errorf("sync it: %w", err)
+	}
+	return checkPages(file)
 }
 
 // lock takes the lock that bbolt takes. It is the file's as long as that is open.
@@ -195,13 +207,14 @@ func checkLog(log *bbolt.Bucket) error {
 // empty.
 func sealOf(log *bbolt.Bucket) uint64 {
 	c := log.Cursor()
-	last, value := c.Last()
-	if last == nil {
+	first, _ := c.First() // before Last, which never returns in a transaction that emptied several pages
+	if first == nil {
 		return 0
 	}
-	last, sum := bytes.Clone(last), sumIn(value)
-	first, _ := c.First()
-	all := append(append(bytes.Clone(first), last...), binary.BigEndian.AppendUint32(nil, sum)...)
+	first = bytes.Clone(first)
+	last, value := c.Last()
+	sum := sumIn(value)
+	all := append(append(first, last...), binary.BigEndian.AppendUint32(nil, sum)...)
 	return writtenSum | uint64(crc32.Checksum(all, castagnoli))
 }
 

@@ -126,6 +126,8 @@ func TestWhatRaftDoesToALog(t *testing.T) {
 		{"compact up to it", func(s *Store) error { return s.DeleteRange(251, 499) }, 500, 520, nil},
 		{"all", func(s *Store) error { return s.DeleteRange(500, 520) }, 0, 0, nil},
 		{"again", func(s *Store) error { return s.StoreLog(entry(521, 3, 50)) }, 521, 521, nil},
+		{"many", func(s *Store) error { return s.StoreLogs(entries(522, 921, 3, 100)) }, 521, 921, nil},
+		{"all of several pages", func(s *Store) error { return s.DeleteRange(521, 921) }, 0, 0, nil},
 	} {
 		s := open(t, path)
 		if err := step.do(s); !errors.Is(err, step.fails) {
@@ -154,6 +156,22 @@ func TestOneProcessAtATime(t *testing.T) {
 	open(t, path)
 	if _, err := Open(path); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), path) {
 		t.Errorf("a second one: %v", err)
+	}
+	// What another process is writing is not looked at: it need not be whole.
+	torn := filepath.Join(t.TempDir(), "log.db")
+	if err := os.WriteFile(torn, []byte("half a page"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other, err := os.Open(torn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Close() }()
+	if err := lock(other); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(torn); !errors.Is(err, ErrInUse) || errors.Is(err, ErrDamaged) {
+		t.Errorf("one that is being written: %v", err)
 	}
 	if _, err := Open(t.TempDir()); err == nil || errors.Is(err, ErrDamaged) {
 		t.Errorf("a directory: %v", err)
