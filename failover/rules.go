@@ -248,7 +248,8 @@ func (f *facts) owing() (ids []fsm.NodeID) {
 		s, heard := f.Seen[id]
 		_, has := f.positions[id]
 		_, failed := f.Failed[id]
-		if f.State.Members[id].Role == fsm.RoleData && id != f.State.Primary && heard && f.fresh(s) && electableRun(s.Report.Run) && !has && !failed {
+		alive := heard && f.fresh(s) && electableRun(s.Report.Run)
+		if f.State.Members[id].Role == fsm.RoleData && id != f.State.Primary && alive && !has && !failed {
 			ids = append(ids, id)
 		}
 	}
