@@ -80,6 +80,9 @@ func pasts(t *testing.T) map[string]*fake {
 			f.state.Discards = []fsm.Discard{d}
 		}),
 		"async": reported(t, async),
+		"accepted": reported(t, func(f *fake, r *fsm.Failover) {
+			f.state.Lineage[2].Async, r.Rule = true, RuleAcceptedLoss
+		}),
 		"async, n2 away": reported(t, func(f *fake, r *fsm.Failover) {
 			async(f, r)
 			silent("n2")(f, r)

@@ -208,6 +208,7 @@ func nodes(v failover.View, leader fsm.NodeID) []NodeStatus {
 		if s, ok := v.Seen[id]; ok {
 			n.hear(s, v, end)
 			n.fallBehind(v, v.Lost[id])
+			n.lackLog(failover.NoLog(v, id))
 		}
 		out = append(out, n)
 	}
@@ -255,6 +256,17 @@ func (n *NodeStatus) fallBehind(v failover.View, lost time.Duration) {
 		why = "streams and gets no further"
 	}
 	n.Problem = fmt.Sprintf("has not kept up with %s for %s: it %s", v.State.Name(v.State.Primary), ago(lost.Milliseconds()), why)
+}
+
+// lackLog adds that a node is heard and does not get Raft's log, empty if it does: nothing fails by it before another node is lost.
+func (n *NodeStatus) lackLog(why string) {
+	if why == "" {
+		return
+	}
+	if n.Problem != "" {
+		n.Problem += "; "
+	}
+	n.Problem += why
 }
 
 func problems(out Status, st fsm.State) []string {

@@ -35,6 +35,32 @@ func TestWarningsAreShownAndDegradeNothing(t *testing.T) {
 	}
 }
 
+// TestAHoleIsSaidBeforeItHurts: a standby that streams and does not get Raft's log is well to look at. It could neither be primary nor
+// make a majority, which is said while nothing fails by it.
+func TestAHoleIsSaidBeforeItHurts(t *testing.T) {
+	f := three(t, "n2")
+	status := func(lacking time.Duration) Status {
+		f.ledger = func(v *failover.View) { v.Unapplied = map[fsm.NodeID]time.Duration{"n3": lacking} }
+		e, err := f.ExplainHere()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return statusOf(e, "n2")
+	}
+	if out := status(3 * time.Second); len(out.Problems) > 0 || !out.Survives || out.Degraded {
+		t.Errorf("while it may be slow: %+v", out)
+	}
+	out := status(time.Minute)
+	want := "n3: has shown nothing newer of Raft's log for 1m0s (limit 4s): it does not arrive, or its agent hangs"
+	if !slices.Equal(out.Problems, []string{want}) || out.Survives || !out.Degraded || out.Verdict != failover.AtRisk {
+		t.Errorf("%+v", out)
+	}
+	f.hear("n3", func(s *failover.Sighting) { s.Report.Problem = "the disk is full" })
+	if out := status(time.Minute); !slices.Equal(out.Problems, []string{strings.Replace(want, "has", "the disk is full; has", 1)}) {
+		t.Errorf("with another problem: %q", out.Problems)
+	}
+}
+
 // TestAStandbyIsWellOnlyIfItKeepsUp: one that runs and gets nothing, or nothing more, is a problem, though any node may be lost.
 func TestAStandbyIsWellOnlyIfItKeepsUp(t *testing.T) {
 	for _, c := range []struct {

@@ -33,7 +33,7 @@ func (r Report) progress() progress { return progress{r.Epoch, r.Rev, r.Version}
 // lacks says that s has something that the report does not show. A node of an earlier release shows no version, and so no lack of
 // what changes neither epoch nor revision.
 func (p progress) lacks(s fsm.State) bool {
-	return p.epoch < s.Epoch || p.rev < s.Rev || p.version > 0 && p.version < s.Version
+	return p.rev < s.Rev || p.version > 0 && p.version < s.Version // Every epoch has a revision of its own.
 }
 
 // Look takes note of v at now, any clock that never goes back, and returns for how long each node that lacks something of v.State
@@ -55,6 +55,15 @@ func (a *Applied) Look(now time.Duration, v View) map[fsm.NodeID]time.Duration {
 		lag[id] = now - n.since
 	}
 	return lag
+}
+
+// NoLog says of a node that is heard why it counts as one that does not get Raft's log, empty if it gets it, as far as is known.
+func NoLog(v View, id fsm.NodeID) string {
+	f := study(v)
+	if s, heard := f.Seen[id]; !heard || !f.fresh(s) || !f.logless(id) {
+		return ""
+	}
+	return f.noLog(id)
 }
 
 func (f *facts) logLimit() time.Duration { return logLimit * max(f.failoverAfter, time.Second) }

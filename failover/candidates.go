@@ -53,7 +53,7 @@ func Candidates(v View) []Candidate {
 // unfit says why a node can't be appointed in place of a primary that is gone.
 func (f *facts) unfit(id fsm.NodeID) string {
 	if f.qualify(id) != nil {
-		if f.best != nil && f.best.node != id && f.logless(id) {
+		if f.logless(id) && (f.best == nil || f.best.node != id) {
 			return "it " + f.noLog(id)
 		}
 		return ""

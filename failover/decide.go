@@ -17,8 +17,13 @@ type Rule struct {
 	then func(*facts) Decision
 }
 
-// ruleStuck is the rule under which somebody may accept a loss.
-const ruleStuck = "nobody-qualifies"
+// ruleStuck is the rule under which somebody may accept a loss; by the others nothing is lost.
+const (
+	ruleStuck       = "nobody-qualifies"
+	ruleBest        = "best-standby"
+	ruleRestartSoon = "restart-soon"
+	ruleRestart     = "restart-in-place"
+)
 
 // RuleAcceptedLoss is the one by which acknowledged commits may be lost.
 const RuleAcceptedLoss = "accepted-loss"
@@ -39,10 +44,10 @@ func Rules() []Rule {
 		{"primary-silent", "A majority neither hears the primary nor has vouched for it within failover_after: seal its epoch.", silentUnsealed, thenSeal},
 		{"appointment-unread", "The appointed node does not get Raft's log, so that it will not learn of its appointment, and somebody else could serve: seal its epoch.", unreadUnsealed, thenSeal},
 		{"wait-lease", "A majority has sealed; what is left of its last vouches must run out.", leaseMayRun, thenWaitLease},
-		{"wait-positions", "Standbys that are alive have not all told the end of their WAL.", positionsPending, thenSeal},
-		{"best-standby", "The old lease has certainly ended and this standby holds every acknowledged commit.", standbyQualifies, thenAppoint},
-		{"restart-soon", "No standby qualifies; the released primary was started again several times within a minute: wait before the next try.", restartSoon, thenRestartSoon},
-		{"restart-in-place", "No standby qualifies; the released primary holds everything and can start again.", restartable, thenReappoint},
+		{"wait-positions", "Standbys that are alive have not all told the end of their WAL.", positionsPending, thenAwaitPositions},
+		{ruleBest, "The old lease has certainly ended and this standby holds every acknowledged commit.", standbyQualifies, thenAppoint},
+		{ruleRestartSoon, "No standby qualifies; the released primary was started again several times within a minute: wait before the next try.", restartSoon, thenRestartSoon},
+		{ruleRestart, "No standby qualifies; the released primary holds everything and can start again.", restartable, thenReappoint},
 		{RuleAcceptedLoss, "An operator accepted, having seen all that is known of the logs, that this node lacks acknowledged commits.", lossAccepted, thenAppointAccepted},
 		{"accepted-void", "The loss that an operator accepted is not the one that there would be now: it is to be looked at again.", lossVoid, thenEndAccepted},
 		{ruleStuck, "Nobody here is known to hold every acknowledged commit: stay read-only until a node returns.", replacing, thenStuck},

@@ -54,7 +54,7 @@ func told(t *testing.T) map[string]*outcomes {
 				c := Decide(v)
 				o := all[c.Rule]
 				o.verdicts = put(o.verdicts, string(c.Verdict))
-				o.actions = put(o.actions, action(c.Do))
+				o.actions = put(o.actions, action(v.State.Wish, c))
 			}
 			return d.Expected
 		})
@@ -76,14 +76,17 @@ func put(list []string, text string) []string {
 	return list
 }
 
-// action is what an operator would call it; empty for nothing.
-func action(do Do) string {
-	switch x := do.(type) {
+// action is what an operator, who may have that wish, would call it; empty for nothing.
+func action(wish *fsm.Wish, d Decision) string {
+	switch x := d.Do.(type) {
 	case Nothing:
 		return ""
 	case Ask:
 		return "ask the voters"
 	case SealNow:
+		if d.Verdict == Stuck {
+			return "ask those again that beat and do not answer"
+		}
 		return "seal, detach"
 	case Stop:
 		return "stop the primary"
@@ -98,13 +101,16 @@ func action(do Do) string {
 		case fsm.BeginSwitchover:
 			return "approve the switchover"
 		case fsm.EndWish:
+			if wish.Loss != "" {
+				return "drop the acceptance"
+			}
 			return "give the switchover up"
 		}
 		return "record " + x.Command.Kind()
 	case Reconfigure:
 		return "change Raft's configuration"
 	}
-	return fmt.Sprintf("%T", do)
+	return fmt.Sprintf("%T", d.Do)
 }
 
 const preface = `# How a failover is decided

@@ -379,6 +379,9 @@ func unsafeAppoint(v View, a fsm.Appoint, rev uint64) string {
 			return "appoints one that does not get the log, though another could be appointed"
 		}
 	}
+	if p := v.Seen["n1"]; p.Age < time.Second && p.Report.Epoch < 7 && v.Unapplied[a.Node] > 4*time.Second {
+		return "appoints one that does not get the log in place of another one"
+	}
 	ended := 0
 	for _, s := range v.Seals {
 		if s.Age >= s.Left {

@@ -38,6 +38,8 @@ func (f *facts) lossFault(to fsm.NodeID) string {
 	p, known := f.positions[to]
 	_, ours := f.State.RankOf(p.Timeline)
 	switch {
+	case f.State.Adopting(f.State.Primary):
+		return "only " + f.name(f.State.Primary) + " has the data that the cluster begins with, until it has opened them"
 	case to == f.State.Primary:
 		return f.name(to) + " is the primary that was appointed"
 	case f.State.Electable(to) != nil:
@@ -46,6 +48,8 @@ func (f *facts) lossFault(to fsm.NodeID) string {
 		return f.name(to) + " is not heard" + f.whyMissing(to)
 	case !electableRun(s.Report.Run):
 		return fmt.Sprintf("the Postgres of %s is %s", f.name(to), s.Report.Run)
+	case f.logless(to):
+		return f.name(to) + " would not learn of its appointment: it " + f.noLog(to)
 	case !known:
 		return "the end of the log of " + f.name(to) + " is not known"
 	case !ours:
@@ -63,13 +67,25 @@ func (f *facts) token(to fsm.NodeID) string {
 // speaks against that.
 func AcceptLoss(v View, to fsm.NodeID) (token, against string) {
 	f := study(v)
-	if d := Decide(v); d.Rule != ruleStuck || d.Verdict != Stuck {
-		return "", fmt.Sprintf("nothing has to be lost now: %s", joined(d.Because))
+	switch d := f.decide(); {
+	case f.losesNothing(d):
+		return "", "nothing has to be lost now: " + joined(d.Because)
+	case d.Rule != ruleStuck || d.Verdict != Stuck:
+		return "", "it is not known yet what would be lost: " + joined(d.Because)
 	}
 	if fault := f.lossFault(to); fault != "" {
 		return "", fault
 	}
 	return f.token(to), ""
+}
+
+// losesNothing says that d keeps all that was acknowledged: somebody who has it is appointed, or the primary is in place.
+func (f *facts) losesNothing(d Decision) bool {
+	switch d.Rule {
+	case ruleBest, ruleRestartSoon, ruleRestart:
+		return true
+	}
+	return f.primaryFresh && !replacing(f)
 }
 
 func lossAccepted(f *facts) bool {
@@ -82,23 +98,8 @@ func lossAccepted(f *facts) bool {
 func thenAppointAccepted(f *facts) Decision {
 	w := f.accepted()
 	at := f.positions[w.To]
-	ev := fsm.Evidence{Release: f.released}
-	released := false
-	for _, p := range f.comparable() {
-		if p.Node == f.State.Primary {
-			released = true // Its release carries it.
-			continue
-		}
-		ev.Positions = append(ev.Positions, p)
-	}
-	if f.released != nil && !released {
-		bare := *f.released
-		bare.FinalLSN = 0
-		ev.Release = &bare
-	}
-	ev.Seals = f.sealEvidence()
 	return f.propose(fsm.Appoint{
-		IfEpoch: f.State.Epoch, Node: w.To, Evidence: ev, Timeline: f.predictedTimeline(), SwitchLSN: at.LSN,
+		IfEpoch: f.State.Epoch, Node: w.To, Evidence: f.evidence(f.comparable()), Timeline: f.predictedTimeline(), SwitchLSN: at.LSN,
 	}, append(f.collected(), fmt.Sprintf("an operator accepts what %s lacks; it has WAL to %s", f.name(w.To), at.LSN))...)
 }
 
@@ -112,8 +113,10 @@ func thenEndAccepted(f *facts) Decision {
 	w := f.accepted()
 	why := f.lossFault(w.To)
 	switch {
-	case !f.stopped():
+	case !f.stopped() && f.primaryFresh:
 		why = f.name(f.State.Primary) + " is heard again: nothing has to be lost"
+	case !f.stopped():
+		why = f.name(f.State.Primary) + " is not known to be gone; ask again"
 	case why == "":
 		why = "what is known of the logs has changed since the loss was accepted; ask again to see it"
 	}

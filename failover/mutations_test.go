@@ -39,3 +39,17 @@ package failover
 //	  who was away is not given its time         Applied
 //	  an unknown version counts as behind        Applied
 //	  who adopts is replaced                     NobodyReplacesWhoAdopts
+//	  a sick one, one outside D or one that is
+//	  rebuilt could replace such a one           Stories
+//	  one not heard just now is such a one       Stories
+//	  the limit is shorter than four seconds     Stories
+//	  status says nothing of a hole              Stories
+//	  such a one makes a majority, or takes over Stories
+//	  who does not answer is waited for for ever Stories, ALateAnswerVoidsTheToken
+//	  who did not answer is not asked on         Stories
+//	  a loss is offered while it is not known    Stories
+//	  a loss is offered while the cluster adopts Stories
+//	  a loss is accepted for who gets no log     Stories
+//	  none is in place of who gets no log        Stories
+//	  what was accepted is dropped too early     Stories
+//	  a release counts with a log of nowhere     AReleaseWithoutAPlace

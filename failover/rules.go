@@ -239,15 +239,27 @@ func positionsPending(f *facts) bool {
 	if f.best != nil && f.SealingFor > positionsBox || restartable(f) && f.SealingFor > restartBox {
 		return false
 	}
-	for id, m := range f.State.Members {
+	return f.SealingFor <= answerBox && len(f.owing()) > 0
+}
+
+// owing lists the standbys that are alive and have not told their position.
+func (f *facts) owing() (ids []fsm.NodeID) {
+	for _, id := range f.memberIDs() {
 		s, heard := f.Seen[id]
 		_, has := f.positions[id]
 		_, failed := f.Failed[id]
-		if m.Role == fsm.RoleData && id != f.State.Primary && heard && f.fresh(s) && electableRun(s.Report.Run) && !has && !failed {
-			return true
+		alive := heard && f.fresh(s) && electableRun(s.Report.Run)
+		if f.State.Members[id].Role == fsm.RoleData && id != f.State.Primary && alive && !has && !failed {
+			ids = append(ids, id)
 		}
 	}
-	return false
+	return ids
+}
+
+func thenAwaitPositions(f *facts) Decision {
+	d := thenSeal(f)
+	d.Because = append(d.Because, "waiting for the end of the log of "+f.names(f.owing()))
+	return d
 }
 
 func standbyQualifies(f *facts) bool {
@@ -256,9 +268,18 @@ func standbyQualifies(f *facts) bool {
 
 func thenAppoint(f *facts) Decision {
 	q := f.best
+	return f.propose(fsm.Appoint{
+		IfEpoch: f.State.Epoch, Node: q.node, Evidence: f.evidence(q.evidence),
+		Timeline: f.predictedTimeline(), SwitchLSN: q.position.LSN,
+	}, append(append(f.collected(), f.passedOver(q.node)...), fmt.Sprintf("%s has WAL to %s; %d of %d needed positions are not beyond it",
+		f.name(q.node), q.position.LSN, len(q.evidence), fsm.PositionsNeeded(f.State.Sync)))...)
+}
+
+// evidence is what an Appoint carries that counts on these positions.
+func (f *facts) evidence(positions []fsm.Position) fsm.Evidence {
 	ev := fsm.Evidence{Release: f.released}
 	counted := false
-	for _, p := range q.evidence {
+	for _, p := range positions {
 		if p.Node == f.State.Primary {
 			counted = true // Its release carries it.
 			continue
@@ -266,27 +287,17 @@ func thenAppoint(f *facts) Decision {
 		ev.Positions = append(ev.Positions, p)
 	}
 	if f.released != nil && !counted {
-		// Its log goes beyond the candidate's, but not with anything acknowledged: the release counts, its position does not.
+		// Its log goes beyond the candidate's, but not with anything acknowledged, or has no place in the history: the release
+		// counts, its position does not.
 		bare := *f.released
 		bare.FinalLSN = 0
 		ev.Release = &bare
 	}
-	ev.Seals = f.sealEvidence()
-	return f.propose(fsm.Appoint{
-		IfEpoch: f.State.Epoch, Node: q.node, Evidence: ev,
-		Timeline: f.predictedTimeline(), SwitchLSN: q.position.LSN,
-	}, append(append(f.collected(), f.passedOver(q.node)...), fmt.Sprintf("%s has WAL to %s; %d of %d needed positions are not beyond it",
-		f.name(q.node), q.position.LSN, len(q.evidence), fsm.PositionsNeeded(f.State.Sync)))...)
-}
-
-// sealEvidence are the seals of the present epoch as an Appoint carries them.
-func (f *facts) sealEvidence() []fsm.Seal {
-	var out []fsm.Seal
 	for _, id := range f.sealed {
 		s := f.Seals[id]
-		out = append(out, fsm.Seal{Node: id, Epoch: s.Epoch, LeftMS: ceilMS(s.Left), WaitedMS: s.Age.Milliseconds()})
+		ev.Seals = append(ev.Seals, fsm.Seal{Node: id, Epoch: s.Epoch, LeftMS: ceilMS(s.Left), WaitedMS: s.Age.Milliseconds()})
 	}
-	return out
+	return ev
 }
 
 // restartable: a released primary that can start again is appointed again only when no other node qualifies (DETAILS 10).
@@ -305,27 +316,47 @@ func thenRestartSoon(f *facts) Decision {
 	}}
 }
 
+// thenStuck goes on asking whoever has not answered: what it tells in the end may be what is missing. An offer that was made
+// without it is void then, since the token is another one.
 func thenStuck(f *facts) Decision {
-	because := f.collected()
+	d := Decision{Verdict: Stuck, Do: Nothing{}, Because: f.lacking()}
+	if !f.condemned && f.released == nil {
+		d.Verdict = Waiting
+		return d
+	}
+	if len(f.owing()) > 0 {
+		d.Do = thenSeal(f).Do
+	}
+	if offers := f.offers(); len(offers) > 0 && !f.supposed {
+		d.Because = append(d.Because, "if what is missing is gone for good: quorate failover NAME says what would be lost with that node, and how to accept it; NAME is one of "+f.names(offers))
+	}
+	return d
+}
+
+// lacking says why nobody qualifies. A primary that runs and does not learn that it is comes first: what it has is not lost.
+func (f *facts) lacking() []string {
+	var because []string
+	if f.unread && !f.silent {
+		because = append(f.whyGone(), mendTheWay)
+	}
+	because = append(append(because, f.collected()...), f.passedOver("")...)
 	if need := fsm.PositionsNeeded(f.State.Sync); need > 0 {
 		because = append(because, fmt.Sprintf("an election needs the positions of %d of %s", need, f.names(f.State.Sync.Members)))
 	}
+	owing := f.owing()
 	for _, id := range f.State.Sync.Members {
-		if _, has := f.positions[id]; !has {
+		if _, has := f.positions[id]; !has && !member(owing, id) {
 			because = append(because, "missing: "+f.name(id)+f.whyMissing(id))
 		}
+	}
+	for _, id := range owing {
+		because = append(because, fmt.Sprintf("missing: %s beats and has not said for %s where its log ends; look whether its disk hangs", f.name(id), f.SealingFor.Round(time.Millisecond)))
 	}
 	if len(f.State.Sync.Members) == 0 {
 		because = append(because, fmt.Sprintf("durability is async and maximum_lag_on_failover %d bytes; the log of %s went to %s at least",
 			f.State.Config.Settings.MaximumLag, f.name(f.State.Primary), f.Seen[f.State.Primary].Report.Flush))
 	}
-	if !f.condemned && f.released == nil {
-		return Decision{Verdict: Waiting, Do: Nothing{}, Because: because}
-	}
-	if offers := f.offers(); len(offers) > 0 && !f.supposed {
-		because = append(because, "if what is missing is gone for good: quorate failover NAME says what would be lost with that node, and how to accept it; NAME is one of "+f.names(offers))
-	}
-	return Decision{Verdict: Stuck, Do: Nothing{}, Because: because}
+	return because
 }
 
 func ceilMS(d time.Duration) int64 { return int64((d + time.Millisecond - 1) / time.Millisecond) }

@@ -177,6 +177,8 @@ func (f *facts) missing() []string {
 			out = append(out, m.Name+" has not been heard")
 		case !f.fresh(s):
 			out = append(out, fmt.Sprintf("%s was last heard %s ago", m.Name, s.Age.Round(time.Millisecond)))
+		case f.logless(id):
+			out = append(out, m.Name+" "+f.noLog(id))
 		case m.Role == fsm.RoleData && s.Report.Problem != "":
 			out = append(out, m.Name+": "+s.Report.Problem)
 		case m.Role == fsm.RoleData && !streams[id]:
@@ -201,8 +203,9 @@ func thenAwaitPrimary(f *facts) Decision {
 		return thenWait(f)
 	}
 	return Decision{Verdict: Stuck, Do: Nothing{}, Because: []string{
-		f.name(p) + " " + f.noLog(p) + ", so that it does not learn of its appointment",
-		"nobody else is known to be able to take its place; look for what keeps large messages from arriving there (MTU, a filter)",
+		f.name(p) + " does not learn of its appointment: it " + f.noLog(p),
+		"nobody else is known to be able to take its place; " + mendTheWay,
+		"if that can't be mended, stop quorate on " + f.name(p) + ": once it is silent its epoch is sealed, and it is said what would be lost without its log",
 	}}
 }
 

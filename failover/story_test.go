@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -22,6 +23,7 @@ import (
 //	n2 standby age=10ms heard=1100ms answer=1200ms seal=0ms/5ms pos=0/5000 failed=cloning
 //
 // To whom the primary streams says so itself, unless it has an upstream= of its own, of which "none" is nobody.
+// released, like pos, may have a timeline: 9:0/5000. after= of view is failover_after; adopted=(n1,3): data that it did not open yet.
 // unapplied: for how long it has got nothing of the log, of which it lacks some; epoch: which it shows, the present one if left out.
 // heard: age of the primary's last beat in that node's report; answer: how long ago it vouched, by its answer just now;
 // seal: left when it answered / since then.
@@ -98,32 +100,6 @@ func parseView(d *datadriven.TestData) (View, error) {
 
 func viewOption(v *View, key string, vals []string) error {
 	switch key {
-	case "epoch":
-		n, err := strconv.ParseUint(vals[0], 10, 64)
-		v.State.Epoch = fsm.Epoch(n)
-		if n == 0 {
-			v.State.Primary, v.State.Lineage = "", nil
-		}
-		return err
-	case "sync":
-		k, err := strconv.Atoi(vals[0])
-		v.State.Sync = fsm.SyncRule{Copies: k}
-		for _, m := range vals[1:] {
-			v.State.Sync.Members = append(v.State.Sync.Members, fsm.NodeID(m))
-		}
-		return err
-	case "async":
-		v.State.Config.Settings.Durability = fsm.DurabilityAsync
-	case "adopted":
-		n, err := strconv.ParseUint(vals[1], 10, 32)
-		v.State.Adopted = &fsm.Adoption{Node: fsm.NodeID(vals[0]), Timeline: pg.Timeline(n)}
-		return err
-	case "maxlag":
-		n, err := strconv.ParseInt(vals[0], 10, 64)
-		v.State.Config.Settings.MaximumLag = n
-		return err
-	case "strict":
-		v.State.Config.Settings.Strict = true
 	case "shown":
 		return duration(&v.ElectorateShown, vals[0])
 	case "raft":
@@ -132,25 +108,8 @@ func viewOption(v *View, key string, vals []string) error {
 			name, standing, _ := strings.Cut(text, ":")
 			v.Servers[fsm.NodeID(name)] = Standing(standing)
 		}
-	case "paused":
-		v.State.Paused = true
-	case "resumed":
-		n, err := strconv.ParseUint(vals[0], 10, 64)
-		v.State.PauseRev = n
-		return err
 	case "self":
 		v.Self = fsm.NodeID(vals[0])
-	case "accepted": // by node, what is known now or, with another word, something else
-		v.State.Wish = &fsm.Wish{ID: "w", Kind: fsm.WishFailover, Epoch: v.State.Epoch, To: fsm.NodeID(vals[0]), Loss: "known"}
-		if len(vals) > 1 {
-			v.State.Wish.Loss = vals[1]
-		}
-	case "wish":
-		v.State.Wish = &fsm.Wish{ID: "w", Kind: "switchover", Epoch: v.State.Epoch}
-		if len(vals) > 0 && vals[0] != "any" {
-			v.State.Wish.To = fsm.NodeID(vals[0])
-		}
-		v.State.Wish.Approved = len(vals) > 1 && vals[1] == "approved"
 	case "wishage":
 		return duration(&v.WishAge, vals[0])
 	case "sealing":
@@ -165,8 +124,76 @@ func viewOption(v *View, key string, vals []string) error {
 		return durations(&v.Reappointed, vals)
 	case "epochage":
 		return duration(&v.EpochAge, vals[0])
+	case "accepted", "wish":
+		v.State.Wish = wishOf(key, v.State.Epoch, vals)
+	default:
+		return stateOption(&v.State, key, vals)
+	}
+	return nil
+}
+
+// wishOf reads accepted=NODE, which accepts what is known now, or with another word after the node something else; and
+// wish=(NODE or any, approved).
+func wishOf(key string, epoch fsm.Epoch, vals []string) *fsm.Wish {
+	w := &fsm.Wish{ID: "w", Kind: fsm.WishSwitchover, Epoch: epoch}
+	if len(vals) > 0 && vals[0] != "any" {
+		w.To = fsm.NodeID(vals[0])
+	}
+	if key == "wish" {
+		w.Approved = len(vals) > 1 && vals[1] == "approved"
+		return w
+	}
+	w.Kind, w.Loss = fsm.WishFailover, "known"
+	if len(vals) > 1 {
+		w.Loss = vals[1]
+	}
+	return w
+}
+
+func stateOption(s *fsm.State, key string, vals []string) error {
+	switch key {
+	case "epoch":
+		n, err := strconv.ParseUint(vals[0], 10, 64)
+		s.Epoch = fsm.Epoch(n)
+		if n == 0 {
+			s.Primary, s.Lineage = "", nil
+		}
+		return err
+	case "sync":
+		k, err := strconv.Atoi(vals[0])
+		s.Sync = fsm.SyncRule{Copies: k}
+		for _, m := range vals[1:] {
+			s.Sync.Members = append(s.Sync.Members, fsm.NodeID(m))
+		}
+		return err
+	case "async":
+		s.Config.Settings.Durability = fsm.DurabilityAsync
+	case "adopted": // and not opened yet
+		n, err := strconv.ParseUint(vals[1], 10, 32)
+		s.Adopted = &fsm.Adoption{Node: fsm.NodeID(vals[0]), Timeline: pg.Timeline(n)}
+		for i := range s.Lineage {
+			s.Lineage[i].Promoted = false
+		}
+		return err
+	case "after":
+		var after time.Duration
+		err := duration(&after, vals[0])
+		s.Config.Settings.FailoverAfterMS = after.Milliseconds()
+		return err
+	case "maxlag":
+		n, err := strconv.ParseInt(vals[0], 10, 64)
+		s.Config.Settings.MaximumLag = n
+		return err
+	case "strict":
+		s.Config.Settings.Strict = true
+	case "paused":
+		s.Paused = true
+	case "resumed":
+		n, err := strconv.ParseUint(vals[0], 10, 64)
+		s.PauseRev = n
+		return err
 	case "nocluster":
-		v.State.ClusterID = ""
+		s.ClusterID = ""
 	default:
 		return fmt.Errorf("unknown")
 	}
@@ -218,110 +245,108 @@ func parseNode(v *View, words []string) error {
 	return nil
 }
 
-func nodeOption(v *View, id fsm.NodeID, m *fsm.Member, s *Sighting, key, val string) error {
-	lsn := func(t string) pg.LSN { l, _ := pg.ParseLSN(t); return l }
+func nodeOption(v *View, id fsm.NodeID, m *fsm.Member, s *Sighting, key, val string) (err error) {
 	switch key {
 	case "leaving":
 		m.Leaving = true
 	case "novote":
 		m.NoVote = true
 	case "nonvoter": // parseNode leaves it out of the electorate
+	case "nofailover":
+		m.NoFailover = true
+	case "priority":
+		m.Priority, err = strconv.Atoi(val)
 	case "addr":
 		m.Addr = val
 	case "age":
 		return duration(&s.Age, val)
-	case "heard":
-		var age time.Duration
-		err := duration(&age, val)
-		s.Report.Sightings = append(s.Report.Sightings, Age{Node: "n1", MS: age.Milliseconds()})
-		return err
+	case "sealed":
+		s.Sealed = v.State.Epoch
 	case "answer":
 		a := Answer{}
-		err := duration(&a.VouchedAgo, val)
+		err = duration(&a.VouchedAgo, val)
 		v.Answers[id] = a
-		return err
 	case "seal":
 		left, age, _ := strings.Cut(val, "/")
 		x := Sealed{Epoch: v.State.Epoch}
-		if err := duration(&x.Left, left); err != nil {
-			return err
-		}
-		err := duration(&x.Age, age)
+		err = errors.Join(duration(&x.Left, left), duration(&x.Age, age))
 		v.Seals[id] = x
-		return err
-	case "sealed":
-		s.Sealed = v.State.Epoch
 	case "pos":
-		tl, at, ok := strings.Cut(val, ":")
-		if !ok {
-			tl, at = "3", val
-		}
-		n, err := strconv.Atoi(tl)
-		v.Positions[id] = fsm.Position{Node: id, Detached: v.State.Epoch, Timeline: pg.Timeline(n), LSN: lsn(at)}
-		return err
-	case "released":
-		s.Report.Released = &fsm.Release{Epoch: v.State.Epoch, Node: id, Timeline: 3, FinalLSN: lsn(val)}
-		s.Report.Run = RunStopped
-	case "promise":
-		p, err := parsePromise(v, id, val)
-		s.Report.Promise = p
-		return err
-	case "stream":
-		for _, x := range strings.Split(val, ",") {
-			n, at, _ := strings.Cut(x, "@")
-			s.Report.Streaming = append(s.Report.Streaming, StreamingMember{Node: fsm.NodeID(n), Flush: lsn(at)})
-		}
-	case "lsn":
-		s.Report.Flush = lsn(val)
-	case "run":
-		s.Report.Run = Run(val)
-	case "rev":
-		n, err := strconv.ParseUint(val, 10, 64)
-		s.Report.Rev = n
-		return err
-	case "serving":
-		s.Report.Serving = v.State.Epoch
-		if val != "" {
-			n, err := strconv.ParseUint(val, 10, 64)
-			s.Report.Serving = fsm.Epoch(n)
-			return err
-		}
-	case "restartable":
-		s.Report.Restartable = true
-	case "sick":
-		s.Report.Sick, s.Report.Healthy = val, false
-	case "upstream":
-		s.Report.Upstream = fsm.NodeID(val)
-	case "unhealthy":
-		s.Report.Healthy = false
-	case "epoch":
-		n, err := strconv.ParseUint(val, 10, 64)
-		s.Report.Epoch = fsm.Epoch(n)
-		return err
-	case "problem":
-		s.Report.Problem = val
+		at := fsm.Position{Node: id, Detached: v.State.Epoch}
+		at.Timeline, at.LSN, err = place(val)
+		v.Positions[id] = at
 	case "failed":
 		v.Failed[id] = val
 	case "lost":
-		var age time.Duration
-		err := duration(&age, val)
-		v.Lost[id] = age
-		return err
+		v.Lost[id], err = time.ParseDuration(val)
 	case "unapplied":
+		v.Unapplied[id], err = time.ParseDuration(val)
+	case "promise":
+		s.Report.Promise, err = parsePromise(v, id, val)
+	default:
+		return reportOption(&s.Report, v.State.Epoch, key, val)
+	}
+	return err
+}
+
+// place reads LSN, on timeline 3, or TIMELINE:LSN.
+func place(val string) (pg.Timeline, pg.LSN, error) {
+	tl, at, ok := strings.Cut(val, ":")
+	if !ok {
+		tl, at = "3", val
+	}
+	n, err := strconv.Atoi(tl)
+	return pg.Timeline(n), lsnOf(at), err
+}
+
+func lsnOf(text string) pg.LSN { l, _ := pg.ParseLSN(text); return l }
+
+func reportOption(r *Report, epoch fsm.Epoch, key, val string) (err error) {
+	switch key {
+	case "heard":
 		var age time.Duration
-		err := duration(&age, val)
-		v.Unapplied[id] = age
-		return err
-	case "nofailover":
-		m.NoFailover = true
-	case "priority":
-		n, err := strconv.Atoi(val)
-		m.Priority = n
-		return err
+		err = duration(&age, val)
+		r.Sightings = append(r.Sightings, Age{Node: "n1", MS: age.Milliseconds()})
+	case "released":
+		out := fsm.Release{Epoch: epoch, Node: r.Node}
+		out.Timeline, out.FinalLSN, err = place(val)
+		r.Released, r.Run = &out, RunStopped
+	case "stream":
+		for _, x := range strings.Split(val, ",") {
+			n, at, _ := strings.Cut(x, "@")
+			r.Streaming = append(r.Streaming, StreamingMember{Node: fsm.NodeID(n), Flush: lsnOf(at)})
+		}
+	case "lsn":
+		r.Flush = lsnOf(val)
+	case "run":
+		r.Run = Run(val)
+	case "rev":
+		r.Rev, err = strconv.ParseUint(val, 10, 64)
+	case "epoch":
+		r.Epoch, err = epochOf(val)
+	case "serving":
+		if r.Serving = epoch; val != "" {
+			r.Serving, err = epochOf(val)
+		}
+	case "restartable":
+		r.Restartable = true
+	case "sick":
+		r.Sick, r.Healthy = val, false
+	case "upstream":
+		r.Upstream = fsm.NodeID(val)
+	case "unhealthy":
+		r.Healthy = false
+	case "problem":
+		r.Problem = val
 	default:
 		return fmt.Errorf("unknown")
 	}
-	return nil
+	return err
+}
+
+func epochOf(text string) (fsm.Epoch, error) {
+	n, err := strconv.ParseUint(text, 10, 64)
+	return fsm.Epoch(n), err
 }
 
 // parsePromise reads K for the present members, or (K,member,...), with @REV for another revision than the present.

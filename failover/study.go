@@ -17,6 +17,8 @@ const (
 	// restartBox is how long a released primary that could start again waits for the positions of standbys that are alive:
 	// one that beats and does not answer must not keep it down.
 	restartBox = 2 * time.Second
+	// answerBox is how long a failover that nobody qualifies for waits for standbys that beat and do not answer.
+	answerBox = 10 * time.Second
 	// releaseComes is how long a primary whose Postgres is down gets to say that it released, before a sealed epoch is given
 	// to it again.
 	releaseComes = 2 * time.Second
@@ -165,6 +167,9 @@ func (f *facts) studyPositions() {
 			f.best = c
 		}
 	}
+	if f.unread && f.best != nil && f.logless(f.best.node) {
+		f.best = nil // Two that don't get the log would take turns.
+	}
 }
 
 // counts says that the machine counts p. It refuses an appointment with one that it does not, and an election that relied on
@@ -257,8 +262,8 @@ func (f *facts) beyond(a, b fsm.Position) bool {
 	return a.LSN > b.LSN
 }
 
-// better orders two qualified candidates: one that gets Raft's log, the wished one, then position, one that is not sick, one that runs, priority, not
-// the Raft leader's node (it saves moving the leadership), then id.
+// better orders two qualified candidates: one that gets Raft's log, the wished one, then position, one that is not sick, one that
+// runs, priority, not the Raft leader's node (it saves moving the leadership), then id.
 func (f *facts) better(a, b *candidate) bool {
 	if la, lb := f.logless(a.node), f.logless(b.node); la != lb {
 		return lb // It would not learn that it is primary.

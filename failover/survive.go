@@ -30,7 +30,7 @@ func (f *facts) without(x fsm.NodeID) Loss {
 		return Loss{Node: x, Because: "there is no serving primary now"}
 	}
 	if left := f.freshVoters(x); left < f.majority {
-		return Loss{Node: x, Because: fmt.Sprintf("%d voters would be left, a majority is %d", left, f.majority)}
+		return Loss{Node: x, Because: fmt.Sprintf("%d voters would be left, a majority is %d%s", left, f.majority, f.uncounted(x))}
 	}
 	if x == f.State.Primary {
 		return f.withoutPrimary()
@@ -53,14 +53,25 @@ func (f *facts) without(x fsm.NodeID) Loss {
 	return Loss{Node: x, Survives: true}
 }
 
+// freshVoters counts those that could agree on something: who does not get Raft's log makes no majority.
 func (f *facts) freshVoters(without fsm.NodeID) int {
 	n := 0
 	for _, id := range f.State.Electorate.Voters {
-		if s, ok := f.Seen[id]; ok && id != without && f.fresh(s) {
+		if s, ok := f.Seen[id]; ok && id != without && f.fresh(s) && !f.logless(id) {
 			n++
 		}
 	}
 	return n
+}
+
+// uncounted says of the voters that are heard which are none of the freshVoters, and why.
+func (f *facts) uncounted(without fsm.NodeID) (out string) {
+	for _, id := range f.State.Electorate.Voters {
+		if s, ok := f.Seen[id]; ok && id != without && f.fresh(s) && f.logless(id) {
+			out += "; " + f.name(id) + " " + f.noLog(id)
+		}
+	}
+	return out
 }
 
 // withoutPrimary plays the failover through: every other node silent about the primary, sealed, with the position that it
@@ -93,6 +104,9 @@ func (f *facts) withoutPrimary() Loss {
 	d := after.decide()
 	if do, ok := d.Do.(Propose); ok {
 		if a, ok := do.Command.(fsm.Appoint); ok && a.Node != p {
+			if f.logless(a.Node) {
+				return Loss{Node: p, Because: fmt.Sprintf("%s: %s would be appointed, and %s", d.Rule, f.name(a.Node), f.noLog(a.Node))}
+			}
 			return Loss{Node: p, Survives: true}
 		}
 	}

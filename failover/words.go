@@ -69,8 +69,12 @@ func (f *facts) whyGone() []string {
 
 // noLog says of a node that lacks something of Raft's log for how long it has got none of it.
 func (f *facts) noLog(id fsm.NodeID) string {
-	return fmt.Sprintf("is heard and has got nothing of Raft's log for %s (limit %s)", f.Unapplied[id].Round(time.Millisecond), f.logLimit())
+	return fmt.Sprintf("has shown nothing newer of Raft's log for %s (limit %s): it does not arrive, or its agent hangs",
+		f.Unapplied[id].Round(time.Millisecond), f.logLimit())
 }
+
+// mendTheWay is the remedy for a primary that does not learn that it is.
+const mendTheWay = "look for what keeps large messages from arriving there (MTU, a filter), and whether its agent hangs"
 
 // passedOver says of whom another one was not considered because they don't get Raft's log.
 func (f *facts) passedOver(chosen fsm.NodeID) (out []string) {

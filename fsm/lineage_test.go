@@ -65,12 +65,16 @@ func TestPromoted(t *testing.T) {
 	}
 }
 
+// lineageText marks an epoch whose timeline is real by !, and one before which commits may have been lost by ?.
 func lineageText(s State) string {
 	text := ""
 	for i, l := range s.Lineage {
 		mark := ""
 		if l.Promoted {
 			mark = "!"
+		}
+		if l.Async {
+			mark += "?"
 		}
 		if i > 0 {
 			text += " "

@@ -54,6 +54,8 @@ package fsm
 //	  D without the primary                      SetSync, RandomStreams
 //	* an accepted loss leaves q out of D         Stories, and EveryViewWithAnAcceptedLoss of failover
 //	  another loss than the one accepted         Stories, and EveryViewWithAnAcceptedLoss of failover
+//	  a token without cluster, epoch or timeline LossToken
+//	  an accepted loss is no mark in the lineage Stories
 //	  a wish survives an Appoint                 AppointEndsWish, Wishes, Stories
 //	  a duplicate request is applied             RingsAreBounded, RefusedWithoutLookingAtTheCommand, Stories
 //	* a re-appointment needs evidence            AppointSameNode, Stories and most others

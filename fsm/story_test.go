@@ -21,7 +21,7 @@ import (
 //	sync (n1,n2) copies=2 promise=n1      with rev= of the promise in promised=
 //	failover w to=n2 knowing=(n2:1:0/20:7) release=...    knowing: the loss that these logs mean is accepted
 //	voters (n1,n2)  member n4  ask w to=n2  begin w to=n2  end w  pause  resume
-//	state   orders n2
+//	state   orders n2      a history is told as epoch node timeline<parent@switch, with ! if it was opened and ? if commits may be lost
 //
 // Every command takes rev= (default: the present one) and id= (default: a new one).
 func TestStories(t *testing.T) {

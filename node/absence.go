@@ -20,15 +20,18 @@ const (
 
 // absences remembers since when each other data node has been away, as seen from this process: neither heard nor streaming. The
 // zero value has seen nobody. While the cluster is paused nobody counts as away, since that is how nodes are taken down for
-// maintenance, and the time begins anew after it.
+// maintenance, and the time begins anew after it. So it does after a time in which this process did not look: with the machine suspended
+// it heard nobody, and the others may have been suspended, too.
 type absences struct {
-	since map[fsm.NodeID]time.Duration
+	since  map[fsm.NodeID]time.Duration
+	looked time.Duration
 }
 
 // look takes a look at now and returns who has been away for slotsKept.
 func (a *absences) look(s fsm.State, self fsm.NodeID, seen map[fsm.NodeID]failover.Sighting, senders []pgctl.Sender,
 	now time.Duration) map[fsm.NodeID]bool {
 	away, since := map[fsm.NodeID]bool{}, map[fsm.NodeID]time.Duration{}
+	asleep := now-a.looked > presentWithin
 	for id, m := range s.Members {
 		if id == self || m.Role != fsm.RoleData {
 			continue
@@ -36,7 +39,7 @@ func (a *absences) look(s fsm.State, self fsm.NodeID, seen map[fsm.NodeID]failov
 		before, known := a.since[id]
 		sighting, heard := seen[id]
 		streams := slices.ContainsFunc(senders, func(p pgctl.Sender) bool { return p.Slot == slot(m) })
-		if !known || s.Paused || streams || heard && sighting.Age <= presentWithin {
+		if !known || asleep || s.Paused || streams || heard && sighting.Age <= presentWithin {
 			before = now
 		}
 		since[id] = before
@@ -44,7 +47,7 @@ func (a *absences) look(s fsm.State, self fsm.NodeID, seen map[fsm.NodeID]failov
 			away[id] = true
 		}
 	}
-	a.since = since
+	a.since, a.looked = since, now
 	return away
 }
 

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"slices"
 	"testing"
 	"time"
@@ -41,7 +42,11 @@ func TestNoLogIsKeptForWhoIsAwayForLong(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var a absences
+			last := c.looks[0].at
 			for _, l := range c.looks {
+				for ; last < l.at; last += presentWithin { // It looks all the time.
+					a.look(l.state, "1", l.seen, l.senders, last)
+				}
 				away := a.look(l.state, "1", l.seen, l.senders, l.at)
 				if away["3"] != l.away {
 					t.Fatalf("after %s: away %t, want %t", l.at, away["3"], l.away)
@@ -58,6 +63,24 @@ func TestNoLogIsKeptForWhoIsAwayForLong(t *testing.T) {
 	}
 }
 
+// TestASleepIsNoAbsence: all machines were suspended, and this one looks before it has heard anybody again.
+func TestASleepIsNoAbsence(t *testing.T) {
+	s, a := threeNodes(3, "1"), absences{}
+	seen := func(age time.Duration) map[fsm.NodeID]failover.Sighting {
+		return map[fsm.NodeID]failover.Sighting{"2": {Age: age}, "3": {Age: age}}
+	}
+	a.look(s, "1", seen(0), nil, time.Hour)
+	woken := 3 * time.Hour
+	for now := woken; now < woken+slotsKept; now += presentWithin {
+		if away := a.look(s, "1", seen(now-time.Hour), nil, now); len(away) > 0 {
+			t.Fatalf("%s after waking up %v are away", now-woken, away)
+		}
+	}
+	if away := a.look(s, "1", seen(woken+slotsKept-time.Hour), nil, woken+slotsKept); len(away) != 2 {
+		t.Errorf("half an hour after waking up %v are away", away)
+	}
+}
+
 // TestAFailoverByHandIsShort: a switchover gives the primary time to end in good order, a failover does not.
 func TestAFailoverByHandIsShort(t *testing.T) {
 	for kind, box := range map[string]time.Duration{fsm.WishSwitchover: 0, fsm.WishFailover: 2 * time.Second} {
@@ -66,6 +89,9 @@ func TestAFailoverByHandIsShort(t *testing.T) {
 		w := want(situation{self: "1", state: s, handOver: true})
 		if w.Role != pgctl.RoleStopped || w.Stop != pgctl.StopFast || w.StopBox != box {
 			t.Errorf("%s: %s by %s within %s", kind, w.Role, w.Stop, w.StopBox)
+		}
+		if got := checkpointWithin(kind); got != cmp.Or(box, 30*time.Second) {
+			t.Errorf("%s: its checkpoint within %s", kind, got)
 		}
 	}
 }

@@ -24,6 +24,10 @@ func TestDiscardOf(t *testing.T) {
 		{"n1", pgctl.Evidence{ID: "set aside before", Epoch: 1, Way: "quarantine"}, false},
 		{"n2", pgctl.Evidence{ID: "set aside after it was replaced in quorum", Epoch: 3, Way: "quarantine"}, false},
 		{"n3", pgctl.Evidence{ID: "set aside, never replaced", Epoch: 3, Way: "quarantine"}, false},
+		{"n3", pgctl.Evidence{ID: "of a standby, set aside after the loss", Epoch: 2, Way: "quarantine"}, true},
+		{"n4", pgctl.Evidence{ID: "of a standby, set aside an epoch later", Epoch: 3, Way: "quarantine"}, true},
+		{"n4", pgctl.Evidence{ID: "of a standby, set aside before", Epoch: 1, Way: "quarantine"}, false},
+		{"n2", pgctl.Evidence{ID: "of the one that was appointed", Epoch: 2, Way: "quarantine"}, false},
 	} {
 		d := discardOf(s, c.self, c.e)
 		want := fsm.Discard{

@@ -20,6 +20,14 @@ type handover struct {
 // checkpointBox bounds the checkpoint before a shutdown; when it is over the switchover goes on without it.
 const checkpointBox = 30 * time.Second
 
+// checkpointWithin is how long it may take: a failover by hand does not wait for a slow disk.
+func checkpointWithin(kind string) time.Duration {
+	if kind == fsm.WishFailover {
+		return failoverBox
+	}
+	return checkpointBox
+}
+
 // readyToHandOver is true from the moment when the shutdown for an approved switchover may begin: the checkpoint is over,
 // while clients still write, and the candidate is seen to stream close behind. A candidate that was lost meanwhile leaves
 // this node serving, and the leader drops the wish in the end.
@@ -31,10 +39,7 @@ func (a *agent) readyToHandOver(ctx context.Context, state fsm.State) bool {
 	h := &a.handover
 	if h.wish != state.Wish.ID {
 		*h = handover{wish: state.Wish.ID, done: make(chan error, 1)}
-		box := checkpointBox
-		if state.Wish.Kind == fsm.WishFailover {
-			box = failoverBox
-		}
+		box := checkpointWithin(state.Wish.Kind)
 		go func(done chan<- error) {
 			ctx, cancel := context.WithTimeout(ctx, box)
 			defer cancel()

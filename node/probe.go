@@ -44,7 +44,7 @@ func (n *Node) tell() {
 	if at == 0 {
 		return // The agent has not looked yet.
 	}
-	r = complete(r, n.prober.Sick(), n.blind.Load(), guard.Now()-at > n.lookLimit(), n.lookLimit())
+	r = bounded(complete(r, n.prober.Sick(), n.blind.Load(), guard.Now()-at > n.lookLimit(), n.lookLimit()))
 	before := n.told
 	n.told = r
 	n.cluster.SetReport(r)

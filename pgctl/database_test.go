@@ -116,6 +116,27 @@ func TestConnectWithoutItsDatabase(t *testing.T) {
 	}
 }
 
+// TestTheLookComesBack: the session by which the agent looks leaves template1 as soon as its own database is back.
+func TestTheLookComesBack(t *testing.T) {
+	i, d := behindADoor(t)
+	d.gone["postgres"] = stateNoDatabase
+	spare, err := i.connect(t.Context())
+	if err != nil || !spare.spare {
+		t.Fatalf("it does not turn to template1: %v", err)
+	}
+	i.watch = spare
+	d.mu.Lock()
+	delete(d.gone, "postgres")
+	d.mu.Unlock()
+	i.note(func() { i.missing = time.Time{} })
+	d.questions()
+	_, err = i.query(t.Context()) // Nobody answers at this door.
+	if got := d.questions(); err == nil || !slices.Equal(got, []string{"postgres"}) || i.watch == spare {
+		t.Errorf("%q, %v", got, err)
+	}
+	i.watch.close()
+}
+
 // TestConnectRefused: any other refusal is what it is.
 func TestConnectRefused(t *testing.T) {
 	i, d := behindADoor(t)

@@ -61,6 +61,9 @@ func render(s Step) string {
 	if s.Stop != "" {
 		out += " " + string(s.Stop)
 	}
+	if s.StopBox > 0 {
+		out += " within " + s.StopBox.String()
+	}
 	if s.Kind == Configure {
 		out += fmt.Sprintf(" %q", s.Sync.SSN())
 	}
@@ -169,7 +172,11 @@ func setWant(t *testing.T, w *Want, key, value string) {
 	case "sealed":
 		w.Sealed = number(t, value)
 	case "stop":
-		w.Stop = StopMode(value)
+		mode, box, _ := strings.Cut(value, ":")
+		w.Stop = StopMode(mode)
+		if box != "" {
+			w.StopBox, _ = time.ParseDuration(box)
+		}
 	case "adopt":
 		w.Adopt = pg.SystemID(number(t, value))
 	case "keep":

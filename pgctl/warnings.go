@@ -12,8 +12,11 @@ import (
 	"github.com/quorate/quorate/internal/pg"
 )
 
-// maxWarnings bounds what Warnings returns: a report goes to every voter several times a second.
-const maxWarnings = 4
+// What Warnings returns is bounded: a report goes to every voter several times a second.
+const (
+	maxWarnings = 4
+	maxWarning  = 240 // bytes
+)
 
 // Warnings looks for what harms nobody today and somebody some day: commits that are not kept by the sync rule, because of a
 // setting (only where kept says that there is a rule), another minor release under the running server, and the lack of the
@@ -46,10 +49,18 @@ func (i *Instance) Warnings(ctx context.Context, kept bool) ([]string, error) {
 	if kept {
 		list = append(list, commitWarnings(weakIn(out[1]), weakIn(out[2]))...)
 	}
+	return few(list), nil
+}
+
+// few are the first of the warnings, cut where one is long: other programs print into them, and people name roles and values.
+func few(list []string) []string {
 	if more := len(list) - maxWarnings; more > 0 {
 		list = append(list[:maxWarnings], fmt.Sprintf("and %d more of the kind", more))
 	}
-	return list, nil
+	for i := range list {
+		list[i] = pg.Excerpt(list[i], maxWarning)
+	}
+	return list
 }
 
 // warningsQuery asks for the version, for what roles and databases have set, and for what the files say: the session's own value is

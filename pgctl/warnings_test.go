@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/quorate/quorate/internal/pg"
 )
@@ -54,6 +55,27 @@ func TestReleaseWarning(t *testing.T) {
 		if !strings.Contains(got, c.want) || (got == "") != (c.want == "") {
 			t.Errorf("%s: %q", c.name, got)
 		}
+	}
+}
+
+// TestFewWarnings: what people and other programs write into warnings makes them neither many nor long.
+func TestFewWarnings(t *testing.T) {
+	_, err := pg.ParseVersionNumber(strings.Repeat("error while loading shared libraries\n", 3000))
+	list := []string{releaseWarning(150018, release{problem: err.Error()}, "n1"), strings.Repeat("ä", 4000), databaseMissing}
+	for range 100 {
+		list = append(list, "commits of a role are not kept")
+	}
+	got := few(list)
+	if len(got) != maxWarnings+1 || got[maxWarnings] != "and 99 more of the kind" || got[2] != databaseMissing {
+		t.Errorf("%q", got)
+	}
+	for _, text := range got {
+		if len(text) > maxWarning || !utf8.ValidString(text) {
+			t.Errorf("%d bytes: %s", len(text), text)
+		}
+	}
+	if !strings.HasPrefix(got[0], "PostgreSQL runs, and could not be started again") || !strings.HasSuffix(got[1], "ä ...") {
+		t.Errorf("%q", got[:2])
 	}
 }
 

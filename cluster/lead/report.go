@@ -8,10 +8,10 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/quorate/quorate/failover"
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/pg"
 )
 
 const (
@@ -72,24 +72,12 @@ func (l *ledger) noteCause(v failover.View, d failover.Decision) {
 	if problem := v.Seen[v.State.Primary].Report.Problem; problem != "" {
 		cause = append(cause, v.State.Name(v.State.Primary)+" said: "+problem)
 	}
-	l.causes[v.State.Epoch] = clipped(d.Rule + ": " + strings.Join(cause, "; "))
+	l.causes[v.State.Epoch] = pg.Excerpt(d.Rule+": "+strings.Join(cause, "; "), maxCause)
 	for epoch := range l.causes {
 		if epoch+keepCauses < v.State.Epoch {
 			delete(l.causes, epoch)
 		}
 	}
-}
-
-// clipped is text, or its beginning, cut between two characters.
-func clipped(text string) string {
-	if len(text) <= maxCause {
-		return text
-	}
-	end := maxCause
-	for !utf8.RuneStart(text[end]) {
-		end--
-	}
-	return text[:end] + " ..."
 }
 
 // told is what this node knows of how epoch ended; nothing if another node led then.
@@ -142,7 +130,7 @@ func handedOver(events []fsm.Event, ended fsm.Epoch) string {
 		case e.By == "switchover-begin":
 			begun = asked
 		case fsm.WishAsked(e.Text):
-			asked = e.By
+			asked, begun = e.By, "" // It took the place of one that nobody could carry out any more.
 		}
 	}
 	return begun

@@ -110,6 +110,8 @@ func TestHandedOver(t *testing.T) {
 		{"begun", []fsm.Event{ask, begin}, "w1"},
 		{"dropped", []fsm.Event{ask, begin, void}, ""},
 		{"another after it", []fsm.Event{ask, begin, void, again, begin}, "w2"},
+		{"the primary was lost meanwhile, and an operator accepted a loss", []fsm.Event{ask, begin,
+			{Epoch: 2, By: "w3", Text: "failover to nc asked for; that acknowledged commits may be lost is accepted"}}, ""},
 		{"who asked is forgotten", []fsm.Event{begin}, "switchover"},
 		{"in another epoch", []fsm.Event{{Epoch: 1, By: "switchover-begin"}}, ""},
 	} {

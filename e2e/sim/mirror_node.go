@@ -290,20 +290,6 @@ func changed(a, b failover.Report) bool {
 		(a.Promise == nil) != (b.Promise == nil) || len(a.Streaming) != len(b.Streaming)
 }
 
-// discardOf words the evidence for the cluster. Where another node was appointed with nothing promised, some of what the
-// old primary had alone may have been acknowledged.
-func discardOf(s fsm.State, self fsm.NodeID, e pgctl.Evidence) fsm.Discard {
-	lossy := slices.ContainsFunc(s.Lineage, func(l fsm.Lineage) bool { return l.Async && e.To > 0 && l.SwitchLSN == e.From })
-	for at, l := range s.Lineage {
-		// Of a directory that was set aside nobody knows where its log ends.
-		lossy = lossy || e.To == 0 && l.Async && l.Epoch <= fsm.Epoch(e.Epoch) && at > 0 && s.Lineage[at-1].Node == self
-	}
-	return fsm.Discard{
-		ID: e.ID, Node: self, Epoch: fsm.Epoch(e.Epoch), Timeline: e.Timeline, From: e.From, To: e.To, Commits: e.Commits, Way: e.Way,
-		Path: e.Path, SHA256: e.SHA256, Lossy: lossy,
-	}
-}
-
 // rewinding says in the report what a rewind does or why it does not get on.
 func rewinding(r *failover.Report, w *pgctl.RewindState) {
 	switch {

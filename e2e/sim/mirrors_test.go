@@ -19,6 +19,7 @@ func TestMirrorsAreFaithful(t *testing.T) {
 		swap         []string // pairs: what the source says, and what the copy says instead
 	}{
 		{"mirror_node.go", "../../node", nil},
+		{"mirror_evidence.go", "../../node", nil},
 		{"mirror_fence.go", "../../node", []string{"guard.Now()", "f.now()"}},
 		{"mirror_guard.go", "../../pgctl/guard", nil},
 		{"mirror_pgctl.go", "../../pgctl", nil},

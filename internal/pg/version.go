@@ -10,6 +10,9 @@ import (
 // ErrVersion says that a text does not name a PostgreSQL version.
 var ErrVersion = errors.New("not a PostgreSQL version")
 
+// maxShown is how much an error shows of what is no version (bytes): another program may print anything.
+const maxShown = 100
+
 // MajorVersion is PostgreSQL's major version, such as 15.
 type MajorVersion int
 
@@ -35,11 +38,11 @@ func ParseVersionFile(content string) (MajorVersion, error) {
 func ParseVersionOutput(output string) (MajorVersion, error) {
 	_, rest, ok := strings.Cut(output, "(PostgreSQL) ")
 	if !ok {
-		return 0, fmt.Errorf("%w: %q", ErrVersion, output)
+		return 0, fmt.Errorf("%w: %q", ErrVersion, Excerpt(output, maxShown))
 	}
 	digits := len(rest) - len(strings.TrimLeft(rest, "0123456789"))
 	if strings.HasPrefix(rest, "9.") {
-		return 0, fmt.Errorf("%w: %q is too old", ErrVersion, output)
+		return 0, fmt.Errorf("%w: %q is too old", ErrVersion, Excerpt(output, maxShown))
 	}
 	return parseMajor(rest[:digits], output)
 }
@@ -59,7 +62,7 @@ func ParseVersionNumber(output string) (int, error) {
 	}
 	n, err := strconv.Atoi(digits)
 	if err != nil || n > 9999 {
-		return 0, fmt.Errorf("%w: %q", ErrVersion, output)
+		return 0, fmt.Errorf("%w: %q", ErrVersion, Excerpt(output, maxShown))
 	}
 	return int(major)*10000 + n, nil
 }
@@ -71,7 +74,7 @@ func VersionText(number int) string { return fmt.Sprintf("%d.%d", number/10000, 
 func parseMajor(digits, source string) (MajorVersion, error) {
 	v, err := strconv.ParseUint(digits, 10, 16)
 	if err != nil || v < 10 || v > 999 || strings.HasPrefix(digits, "+") {
-		return 0, fmt.Errorf("%w: %q", ErrVersion, source)
+		return 0, fmt.Errorf("%w: %q", ErrVersion, Excerpt(source, maxShown))
 	}
 	return MajorVersion(v), nil
 }
