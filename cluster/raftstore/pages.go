@@ -64,7 +64,7 @@ func checkContent(file io.ReaderAt, size uint64) error {
 		last = odd
 	}
 	switch {
-	case odd.pageSize != even.pageSize, even.written%2 != 0, even.written+1 != odd.written && odd.written+1 != even.written:
+	case odd.pageSize != even.pageSize, even.written+1 != odd.written && odd.written+1 != even.written:
 		return fmt.Errorf("%w: its meta pages are of transactions %d and %d", ErrDamaged, even.written, odd.written)
 	case last.pages > size/last.pageSize:
 		return fmt.Errorf("%w: it has %d bytes, and %d pages of %d are in use", ErrDamaged, size, last.pages, last.pageSize)
@@ -114,8 +114,8 @@ func (w *walk) wrong(id uint64, what string, args ...any) error {
 
 // page looks at a page and at all below it.
 func (w *walk) page(id uint64, in bounds, depth int) error {
-	if id >= w.meta.pages || w.seen[id] || depth > maxDepth {
-		return w.wrong(id, "there is no such page, or more than one pointer to it")
+	if id >= w.meta.pages || depth > maxDepth {
+		return w.wrong(id, "there is no such page")
 	}
 	head := make([]byte, pageHead)
 	if err := readAt(w.file, head, id*w.meta.pageSize); err != nil {

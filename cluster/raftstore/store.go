@@ -197,8 +197,13 @@ func checkLog(log *bbolt.Bucket) error {
 		}
 		before, sum = e.entry.Index, e.sum
 	}
+	return checkSeal(log)
+}
+
+// checkSeal comes before every change too: a new seal would make damage good.
+func checkSeal(log *bbolt.Bucket) error {
 	if log.Sequence() != sealOf(log) {
-		return fmt.Errorf("%w: its log ends at entry %d, and did not when it was written", ErrDamaged, before)
+		return fmt.Errorf("%w: its log does not begin and end where it did when it was written", ErrDamaged)
 	}
 	return nil
 }
@@ -295,6 +300,9 @@ func (s *Store) StoreLog(entry *raft.Log) error { return s.StoreLogs([]*raft.Log
 func (s *Store) StoreLogs(entries []*raft.Log) error {
 	return s.update(func(tx *bbolt.Tx) error {
 		log := tx.Bucket(logBucket())
+		if err := checkSeal(log); err != nil {
+			return err
+		}
 		before, sum := uint64(0), uint32(0)
 		if k, v := log.Cursor().Last(); k != nil {
 			before, sum = binary.BigEndian.Uint64(k), sumIn(v)
@@ -320,6 +328,9 @@ func (s *Store) StoreLogs(entries []*raft.Log) error {
 func (s *Store) DeleteRange(lowest, highest uint64) error {
 	return s.update(func(tx *bbolt.Tx) error {
 		log := tx.Bucket(logBucket())
+		if err := checkSeal(log); err != nil {
+			return err
+		}
 		c := log.Cursor()
 		for k, _ := c.Seek(key(lowest)); k != nil && binary.BigEndian.Uint64(k) <= highest; k, _ = c.Seek(key(lowest)) {
 			if err := c.Delete(); err != nil {
