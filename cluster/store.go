@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+	"golang.org/x/sys/unix"
 
 	"github.com/quorate/quorate/cluster/raftstore"
 )
@@ -97,9 +98,11 @@ func (st stores) whole(applied uint64) error {
 	return nil
 }
 
-// watchedStore ends the process when a write hangs, or when what is read is not what was written. Returning an error instead of the
-// one would wedge replication and let the late write land after it was given up; of the other Raft makes a panic or tries again for
-// ever, and the next start says what is damaged.
+// watchedStore ends the process when a write hangs or fails, and when what is read is not what was written. To give a hanging write up
+// with an error would wedge replication and let it land after that. A write that failed may have landed too, and then Raft, which
+// counts on it that it did not, can append nothing any more; the next start looks at what is there. Of damage Raft makes a panic or
+// tries again for ever, and the next start says what is damaged. Only where there is no room Raft gets the error: it goes on by itself
+// when there is some, and if such a write did land the append after it fails for another reason.
 type watchedStore struct {
 	raft.LogStore
 	raft.StableStore
@@ -112,7 +115,15 @@ func (d watchedStore) watch(what string, write func() error) error {
 		d.exit(fmt.Sprintf("a write of the raft log (%s) has not returned for %s: the disk under cluster.data_dir hangs", what, d.limit))
 	})
 	defer timer.Stop()
-	return write()
+	err := write()
+	switch {
+	case err == nil, errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+	case errors.Is(err, raftstore.ErrDamaged):
+		return d.sound(err)
+	default:
+		d.exit(fmt.Sprintf("a write of the raft log (%s) failed, and nobody knows what of it is on the disk: %v", what, err))
+	}
+	return err
 }
 
 func (d watchedStore) StoreLog(entry *raft.Log) error {
