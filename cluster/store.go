@@ -53,6 +53,9 @@ func storeError(dir string, err error) error {
 	switch {
 	case errors.Is(err, raftstore.ErrDamaged):
 		return fmt.Errorf("%w: %w; %s", ErrRaftDamaged, err, raftRemedy(dir))
+	case errors.Is(err, raftstore.ErrOlder):
+		return fmt.Errorf("%w, which this one does not read, and nothing is damaged: go on with that build, or move cluster.data_dir of every node away "+
+			"and found the cluster anew with its data (quorate init --adopt-from NODE)", err)
 	case errors.Is(err, raftstore.ErrInUse):
 		return fmt.Errorf("%w: does another quorate use this cluster.data_dir?", err)
 	}

@@ -86,6 +86,18 @@ func TestStoresKeepWhatTheyWereGiven(t *testing.T) {
 	}
 }
 
+// TestWhatIsSaidOfALogThatIsNotOpened: damage and an older form have other remedies, and want of room none but room.
+func TestWhatIsSaidOfALogThatIsNotOpened(t *testing.T) {
+	for says, cause := range map[string]error{
+		"/x from this node's own disk": raftstore.ErrDamaged, "nothing is damaged": raftstore.ErrOlder, "another quorate": raftstore.ErrInUse, "no space": unix.ENOSPC,
+	} {
+		err := storeError("/x", fmt.Errorf("open: %w", cause))
+		if !errors.Is(err, cause) || !strings.Contains(err.Error(), says) || errors.Is(err, ErrRaftDamaged) != (cause == raftstore.ErrDamaged) {
+			t.Errorf("want to hear of %q: %v", says, err)
+		}
+	}
+}
+
 // TestALogWithNothingInItIsNoNewOneWhereSomethingWasApplied, be it that its entries were in a snapshot that is gone.
 func TestALogWithNothingInItIsNoNewOneWhereSomethingWasApplied(t *testing.T) {
 	st, err := openStores(t.TempDir(), hclog.NewNullLogger(), func(r string) { t.Errorf("exit: %s", r) })

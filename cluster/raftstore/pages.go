@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
-	"os"
 )
 
 // What bbolt 1.4 keeps in a file: pages of one size, the first two of which are meta pages written in turn, and trees of branch
@@ -26,6 +25,7 @@ const (
 	minPage     = 512
 	maxPage     = 1 << 20
 	maxDepth    = 64
+	firstPages  = 4 // that bbolt makes, in one write: both meta pages, and two that are empty
 )
 
 // meta is what a meta page says.
@@ -36,20 +36,16 @@ type meta struct {
 	written  uint64 // number of the transaction
 }
 
-// checkPages looks at every page that bbolt would follow a pointer to, before it does: both meta pages are whole and of the last
-// two transactions, every page is in the file, is the one meant, has one pointer to it, and holds its elements, in order and
-// between those of the page above. It is nil for an empty file.
-func checkPages(file *os.File) error {
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
-	if info.Size() == 0 {
-		return nil
-	}
-	return checkContent(file, uint64(info.Size()))
+// unborn says that a file is the beginning of what bbolt writes first of all, as a disk leaves it that was full then: nothing was ever
+// kept in it. The first transaction, which makes the buckets, is number 2 and goes over the first page.
+func unborn(file io.ReaderAt, size uint64) bool {
+	m, err := readMeta(file, 0)
+	return err == nil && m.written == 0 && size < firstPages*m.pageSize
 }
 
+// checkContent looks at every page that bbolt would follow a pointer to, before it does: both meta pages are whole and of the last
+// two transactions, every page is in the file, is the one meant, has one pointer to it, and holds its elements, in order and
+// between those of the page above.
 func checkContent(file io.ReaderAt, size uint64) error {
 	even, err := readMeta(file, 0)
 	if err != nil {
