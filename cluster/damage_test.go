@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"go.etcd.io/bbolt"
 )
 
 // flip changes one bit of a file.
@@ -101,6 +103,13 @@ func TestADamagedRaftDirectoryIsNotTakenForAnEmptyOne(t *testing.T) {
 			if err := os.Remove(filepath.Join(dir, logFile)); err != nil {
 				t.Fatal(err)
 			}
+		}, ErrRaftLost.Error()},
+		{"the log is as a full disk leaves one at its birth", func(t *testing.T, dir string) {
+			db, err := bbolt.Open(filepath.Join(dir, "young.db"), 0o600, nil)
+			if err := errors.Join(err, db.Close(), os.Rename(filepath.Join(dir, "young.db"), filepath.Join(dir, logFile))); err != nil {
+				t.Fatal(err)
+			}
+			cutShort(t, filepath.Join(dir, logFile), int64(os.Getpagesize()))
 		}, ErrRaftLost.Error()},
 		{"what is said about the snapshot", func(t *testing.T, dir string) {
 			flipAfter(t, filepath.Join(filepath.Dir(snapshotIn(t, dir)), "meta.json"), `"Term":`)

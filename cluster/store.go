@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -52,6 +54,9 @@ func storeError(dir string, err error) error {
 	switch {
 	case errors.Is(err, raftstore.ErrDamaged):
 		return fmt.Errorf("%w: %w; %s", ErrRaftDamaged, err, raftRemedy(dir))
+	case errors.Is(err, raftstore.ErrOlder):
+		return fmt.Errorf("%w, which this one does not read, and nothing is damaged: go on with that build, or move cluster.data_dir of every node away "+
+			"and found the cluster anew with its data (quorate init --adopt-from NODE)", err)
 	case errors.Is(err, raftstore.ErrInUse):
 		return fmt.Errorf("%w: does another quorate use this cluster.data_dir?", err)
 	}
@@ -97,9 +102,11 @@ func (st stores) whole(applied uint64) error {
 	return nil
 }
 
-// watchedStore ends the process when a write hangs, or when what is read is not what was written. Returning an error instead of the
-// one would wedge replication and let the late write land after it was given up; of the other Raft makes a panic or tries again for
-// ever, and the next start says what is damaged.
+// watchedStore ends the process when a write hangs or fails, and when what is read is not what was written. To give a hanging write up
+// with an error would wedge replication and let it land after that. A write that failed may have landed too, and then Raft, which
+// counts on it that it did not, can append nothing any more; the next start looks at what is there. Of damage Raft makes a panic or
+// tries again for ever, and the next start says what is damaged. Only where there is no room Raft gets the error: it goes on by itself
+// when there is some, and if such a write did land the append after it fails for another reason.
 type watchedStore struct {
 	raft.LogStore
 	raft.StableStore
@@ -112,7 +119,25 @@ func (d watchedStore) watch(what string, write func() error) error {
 		d.exit(fmt.Sprintf("a write of the raft log (%s) has not returned for %s: the disk under cluster.data_dir hangs", what, d.limit))
 	})
 	defer timer.Stop()
-	return write()
+	err := write()
+	switch {
+	case err == nil, noRoom(err):
+	case errors.Is(err, raftstore.ErrDamaged):
+		return d.sound(err)
+	default:
+		d.exit(fmt.Sprintf("a write of the raft log (%s) failed, and nobody knows what of it is on the disk: %v", what, err))
+	}
+	return err
+}
+
+// noRoom says that a write failed for want of room alone. bbolt tells only the text where it makes its file longer (db.go, grow).
+func noRoom(err error) bool {
+	for _, want := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
+		if errors.Is(err, want) || strings.Contains(err.Error(), want.Error()) {
+			return true
+		}
+	}
+	return false
 }
 
 func (d watchedStore) StoreLog(entry *raft.Log) error {

@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+	"golang.org/x/sys/unix"
 
 	"github.com/quorate/quorate/cluster/raftstore"
 )
@@ -84,6 +86,18 @@ func TestStoresKeepWhatTheyWereGiven(t *testing.T) {
 	}
 }
 
+// TestWhatIsSaidOfALogThatIsNotOpened: damage and an older form have other remedies, and want of room none but room.
+func TestWhatIsSaidOfALogThatIsNotOpened(t *testing.T) {
+	for says, cause := range map[string]error{
+		"/x from this node's own disk": raftstore.ErrDamaged, "nothing is damaged": raftstore.ErrOlder, "another quorate": raftstore.ErrInUse, "no space": unix.ENOSPC,
+	} {
+		err := storeError("/x", fmt.Errorf("open: %w", cause))
+		if !errors.Is(err, cause) || !strings.Contains(err.Error(), says) || errors.Is(err, ErrRaftDamaged) != (cause == raftstore.ErrDamaged) {
+			t.Errorf("want to hear of %q: %v", says, err)
+		}
+	}
+}
+
 // TestALogWithNothingInItIsNoNewOneWhereSomethingWasApplied, be it that its entries were in a snapshot that is gone.
 func TestALogWithNothingInItIsNoNewOneWhereSomethingWasApplied(t *testing.T) {
 	st, err := openStores(t.TempDir(), hclog.NewNullLogger(), func(r string) { t.Errorf("exit: %s", r) })
@@ -129,5 +143,53 @@ func TestWhatIsNotWhatWasWrittenEndsTheProcess(t *testing.T) {
 	}
 	if len(said) != 2 || !strings.Contains(said[0], "not what was written") {
 		t.Errorf("it said %q", said)
+	}
+}
+
+// failing is a store of which every write fails.
+type failing struct {
+	*raft.InmemStore
+	err error
+}
+
+func (f failing) StoreLog(*raft.Log) error         { return f.err }
+func (f failing) StoreLogs([]*raft.Log) error      { return f.err }
+func (f failing) DeleteRange(uint64, uint64) error { return f.err }
+func (f failing) Set([]byte, []byte) error         { return f.err }
+func (f failing) SetUint64([]byte, uint64) error   { return f.err }
+
+// TestAWriteThatFailsEndsTheProcess, because it may have landed. Where there is no room Raft goes on by itself.
+func TestAWriteThatFailsEndsTheProcess(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		says string
+	}{
+		"the disk":        {&os.PathError{Op: "write", Err: unix.EIO}, "nobody knows what of it is on the disk"},
+		"the order":       {errors.New("entries are stored after the last one only"), "nobody knows what of it is on the disk"},
+		"damage":          {errRotten, errRotten.Error()},
+		"no room":         {fmt.Errorf("write: %w", &os.PathError{Op: "write", Err: unix.ENOSPC}), ""},
+		"no room to grow": {fmt.Errorf("file resize error: %s", unix.ENOSPC), ""},
+		"no room for us":  {&os.PathError{Op: "write", Err: unix.EDQUOT}, ""},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			bad := failing{raft.NewInmemStore(), c.err}
+			var said []string
+			d := watchedStore{LogStore: bad, StableStore: bad, limit: writeLimit, exit: func(r string) { said = append(said, r) }}
+			for use, write := range map[string]func() error{
+				"entry":   func() error { return d.StoreLog(&raft.Log{}) },
+				"entries": func() error { return d.StoreLogs(nil) },
+				"removal": func() error { return d.DeleteRange(1, 2) },
+				"vote":    func() error { return d.Set(nil, nil) },
+				"term":    func() error { return d.SetUint64(nil, 1) },
+			} {
+				said = nil
+				if err := write(); !errors.Is(err, c.err) {
+					t.Errorf("%s, %s: %v", name, use, err)
+				}
+				if ended := len(said) == 1; ended != (c.says != "") || ended && !strings.Contains(said[0], c.says) {
+					t.Errorf("%s, %s: it said %q", name, use, said)
+				}
+			}
+		})
 	}
 }

@@ -233,6 +233,11 @@ func TestARoundIsJudged(t *testing.T) {
 	if found := c.judge(h, moved); len(found) != 0 || c.tally.unjudged != 1 {
 		t.Errorf("async, after a failover: %v", found)
 	}
+	lost := histories{load: map[int64]bool{}, all: map[int64]bool{7: true}, past: judge.Past{Timeline: 1}}
+	lost.writes = append(lost.writes, history.Write{ID: 7, Node: "n1", Timeline: 2, LSN: 0x5000000, Start: 5, End: 6, Outcome: history.OK, Prober: true})
+	if found := c.judge(lost, moved); len(found) != 1 || found[0].Check != judge.Evidence || !strings.Contains(found[0].What, "its log of timeline 2") {
+		t.Errorf("log that was discarded without a trace: %v", found)
+	}
 }
 
 // TestWhatIsFoundIsKept: it stands in a file, it is counted, and it ends the run.

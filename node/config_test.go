@@ -227,6 +227,14 @@ func TestMayReinit(t *testing.T) {
 			t.Errorf("%s: %q, want %q", c.name, why, c.why)
 		}
 	}
+	a := &agent{Node: &Node{}, restart: restarting{req: &restartRequest{reinit: true}}}
+	if why := a.againstReinit(threeNodes(3, "1"), "2", alone()); why == "" {
+		t.Error("replaced though commits need the log that is there")
+	}
+	a.have.Dir = pgctl.Dir{Empty: true, Gone: "it is gone"}
+	if why := a.againstReinit(threeNodes(3, "1"), "2", alone()); why != "" {
+		t.Errorf("there is no log that commits could need: %s", why)
+	}
 }
 
 // TestOrderingReads: the primary looks at the standbys that are heard, a standby at the primary.

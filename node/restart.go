@@ -146,8 +146,7 @@ func (a *agent) beginRestart(state fsm.State, now time.Duration, running bool) b
 	why := "Postgres does not run"
 	switch self, seen := a.cluster.Self(), a.cluster.Sightings(); {
 	case r.req.reinit:
-		// Nobody has any use of log that is not there.
-		why = mayReinit(state, self, r.req.force || a.have.Dir.Gone != "", r.announced > 0, seen)
+		why = a.againstReinit(state, self, seen)
 	case running:
 		insists := r.req.grown && now-r.since > restartPatience
 		why = mayRestart(state, self, a.have.Run == pg.RunPrimary && a.fence.live(state.Epoch, now), r.announced > 0, insists, seen)
@@ -168,6 +167,11 @@ func (a *agent) beginRestart(state fsm.State, now time.Duration, running bool) b
 	r.run, r.epoch = a.have.GuardRun, state.Epoch
 	a.log.Info("restarting Postgres", "epoch", r.epoch, "for a new copy", r.req.reinit, "pending", fmt.Sprint(a.configured().Pending))
 	return true
+}
+
+// againstReinit says what speaks against the copy that is asked for. Nobody has any use of log that is not there.
+func (a *agent) againstReinit(state fsm.State, self fsm.NodeID, seen map[fsm.NodeID]failover.Sighting) string {
+	return mayReinit(state, self, a.restart.req.force || a.have.Dir.Gone != "", a.restart.announced > 0, seen)
 }
 
 func (a *agent) endRestart(restarted bool, err error) {

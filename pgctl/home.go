@@ -40,7 +40,7 @@ func (i *Instance) keepHome() error {
 	_, m, _ := i.snapshot()
 	was := m.home
 	since := is.Seen.Sub(was.Seen)
-	if was.Seen = is.Seen; was == is && since >= 0 && since < seenEvery {
+	if was.Seen = is.Seen; was == is && since.Abs() < seenEvery { // a clock that was ahead is no reason to keep what it said
 		return nil
 	}
 	return i.setHome(is)
@@ -80,8 +80,12 @@ func (h home) missed(dir, name, mounts string) string {
 		fmt.Fprintf(&out, "this node's was %s; ", h.Dir)
 	}
 	fmt.Fprintf(&out, "it held system %s when it was last seen, %s", h.SystemID, h.Seen.Format(time.RFC3339))
-	if now, _ := mountOf(mounts, h.Mount); h.Mount != "" && now != h.Mount {
+	switch now, device := mountOf(mounts, h.Mount); {
+	case h.Mount == "":
+	case now != h.Mount:
 		fmt.Fprintf(&out, ", on %s, which was mounted at %s and is not now", h.Device, h.Mount)
+	case device != h.Device: // devices get other names, too, so it is said and nothing follows from it
+		fmt.Fprintf(&out, ", on %s, which was mounted at %s, where %s is now", h.Device, h.Mount, device)
 	}
 	fmt.Fprintf(&out, ". Nothing is made in its place: mount it or put it back, and this node goes on by itself. "+
 		"If it is lost for good, this has a standby make a new copy there: quorate reinit %s", name)
@@ -97,11 +101,11 @@ func mountTable() string {
 	return string(b)
 }
 
-// mountOf returns where the file system that holds dir is mounted, and its device, from the text of mountinfo (man 5 proc). Links
-// on the way to dir are followed as far as they are there.
+// mountOf returns where the file system that holds dir is mounted, and its device, from the text of mountinfo (man 5 proc). Where
+// dir is there, links to it and on the way to it are followed: it may be a link itself.
 func mountOf(mountinfo, dir string) (point, device string) {
-	if parent, err := filepath.EvalSymlinks(filepath.Dir(dir)); err == nil {
-		dir = filepath.Join(parent, filepath.Base(dir))
+	if is, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = is
 	}
 	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 	for line := range strings.Lines(mountinfo) {

@@ -193,7 +193,8 @@ func TestALateLookIsKept(t *testing.T) {
 		if err := errors.Join(i.setHome(old), i.keepHome()); err != nil {
 			t.Fatal(err)
 		}
-		if is := i.marks.home; is.SystemID != first.SystemID || is.Dir != first.Dir || is.Mount != first.Mount || time.Since(is.Seen) > time.Minute {
+		if is := i.marks.home; is.SystemID != first.SystemID || is.Dir != first.Dir || is.Mount != first.Mount || is.Device != first.Device ||
+			time.Since(is.Seen).Abs() > time.Minute {
 			t.Errorf("%s: %+v", name, is)
 		}
 	}
@@ -218,6 +219,19 @@ nonsense
 			t.Errorf("%s is on %s, %s; want %v", dir, point, device, want)
 		}
 	}
+	dir := t.TempDir() // the data directory is a link to another file system, and so is one on the way to it
+	err := errors.Join(os.MkdirAll(filepath.Join(dir, "disk", "15", "main"), 0o700), os.Symlink("disk/15/main", filepath.Join(dir, "data")),
+		os.Symlink("disk/15", filepath.Join(dir, "way")))
+	at, errAt := filepath.EvalSymlinks(dir)
+	if err := errors.Join(err, errAt); err != nil {
+		t.Fatal(err)
+	}
+	linked := table + "34 22 252:5 / " + at + "/disk rw - ext4 /dev/vde rw\n"
+	for _, name := range []string{"data", "way/main", "disk/15/main"} {
+		if point, device := mountOf(linked, filepath.Join(dir, name)); point != at+"/disk" || device != "/dev/vde" {
+			t.Errorf("%s is on %s, %s", name, point, device)
+		}
+	}
 	if point, device := mountOf("", "/x"); point != "" || device != "" {
 		t.Errorf("without a table: %q, %q", point, device)
 	}
@@ -228,6 +242,10 @@ nonsense
 	without := strings.Replace(table, "/nowhere/postgresql rw", "/elsewhere rw", 1)
 	if text := h.missed(h.Dir, "n1", without); !strings.Contains(text, "on /dev/vdb, which was mounted at /nowhere/postgresql and is not now") {
 		t.Errorf("while it is not mounted: %s", text)
+	}
+	other := strings.Replace(table, "/dev/vdb", "/dev/vdz", 1)
+	if text := h.missed(h.Dir, "n1", other); !strings.Contains(text, "on /dev/vdb, which was mounted at /nowhere/postgresql, where /dev/vdz is now") {
+		t.Errorf("while another one is mounted: %s", text)
 	}
 	if text := h.missed("/data", "n1", table); !strings.Contains(text, "/data is gone: this node's was "+h.Dir) {
 		t.Errorf("where the node file names another place: %s", text)

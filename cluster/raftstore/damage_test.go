@@ -11,6 +11,8 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+
+	"go.etcd.io/bbolt"
 )
 
 // lived is a store after a life, as it was after each transaction: entries that came and went, votes that changed, pages used
@@ -200,6 +202,55 @@ func TestATornOrShortFileIsRefused(t *testing.T) {
 	}
 	tr.with(append(slices.Clone(image), make([]byte, page)...), "longer than it was")
 	tr.ends("cut")
+	// What is gone was of no use any more. Nobody knows that of a file that others have read as whole.
+	path := filepath.Join(t.TempDir(), "log.db")
+	s := open(t, path)
+	if err := errors.Join(s.StoreLogs(entries(1, 300, 1, 100)), s.DeleteRange(1, 300), s.DeleteRange(1, 300), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	image, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := readMeta(bytes.NewReader(image), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	free, used := newTrial(t, content{Votes: map[string]string{}}), m.pages*m.pageSize
+	free.with(image[:used], "cut to what is in use")
+	if free.with(image[:used-1], "cut to a byte less"); free.refused != 1 || free.harmless != 1 {
+		t.Errorf("of a cut at the end of the pages in use and one before it %d were refused", free.refused)
+	}
+}
+
+// TestNoPageIsLookedAtTwice: bbolt panics when a page with two pointers to it is set free for the second time. That is looked for
+// whatever else is wrong with what such a pointer leads to.
+func TestNoPageIsLookedAtTwice(t *testing.T) {
+	images, _ := lived(t, 300, 100)
+	image := images[len(images)-1]
+	m := meta{}
+	for _, at := range []uint64{0, uint64(os.Getpagesize())} {
+		is, err := readMeta(bytes.NewReader(image), at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if is.written > m.written {
+			m = is
+		}
+	}
+	roots := map[string][]byte{} // the pointer in the root page to the page of each bucket
+	root := image[m.root*m.pageSize:]
+	for n := range int(binary.NativeEndian.Uint16(root[10:])) {
+		k, v, err := parts(root[pageHead+n*elementSize:], kindLeaf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots[string(k)] = v[:8]
+	}
+	copy(roots["votes"], roots["log"])
+	if err := checkContent(bytes.NewReader(image), uint64(len(image))); !errors.Is(err, ErrDamaged) {
+		t.Errorf("the votes are where the log is: %v", err)
+	}
 }
 
 // FuzzOpen: whatever is written over a part of the file, it is refused, and left as it is, or gives back what was written.
@@ -240,5 +291,79 @@ func FuzzDecode(f *testing.F) {
 		if again := encode(&e.entry, e.previous); !bytes.Equal(again, v) || !bytes.Equal(key(e.entry.Index), k) {
 			t.Errorf("%x is read as %+v, which is %x", v, e, again)
 		}
+	})
+}
+
+// rot changes the content of an open store below it, as a disk does, and nothing else: no sum is made right.
+func rot(t *testing.T, s *Store, bucket []byte, change func(*bbolt.Bucket) error) {
+	t.Helper()
+	if err := s.db.Update(func(tx *bbolt.Tx) error { return change(tx.Bucket(bucket)) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestNothingIsSealedOverDamage: while the store is open what was written is gone at either end of the log, or a vote. Neither a write
+// nor a removal gives that a new sum, so the next to open the file finds it too.
+func TestNothingIsSealedOverDamage(t *testing.T) {
+	logs := map[string]func(*bbolt.Bucket) error{
+		"the first entry is gone": func(b *bbolt.Bucket) error { return b.Delete(key(1)) },
+		"the last entry is gone":  func(b *bbolt.Bucket) error { return b.Delete(key(9)) },
+		"it has one that is not": func(b *bbolt.Bucket) error {
+			return b.Put(key(10), encode(entry(10, 1, 20), sumIn(b.Get(key(9)))))
+		},
+	}
+	votes := map[string]func(*bbolt.Bucket) error{
+		"a vote is gone":     func(b *bbolt.Bucket) error { return b.Delete([]byte("CurrentTerm")) },
+		"a vote is another":  func(b *bbolt.Bucket) error { return b.Put([]byte("LastVoteCand"), []byte("n2")) },
+		"a vote that is not": func(b *bbolt.Bucket) error { return b.Put([]byte("LastVoteTerm"), []byte("12345678")) },
+	}
+	try := func(bucket []byte, name string, damage func(*bbolt.Bucket) error, uses map[string]func(s *Store) error) {
+		for use, do := range uses {
+			path := filepath.Join(t.TempDir(), "log.db")
+			s := open(t, path)
+			if err := errors.Join(s.StoreLogs(entries(1, 9, 1, 20)), s.SetUint64([]byte("CurrentTerm"), 1), s.Set([]byte("LastVoteCand"), []byte("n1"))); err != nil {
+				t.Fatal(err)
+			}
+			rot(t, s, bucket, damage)
+			if err := do(s); !errors.Is(err, ErrDamaged) {
+				t.Errorf("%s, %s: %v", name, use, err)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			// What rot leaves is damaged in another way too: the number of its transaction. So only what it changed is looked at.
+			if err := checkBucket(path, bucket); !errors.Is(err, ErrDamaged) {
+				t.Errorf("%s, %s, and the next to open it: %v", name, use, err)
+			}
+		}
+	}
+	for name, damage := range logs {
+		try(logBucket(), name, damage, map[string]func(s *Store) error{
+			"store":  func(s *Store) error { return s.StoreLog(entry(20, 1, 20)) },
+			"remove": func(s *Store) error { return s.DeleteRange(1, 2) },
+		})
+	}
+	for name, damage := range votes {
+		try(votesBucket(), name, damage, map[string]func(s *Store) error{
+			"get":        func(s *Store) error { _, err := s.Get([]byte("LastVoteCand")); return err },
+			"get number": func(s *Store) error { _, err := s.GetUint64([]byte("CurrentTerm")); return err },
+			"set":        func(s *Store) error { return s.Set([]byte("LastVoteCand"), []byte("n3")) },
+			"set number": func(s *Store) error { return s.SetUint64([]byte("CurrentTerm"), 2) },
+		})
+	}
+}
+
+// checkBucket is the part of check that is of one bucket.
+func checkBucket(path string, name []byte) (err error) {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return db.View(func(tx *bbolt.Tx) error {
+		if bytes.Equal(name, logBucket()) {
+			return checkLog(tx.Bucket(name))
+		}
+		return checkVotes(tx.Bucket(name))
 	})
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
-	"os"
 )
 
 // What bbolt 1.4 keeps in a file: pages of one size, the first two of which are meta pages written in turn, and trees of branch
@@ -26,6 +25,7 @@ const (
 	minPage     = 512
 	maxPage     = 1 << 20
 	maxDepth    = 64
+	firstPages  = 4 // that bbolt makes, in one write: both meta pages, and two that are empty
 )
 
 // meta is what a meta page says.
@@ -36,20 +36,16 @@ type meta struct {
 	written  uint64 // number of the transaction
 }
 
-// checkPages looks at every page that bbolt would follow a pointer to, before it does: both meta pages are whole and of the last
-// two transactions, every page is in the file, is the one meant, has one pointer to it, and holds its elements, in order and
-// between those of the page above. It is nil for an empty file.
-func checkPages(file *os.File) error {
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
-	if info.Size() == 0 {
-		return nil
-	}
-	return checkContent(file, uint64(info.Size()))
+// unborn says that a file is the beginning of what bbolt writes first of all, as a disk leaves it that was full then: nothing was ever
+// kept in it. The first transaction, which makes the buckets, is number 2 and goes over the first page.
+func unborn(file io.ReaderAt, size uint64) bool {
+	m, err := readMeta(file, 0)
+	return err == nil && m.written == 0 && size < firstPages*m.pageSize
 }
 
+// checkContent looks at every page that bbolt would follow a pointer to, before it does: both meta pages are whole and of the last
+// two transactions, every page is in the file, is the one meant, has one pointer to it, and holds its elements, in order and
+// between those of the page above.
 func checkContent(file io.ReaderAt, size uint64) error {
 	even, err := readMeta(file, 0)
 	if err != nil {
@@ -64,7 +60,7 @@ func checkContent(file io.ReaderAt, size uint64) error {
 		last = odd
 	}
 	switch {
-	case odd.pageSize != even.pageSize, even.written%2 != 0, even.written+1 != odd.written && odd.written+1 != even.written:
+	case odd.pageSize != even.pageSize, even.written+1 != odd.written && odd.written+1 != even.written:
 		return fmt.Errorf("%w: its meta pages are of transactions %d and %d", ErrDamaged, even.written, odd.written)
 	case last.pages > size/last.pageSize:
 		return fmt.Errorf("%w: it has %d bytes, and %d pages of %d are in use", ErrDamaged, size, last.pages, last.pageSize)
@@ -114,8 +110,8 @@ func (w *walk) wrong(id uint64, what string, args ...any) error {
 
 // page looks at a page and at all below it.
 func (w *walk) page(id uint64, in bounds, depth int) error {
-	if id >= w.meta.pages || w.seen[id] || depth > maxDepth {
-		return w.wrong(id, "there is no such page, or more than one pointer to it")
+	if id >= w.meta.pages || depth > maxDepth {
+		return w.wrong(id, "there is no such page")
 	}
 	head := make([]byte, pageHead)
 	if err := readAt(w.file, head, id*w.meta.pageSize); err != nil {

@@ -16,7 +16,7 @@
 //
 // All is checked when the file is opened, an entry and the votes again whenever they are read. What nothing in the file can show is
 // that all of it is of before: a disk that drops the last meta page which it said it wrote, or a machine that is set back
-// (docs/limits.md).
+// (docs/limits.md). Why not raft-boltdb: docs/decisions/0023.
 package raftstore
 
 import (
@@ -36,6 +36,8 @@ import (
 var (
 	// ErrDamaged says that the disk does not hold what was written. Nobody but a person may decide what to do about it.
 	ErrDamaged = errors.New("it is not what was written")
+	// ErrOlder says that the file is raft-boltdb's. That is no damage, but has nothing to check it by, and is not read.
+	ErrOlder = errors.New("it is in the form of an older build")
 	// ErrInUse says that another process has the file open.
 	ErrInUse = errors.New("another process uses it")
 
@@ -64,7 +66,7 @@ type Store struct {
 	db   *bbolt.DB
 }
 
-// Open opens or creates the file at path and checks all of it. ErrDamaged, ErrInUse, or errors of the operating system; the text
+// Open opens or creates the file at path and checks all of it. ErrDamaged, ErrOlder, ErrInUse, or errors of the operating system; the text
 // names the file.
 func Open(path string) (*Store, error) {
 	s := &Store{path: path}
@@ -110,7 +112,14 @@ func look(file *os.File) error {
 	if err := file.Sync(); err != nil {
 		return fmt.Errorf("sync it: %w", err)
 	}
-	return checkPages(file)
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if size := uint64(info.Size()); size > 0 && !unborn(file, size) {
+		return checkContent(file, size)
+	}
+	return file.Truncate(0) // bbolt begins what is empty; whether this node may is for its identity to say
 }
 
 // lock takes the lock that bbolt takes. It is the file's as long as that is open.
@@ -167,6 +176,9 @@ func (s *Store) update(change func(*bbolt.Tx) error) error {
 
 // check reads everything.
 func check(tx *bbolt.Tx) error {
+	if tx.Bucket([]byte("logs")) != nil && tx.Bucket([]byte("conf")) != nil {
+		return ErrOlder
+	}
 	buckets := 0
 	_ = tx.ForEach(func([]byte, *bbolt.Bucket) error { buckets++; return nil })
 	log, votes, written := tx.Bucket(logBucket()), tx.Bucket(votesBucket()), tx.Bucket(timeBucket())
@@ -197,8 +209,13 @@ func checkLog(log *bbolt.Bucket) error {
 		}
 		before, sum = e.entry.Index, e.sum
 	}
+	return checkSeal(log)
+}
+
+// checkSeal comes before every change too: a new seal would make damage good.
+func checkSeal(log *bbolt.Bucket) error {
 	if log.Sequence() != sealOf(log) {
-		return fmt.Errorf("%w: its log ends at entry %d, and did not when it was written", ErrDamaged, before)
+		return fmt.Errorf("%w: its log does not begin and end where it did when it was written", ErrDamaged)
 	}
 	return nil
 }
@@ -295,6 +312,9 @@ func (s *Store) StoreLog(entry *raft.Log) error { return s.StoreLogs([]*raft.Log
 func (s *Store) StoreLogs(entries []*raft.Log) error {
 	return s.update(func(tx *bbolt.Tx) error {
 		log := tx.Bucket(logBucket())
+		if err := checkSeal(log); err != nil {
+			return err
+		}
 		before, sum := uint64(0), uint32(0)
 		if k, v := log.Cursor().Last(); k != nil {
 			before, sum = binary.BigEndian.Uint64(k), sumIn(v)
@@ -320,6 +340,9 @@ func (s *Store) StoreLogs(entries []*raft.Log) error {
 func (s *Store) DeleteRange(lowest, highest uint64) error {
 	return s.update(func(tx *bbolt.Tx) error {
 		log := tx.Bucket(logBucket())
+		if err := checkSeal(log); err != nil {
+			return err
+		}
 		c := log.Cursor()
 		for k, _ := c.Seek(key(lowest)); k != nil && binary.BigEndian.Uint64(k) <= highest; k, _ = c.Seek(key(lowest)) {
 			if err := c.Delete(); err != nil {

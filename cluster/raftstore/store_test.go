@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"go.etcd.io/bbolt"
 )
 
 // open opens a store that the end of the test closes, if nobody did before.
@@ -81,15 +82,15 @@ func TestWhatIsStoredIsGivenBack(t *testing.T) {
 	if is, err := read(s); err != nil || is.Last != 0 || len(is.Votes) != 0 {
 		t.Fatalf("a new one has %+v, %v", is, err)
 	}
-	plain := &raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration}
+	bare := &raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration}
 	rich := &raft.Log{Index: 2, Term: 1, Type: raft.LogBarrier, Data: []byte("data"), Extensions: []byte("more"), AppendedAt: time.Unix(1, 2)}
 	long := entry(3, 1<<40, 100000)
-	err := errors.Join(s.StoreLog(plain), s.StoreLogs([]*raft.Log{rich, long}), s.StoreLogs(nil), s.Set([]byte("LastVoteCand"), []byte("n1")),
+	err := errors.Join(s.StoreLog(bare), s.StoreLogs([]*raft.Log{rich, long}), s.StoreLogs(nil), s.Set([]byte("LastVoteCand"), []byte("n1")),
 		s.SetUint64([]byte("CurrentTerm"), 7), s.SetUint64([]byte("CurrentTerm"), 8))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := content{First: 1, Last: 3, Entries: []raft.Log{*plain, *rich, *long},
+	want := content{First: 1, Last: 3, Entries: []raft.Log{*bare, *rich, *long},
 		Votes: map[string]string{"LastVoteCand": "n1", "CurrentTerm": "\x00\x00\x00\x00\x00\x00\x00\x08"}}
 	for range 2 {
 		if is, err := read(s); err != nil || !reflect.DeepEqual(is, want) {
@@ -191,6 +192,76 @@ func TestWhatIsNoStoreIsRefused(t *testing.T) {
 		if is, err := os.ReadFile(path); err != nil || string(is) != text {
 			t.Errorf("%s: it was changed, %v", name, err)
 		}
+	}
+}
+
+// plain is a file of bbolt in which only its first transaction was, if any.
+func plain(t *testing.T, first func(tx *bbolt.Tx) error) []byte {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "log.db")
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first != nil {
+		err = db.Update(first)
+	}
+	b, errRead := os.ReadFile(path)
+	if err := errors.Join(err, errRead, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestAStoreThatWasCutShortAtItsBirthBeginsAnew, as where the disk was full then. Once the buckets are there a file that is too short
+// is damaged, whatever is in it.
+func TestAStoreThatWasCutShortAtItsBirthBeginsAnew(t *testing.T) {
+	born := plain(t, nil)
+	older := plain(t, func(tx *bbolt.Tx) error {
+		_, err := tx.CreateBucket([]byte("log"))
+		return err
+	})
+	for size := 1024; size < len(born); size += 1024 {
+		path := filepath.Join(t.TempDir(), "log.db")
+		if err := os.WriteFile(path, born[:size], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s := open(t, path)
+		if err := errors.Join(s.StoreLog(entry(1, 1, 10)), s.Close()); err != nil {
+			t.Fatalf("%d bytes: %v", size, err)
+		}
+		s = open(t, path)
+		if last, err := s.LastIndex(); err != nil || last != 1 {
+			t.Errorf("%d bytes: the next to open it reads up to %d, %v", size, last, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, older[:size], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(path); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%d bytes of one in which something was: %v", size, err)
+		}
+	}
+}
+
+// TestAnOlderFormIsNoDamage: the file of raft-boltdb, which has two buckets.
+func TestAnOlderFormIsNoDamage(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log.db")
+	image := plain(t, func(tx *bbolt.Tx) error {
+		_, errLogs := tx.CreateBucket([]byte("logs"))
+		_, errConf := tx.CreateBucket([]byte("conf"))
+		return errors.Join(errLogs, errConf)
+	})
+	if err := os.WriteFile(path, image, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(path); !errors.Is(err, ErrOlder) || errors.Is(err, ErrDamaged) {
+		t.Errorf("%v", err)
+	}
+	if is, err := os.ReadFile(path); err != nil || !bytes.Equal(is, image) {
+		t.Errorf("it was changed, %v", err)
 	}
 }
 

@@ -73,8 +73,10 @@ func WriteFile(path string, content []byte) error {
 	return nil
 }
 
-// Load returns what Save last put at path under the same version. Errors: ErrAbsent, ErrDamaged,
-// ErrVersion, or the operating system's when the file exists and can't be read.
+// Load returns what Save last put at path under the same version, and has made sure that the disk keeps it: of a
+// process that was killed between the rename and the sync the new value is seen, and what is promised because of it would
+// be forgotten in a loss of power. (The content was synced before it got its name.) Errors: ErrAbsent, ErrDamaged,
+// ErrVersion, or the operating system's when the file exists and can't be read, or its directory can't be synced.
 func Load[T any](path string, version uint32) (T, error) {
 	var none T
 	content, err := read(path)
@@ -86,6 +88,9 @@ func Load[T any](path string, version uint32) (T, error) {
 	}
 	payload, err := unwrap(content, version)
 	if err == nil {
+		if err := syncDir(filepath.Dir(path)); err != nil {
+			return none, fmt.Errorf("load %s: %w", path, err)
+		}
 		var v T
 		if v, err = decode[T](payload); err == nil {
 			return v, nil

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 type record struct {
@@ -118,6 +121,23 @@ func TestLoadRefuses(t *testing.T) {
 				t.Fatalf("got %+v, %v; want %v", got, err, c.want)
 			}
 		})
+	}
+}
+
+// TestWhatMayNotBeOnTheDiskIsNotLoaded: the directory may hold the name in memory only. That of /proc can't be synced.
+func TestWhatMayNotBeOnTheDiskIsNotLoaded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "voter.bin")
+	if err := Save(path, 1, record{Epoch: 7}); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	got, err := Load[record](fmt.Sprintf("/proc/self/fd/%d", file.Fd()), 1)
+	if !errors.Is(err, unix.EINVAL) || errors.Is(err, ErrAbsent) || errors.Is(err, ErrDamaged) || got.Epoch != 0 {
+		t.Errorf("got %+v, %v", got, err)
 	}
 }
 

@@ -121,7 +121,8 @@ func TestDiscarded(t *testing.T) {
 func TestBytes(t *testing.T) {
 	past := judge.Past{
 		Timeline: 7, History: "1\t0/3000000\tx\n3\t0/5000060\tx\n4\t0/7000000\tx\n",
-		Agreed: []judge.Branch{{3, 1, "0/3000000"}, {4, 3, "0/5000060"}, {5, 4, "0/7000100"}, {6, 3, "0/5000010"}, {7, 4, "0/7000000"}},
+		Agreed: []judge.Branch{{3, 1, "0/3000000"}, {4, 3, "0/5000060"}, {5, 4, "0/7000100"}, {6, 3, "0/5000010"}, {7, 4, "0/7000000"},
+			{8, 9, "0/7000000"}, {9, 8, "0/7000000"}},
 	}
 	acked := func(node string, timeline uint32, lsn pg.LSN) history.Write {
 		return history.Write{ID: int64(lsn), Node: node, Timeline: timeline, LSN: lsn, End: second, Outcome: history.OK, Prober: true}
@@ -129,6 +130,8 @@ func TestBytes(t *testing.T) {
 	has := func(node string, all ...judge.Stretch) judge.Kept { return judge.Kept{Node: node, Log: all} }
 	unknown := acked("n1", 3, 0x5009000)
 	unknown.Outcome = history.Unknown
+	driver := acked("n1", 3, 0x5009000)
+	driver.Client = history.Libpq
 	for _, c := range []struct {
 		name   string
 		writes []history.Write
@@ -154,7 +157,10 @@ func TestBytes(t *testing.T) {
 		{"all of that is kept", []history.Write{acked("n2", 5, 0x7000200)}, []judge.Kept{has("n2", judge.Stretch{4, 0x7000000, 0x7000100}, judge.Stretch{5, 0x7000100, 0x7000200})}, nil},
 		{"given up, and begun where the present log still was", []history.Write{acked("n2", 6, 0x5000020)}, nil, []string{"timeline 6 from 0/5000010 to 0/5000020"}},
 		{"nobody remembers where it began", []history.Write{acked("n2", 2, 0x4000000)}, nil, []string{"timeline 2 from 0/3FFFFFF to 0/4000000, and 1 bytes"}},
+		{"known on a timeline before that began", []history.Write{acked("n2", 5, 0x7000080)}, nil, []string{"timeline 4 from 0/7000000 to 0/7000080, and 128 bytes"}},
+		{"what is remembered goes in a circle", []history.Write{acked("n2", 8, 0x7000000)}, nil, []string{"timeline 8 from 0/6FFFFFF to 0/7000000, and 1 bytes"}},
 		{"no answer came", []history.Write{unknown}, nil, nil},
+		{"a driver got an answer, whose positions are not asked for", []history.Write{driver}, nil, nil},
 		{"the whole directory was set aside", []history.Write{acked("n1", 3, 0x5000100)}, []judge.Kept{{Node: "n1", Whole: judge.Span{From: 0, To: 2 * second}}}, nil},
 	} {
 		expect(t, c.name, judge.Bytes(c.writes, past, c.kept), c.want...)
