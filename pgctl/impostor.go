@@ -8,7 +8,8 @@ import (
 )
 
 // moveBox is how long a member that was started at another address may take to be known there. Until then its walsender is
-// ended like anybody's: it does not count for commits. Only what is said of it waits.
+// ended like anybody's: it does not count for commits. Only what is said of it waits. So it is with a walsender without a slot,
+// which may be a member's that ends, until it has come again for so long.
 const moveBox = 10 * time.Second
 
 // suspect is who streamed under a member's name from an address that was not on record as that member's, or without a slot.
@@ -34,8 +35,8 @@ func (s suspects) with(who suspect) suspects {
 }
 
 // judge forgets those who are by now on record at the address that they came from, addrs having that of each member: they are
-// the members themselves. Those who are not after moveBox are guilty, and so are those without a slot who came back until
-// then; the rest stays to be judged later.
+// the members themselves; and those without a slot who did not come again within moveBox. Those who are not on record after
+// moveBox are guilty, and those without a slot who came again for as long; the rest stays to be judged later.
 func (s suspects) judge(now time.Time, addrs map[string][]string) (left, guilty suspects) {
 	for _, who := range s {
 		switch {
