@@ -131,10 +131,14 @@ func TestSurvivorStartsWithWhatItsLogNeeds(t *testing.T) {
 	if err := n1.SetHotStandby(lowered); err != nil {
 		t.Fatal(err)
 	}
-	n1.drive(c.reads(n1), "to run read-only", isRun(pg.RunStandby))
+	s := n1.drive(c.reads(n1), "to run read-only behind the gate", isRun(pg.RunStandby))
 	if _, file := n1.Parameters(); file != needs {
 		t.Errorf("started with %v, its log needs %v", file, needs)
 	}
+	want := c.reads(n1)
+	want.Copies = []Copy{{Name: "n2", Timeline: 1, LSN: s.Position.LSN}}
+	n1.drive(want, "the gate to open", func(s Status) bool { return !s.Gated })
+	servesReads(t, n1, "2")
 	if got := n1.sql("SHOW max_connections"); got != fmt.Sprint(needs[0]) {
 		t.Errorf("it runs with max_connections %s, its log needs %d", got, needs[0])
 	}

@@ -135,9 +135,9 @@ func TestFilter(t *testing.T) {
 		{"b drops what comes from a to the port", b, []netns.Deny{{From: []string{a.Addr}, Port: "9"}}, false},
 		{"b drops what comes from a to another port", b, []netns.Deny{{From: []string{a.Addr}, Port: "10"}}, true},
 		{"nothing again", b, nil, true},
-		{"a drops the answer", a, []netns.Deny{{From: []string{b.Addr}}}, false},
 		{"b loses packets from others", b, []netns.Deny{{From: []string{"10.254.7.99"}, Loss: 99}}, true},
 		{"b loses nothing", b, nil, true},
+		{"a drops the answer", a, []netns.Deny{{From: []string{b.Addr}}}, false},
 		{"a drops the answer from the port", a, []netns.Deny{{From: []string{"10.254.7.99"}}, {From: []string{b.Addr}, Port: "9"}}, false},
 	} {
 		if err := netns.Filter(ctx, c.at.Name, c.denies); err != nil {
