@@ -58,6 +58,9 @@ type chaosTally struct {
 // errFound says that a check found something, which was written down.
 var errFound = errors.New("something was found")
 
+// errLate says that the cluster healed, after its limit.
+var errLate = errors.New("healed too late")
+
 // Chaos composes faults from a seed, makes them in a lab of its own and heals, until the time is over or a check finds something.
 // ErrUnsafe then: all that runs is ended, and the lab and the raw history stay. An interrupt ends it like the end of its time.
 func Chaos(ctx context.Context, o ChaosOptions, out io.Writer) (err error) {

@@ -179,6 +179,7 @@ func TestNodesThatWait(t *testing.T) {
 }
 
 func TestMissing(t *testing.T) {
+	const back = "n2: somebody else changed restore_command, which quorate owns; it was put back"
 	whole := func() State {
 		s := State{Epoch: 2, Primary: "n1", Leader: "n2", Verdict: "healthy", Members: []string{"n1", "n2", "n3"}, Copies: 2, Nodes: map[string]NodeState{}}
 		s.Nodes["n1"] = NodeState{Epoch: 2, Run: "running", Healthy: true, Serving: 2, Timeline: 2, Streaming: []string{"n2", "n3"}}
@@ -208,6 +209,9 @@ func TestMissing(t *testing.T) {
 		{"sick", func(s *State) { node(s, "n2", func(n *NodeState) { n.Healthy = false }) }, "not well"},
 		{"degraded", func(s *State) { s.Members = []string{"n1", "n2"} }, "commits are kept"},
 		{"handing off", func(s *State) { s.Verdict = "acting" }, "not done"},
+		{"a setting was put back", func(s *State) { s.Verdict, s.Because = "at-risk", []string{back} }, ""},
+		{"and more", func(s *State) { s.Verdict, s.Because = "at-risk", []string{back, "n3 does not stream"} }, "n3 does not stream"},
+		{"at risk", func(s *State) { s.Verdict = "at-risk" }, "not done"},
 	} {
 		s := whole()
 		c.change(&s)

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -110,7 +111,7 @@ func (c *chaos) heal(ctx context.Context, t *turn, clients *clients, p *course, 
 	}
 	p.Healing.Held = heldStill(log, at, load.Now())
 	if found := judge.Alive([]judge.Healing{p.Healing}, healLimit); len(found) > 0 {
-		return state, errors.Join(c.violated(found), c.report(err))
+		return state, errors.Join(c.violated(found), c.report(cmp.Or(err, errLate)))
 	}
 	if err := c.collect(ctx, state); err != nil {
 		return state, err
