@@ -153,10 +153,8 @@ func (c *slowConn) carry() {
 				<-c.closed
 				return
 			}
-			select {
-			case <-c.closed:
+			if !c.wait(time.Until(w.due)) {
 				return
-			case <-time.After(time.Until(w.due)):
 			}
 			if _, err := c.Conn.Write(w.bytes); err != nil {
 				_ = c.Conn.Close() // the next read says what is wrong
@@ -164,6 +162,21 @@ func (c *slowConn) carry() {
 				return
 			}
 		}
+	}
+}
+
+// wait returns false if the connection is closed first. What is due makes no timer: one that fires in the select that looks at
+// it runs with a state of the race detector that the whole bubble shares, and two at once crash it (Go 1.26,
+// runtime.(*timer).maybeRunChan).
+func (c *slowConn) wait(d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	select {
+	case <-c.closed:
+		return false
+	case <-time.After(d):
+		return true
 	}
 }
 
