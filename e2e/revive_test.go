@@ -1,12 +1,27 @@
 package e2e_test
 
 import (
+	"math"
 	"slices"
 	"time"
 
 	"github.com/quorate/quorate/api/client"
 	"github.com/quorate/quorate/lab"
 )
+
+// writableLimit is how long all may take together that have lost their power, from when a majority is back.
+const writableLimit = 10 * time.Second
+
+// firstAfter returns how long after at the first write was acknowledged that began after it.
+func firstAfter(all []acked, at time.Time) time.Duration {
+	first := time.Duration(math.MaxInt64)
+	for _, a := range all {
+		if a.began.After(at) {
+			first = min(first, a.at.Sub(at))
+		}
+	}
+	return first
+}
 
 // killAll kills everything at once, in a cluster of which one standby had been away for a while, and starts the primary, the
 // standby that has everything and the one that is stale in this order of theirs. Who was away lacks what was acknowledged
@@ -26,8 +41,9 @@ func (b *broken) killAll(order []int) {
 		b.Fatal(err)
 	}
 	began := time.Now()
+	var majority time.Time // is back, the second of three
 	nodes := []*lab.Node{primary, current, stale}
-	for _, i := range order {
+	for n, i := range order {
 		if err := b.lab.StartDaemon(nodes[i]); err != nil {
 			b.Fatal(err)
 		}
@@ -35,6 +51,9 @@ func (b *broken) killAll(order []int) {
 			_, errs := b.lab.Look(b.Context())
 			return errs[nodes[i].Name] == nil
 		})
+		if n == 1 {
+			majority = time.Now()
+		}
 	}
 	after := b.healthy()
 	whole := time.Since(began)
@@ -50,8 +69,12 @@ func (b *broken) killAll(order []int) {
 	if !slices.ContainsFunc(all, func(a acked) bool { return a.began.After(away) }) {
 		b.Error("nothing was acknowledged while the stale node was away: this test tests nothing")
 	}
-	b.Logf("%s -> %s, epoch %d -> %d, whole after %.1f s; all %d acknowledged writes are there", before.Primary, after.Primary,
-		before.Epoch, after.Epoch, whole.Seconds(), len(all))
+	writable := firstAfter(all, majority)
+	if writable > writableLimit {
+		b.Errorf("the first write was acknowledged %.1f s after a majority was back, the limit is %s", writable.Seconds(), writableLimit)
+	}
+	b.Logf("%s -> %s, epoch %d -> %d, writable %.1f s after a majority was back, whole %.1f s after the first start; all %d acknowledged writes are there",
+		before.Primary, after.Primary, before.Epoch, after.Epoch, writable.Seconds(), whole.Seconds(), len(all))
 }
 
 // history is how the epochs came to be, as the node knows it.

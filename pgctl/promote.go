@@ -157,6 +157,52 @@ func (i *Instance) skipTimelines(own, want pg.Timeline) error {
 	return nil
 }
 
+// clearTimelines leaves no history in pg_wal by which a start would recover to a timeline of which there is no log here.
+func (i *Instance) clearTimelines() error {
+	if err := i.setAsideUnbegun(); err != nil {
+		return err
+	}
+	return i.dropPlaceholders()
+}
+
+// unbegun ends the name of a history file that was set aside. Nobody reads it.
+const unbegun = ".unbegun"
+
+// setAsideUnbegun renames the histories of timelines above the one on which the examined log ends. A promotion writes its history
+// before the first record of its timeline: killed in between it leaves one that nobody else knows, and a standby that starts with
+// it waits for that timeline for ever, whoever is primary. One that was fetched from a primary is fetched again.
+func (i *Instance) setAsideUnbegun() error {
+	end := pg.Timeline(0)
+	i.note(func() {
+		if i.cached != nil {
+			end = i.cached.Timeline
+		}
+	})
+	if end == 0 {
+		return nil
+	}
+	real, err := histories(i.walDir())
+	if err != nil {
+		return err
+	}
+	renamed := false
+	for tli := range real {
+		if tli <= end {
+			continue
+		}
+		path := filepath.Join(i.walDir(), pg.HistoryFileName(tli))
+		if err := os.Rename(path, path+unbegun); err != nil {
+			return fmt.Errorf("set the history of timeline %d aside, of which there is no log: %w", tli, err)
+		}
+		i.log.Info("set a timeline aside that was not begun here", "timeline", uint32(tli), "log_ends_on", uint32(end), "file", path+unbegun)
+		renamed = true
+	}
+	if !renamed {
+		return nil
+	}
+	return syncDir(i.walDir())
+}
+
 // dropPlaceholders removes those above every real timeline: a start would take the highest number for the timeline to
 // recover to, and end. The ones below stay, because standbys fetch every number in between.
 func (i *Instance) dropPlaceholders() error {

@@ -71,7 +71,7 @@ func (i *Instance) startAlone(ctx context.Context, epoch uint64) error {
 	l, _, _ := i.snapshot()
 	l.Upstream = Upstream{}
 	l.Gated = true // What it shows is about to be discarded; the start that follows the primary decides anew.
-	if err := errors.Join(i.prepare(l), i.dropPlaceholders(), i.putSignal()); err != nil {
+	if err := errors.Join(i.prepare(l), i.clearTimelines(), i.putSignal()); err != nil {
 		return err
 	}
 	return i.start(ctx, Upstream{}, guard.VerdictStandby, epoch, 0)

@@ -1,0 +1,71 @@
+package pgctl
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/quorate/quorate/internal/pg"
+)
+
+// A promotion that was killed after its history and before the first record of its timeline left a standby that waited for
+// that timeline for ever. Chaos met it; the rest of such a promotion is put there by hand here.
+func TestAStandbyForgetsATimelineThatItNeverBegan(t *testing.T) {
+	c := boot(t, "n1", "n2")
+	n1, n2 := c.members[0], c.members[1]
+	n1.sql("CREATE TABLE t (id int)")
+	if err := n2.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p, err := n2.Examine(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(n2.walDir(), pg.HistoryFileName(2))
+	begun := pg.History{{Timeline: 1, End: p.LSN, Reason: "no recovery target specified"}}
+	if err := n2.writeFile(file, begun.Format()); err != nil {
+		t.Fatal(err)
+	}
+
+	n2.drive(c.want(n2), "to stream timeline 1", streaming)
+	if exists(file) {
+		t.Error("the history of timeline 2 is still there")
+	}
+	if kept, err := os.ReadFile(file + unbegun); err != nil || string(kept) != string(begun.Format()) {
+		t.Errorf("what was set aside: %q, %v", kept, err)
+	}
+}
+
+// Where the examined log ends on the highest timeline, or nothing was examined, every history stays.
+func TestOnlyTimelinesAboveTheEndOfTheLogAreSetAside(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		end   pg.Timeline
+		stays bool
+	}{{"nothing was examined", 0, true}, {"the log ends before it", 2, false}, {"the log ends on it", 3, true}} {
+		i := &Instance{cfg: Config{DataDir: t.TempDir()}, log: hclog.NewNullLogger()}
+		if err := os.Mkdir(i.walDir(), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for tli := pg.Timeline(2); tli <= 3; tli++ {
+			h := pg.History{{Timeline: 1, End: 0x3000000}}
+			if err := os.WriteFile(filepath.Join(i.walDir(), pg.HistoryFileName(tli)), h.Format(), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if c.end > 0 {
+			i.cached = &Position{Timeline: c.end}
+		}
+		if err := i.clearTimelines(); err != nil {
+			t.Fatal(err)
+		}
+		if !exists(filepath.Join(i.walDir(), pg.HistoryFileName(2))) {
+			t.Errorf("%s: the history of timeline 2 is gone", c.name)
+		}
+		if got := exists(filepath.Join(i.walDir(), pg.HistoryFileName(3))); got != c.stays {
+			t.Errorf("%s: the history of timeline 3 stays: %t, want %t", c.name, got, c.stays)
+		}
+	}
+}
