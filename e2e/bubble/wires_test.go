@@ -153,7 +153,7 @@ func (c *slowConn) carry() {
 				<-c.closed
 				return
 			}
-			if !c.wait(time.Until(w.due)) {
+			if !c.arrives(time.Until(w.due)) {
 				return
 			}
 			if _, err := c.Conn.Write(w.bytes); err != nil {
@@ -165,10 +165,10 @@ func (c *slowConn) carry() {
 	}
 }
 
-// wait returns false if the connection is closed first. What is due makes no timer: one that fires in the select that looks at
+// arrives returns false if the connection is closed first. What is due makes no timer: one that fires in the select that looks at
 // it runs with a state of the race detector that the whole bubble shares, and two at once crash it (Go 1.26,
 // runtime.(*timer).maybeRunChan).
-func (c *slowConn) wait(d time.Duration) bool {
+func (c *slowConn) arrives(d time.Duration) bool {
 	if d <= 0 {
 		return true
 	}
