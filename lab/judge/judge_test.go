@@ -355,6 +355,10 @@ func TestNoSecret(t *testing.T) {
 		{"a key of " + strings.ToUpper(hex.EncodeToString(key)) + ".", "the key in hexadecimal"},
 		{"token " + base64.StdEncoding.EncodeToString(key), "the key in base64"},
 		{"token " + base64.URLEncoding.EncodeToString(append(key, "and more"...)), "the key in base64"},
+		{"token " + base64.StdEncoding.EncodeToString([]byte("postgres://a:correcthorse@h/")), "the password in base64"},
+		{"token " + base64.StdEncoding.EncodeToString([]byte("postgres://ab:correcthorse@h/")), "the password in base64"},
+		{"token " + base64.StdEncoding.EncodeToString([]byte("postgres://abc:correcthorse@h/")), "the password in base64"},
+		{"token " + base64.StdEncoding.EncodeToString([]byte("postgres://abc:correcthorsf@h/")), ""},
 		{string(key), "the key as it is"},
 	} {
 		found := judge.NoSecret("log", []byte(c.content), secrets)
