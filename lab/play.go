@@ -195,9 +195,10 @@ func (c *chaos) conclude(ctx context.Context, t *turn, p course, state State) er
 	if err != nil {
 		return err
 	}
+	blind := h.blind(p.Round.Prober)
 	h.writes = append(h.writes, t.busyWrites()...)
 	run := history.Run{Until: p.Until, Old: p.Old, Writes: h.writes, Survived: h.load}
-	c.count(p.Strikes, run)
+	c.tally.count(p.Strikes, run)
 	f := history.Compute(run)
 	c.tally.writes, c.tally.unknown = c.tally.writes+f.Acks, c.tally.unknown+f.Unknown
 	c.tally.accesses, c.tally.sights = c.tally.accesses+len(h.accesses), c.tally.sights+len(h.sights)
@@ -206,22 +207,5 @@ func (c *chaos) conclude(ctx context.Context, t *turn, p course, state State) er
 	if err := c.note("rounds.json", p); err != nil {
 		return err
 	}
-	return c.violated(c.judge(h, p))
-}
-
-// count counts the faults of a round, and the gap around each that was made.
-func (c *chaos) count(strikes []Strike, run history.Run) {
-	for _, s := range strikes {
-		if s.At == 0 {
-			c.failed[s.Fault]++
-			continue
-		}
-		c.made[s.Fault]++
-		run.Fault = s.At
-		whom := hitOther
-		if s.Primary {
-			whom = hitPrimary
-		}
-		c.gaps[s.Fault+whom] = append(c.gaps[s.Fault+whom], history.Compute(run).WriteGap)
-	}
+	return errors.Join(c.violated(c.judge(h, p)), blind)
 }
