@@ -121,13 +121,32 @@ func (c *chaos) heal(ctx context.Context, t *turn, clients *clients, p *course, 
 		return state, nil
 	}
 	c.say("  %s has left; it is wiped and joins again", n.Name)
-	c.evidence = append(c.evidence, judge.Kept{ID: "wiped", Node: n.Name, Whole: judge.Span{From: began, To: load.Now()}})
+	if err := c.keepLeft(ctx, n, t.leaves, state); err != nil {
+		return state, err
+	}
 	if err := c.l.readmit(ctx, n, c.l.Node(state.Primary)); err != nil {
 		return state, errors.Join(err, errors.New(c.l.Report()))
 	}
 	again, enough := context.WithTimeout(ctx, upLimit) // it clones
 	defer enough()
 	return c.l.AwaitHealthy(again)
+}
+
+// keepLeft remembers what a member that was told to leave has left with, once it has ended.
+func (c *chaos) keepLeft(ctx context.Context, n *Node, since int64, state State) error {
+	if err := c.l.KillNodes(ctx, n); err != nil {
+		return err
+	}
+	past, err := c.l.past(ctx, state)
+	if err != nil {
+		return err
+	}
+	left, err := n.leftWith(past, since, load.Now())
+	if err != nil {
+		return err
+	}
+	c.evidence = append(c.evidence, left)
+	return nil
 }
 
 // backOffMost is how long a leader holds still at most after several failovers within a minute (DETAILS 10).

@@ -28,6 +28,7 @@ type turn struct {
 	cuts    map[int][]nemesis.Drop
 	stopped map[int][]Owner
 	paused  bool
+	leaves  int64 // when a member was told to, first
 	beside  sync.WaitGroup
 	hands   byHand
 
@@ -156,6 +157,9 @@ func (t *turn) slow(s nemesis.Step, n *Node) func(context.Context) error {
 		return func(ctx context.Context) error { return act(ctx, n) }
 	}
 	t.paused = t.paused || s.Do == nemesis.Pause
+	if s.Do == nemesis.Remove && t.leaves == 0 {
+		t.leaves = load.Now()
+	}
 	return func(ctx context.Context) error { return t.operate(ctx, s, n) }
 }
 
