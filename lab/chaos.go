@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/quorate/quorate/lab/history"
 	"github.com/quorate/quorate/lab/judge"
 	"github.com/quorate/quorate/lab/nemesis"
 )
@@ -40,19 +39,9 @@ type chaos struct {
 	kinds    []string
 	began    time.Time
 	evidence []judge.Kept
-	made     map[string]int       // faults of which a step was made, by kind
-	failed   map[string]int       // those of which none was
-	gaps     map[string][]float64 // by kind, and whether the primary was hit
-	last     *turn                // the round that is played, or was
+	last     *turn // the round that is played, or was
 	found    []judge.Violation
 	tally    chaosTally
-}
-
-// chaosTally is what all rounds come to.
-type chaosTally struct {
-	rounds, writes, unknown, accesses, sights int
-	lost                                      int // at the end, with async: all of them in evidence
-	undecided, unjudged                       int // registers; rounds that async may have taken something back in
 }
 
 // errFound says that a check found something, which was written down.
@@ -80,7 +69,6 @@ func Chaos(ctx context.Context, o ChaosOptions, out io.Writer) (err error) {
 		can: nemesis.Can{
 			Data: len(l.data()), Witnesses: len(l.witnesses()), Network: l.Namespaces, Disks: l.Disks, Clocks: l.Clocks, Members: l.Namespaces,
 		},
-		made: map[string]int{}, failed: map[string]int{}, gaps: map[string][]float64{},
 	}
 	defer func() {
 		clean, stop := context.WithTimeout(context.WithoutCancel(ctx), healLimit)
@@ -93,7 +81,7 @@ func Chaos(ctx context.Context, o ChaosOptions, out io.Writer) (err error) {
 	c.began = time.Now()
 	l.say("chaos of %s with seed %d; raw history in %s", o.For, o.Seed, o.Dir)
 	err = c.run(ctx)
-	err = errors.Join(err, c.sum())
+	err = errors.Join(err, c.sum(), c.tally.tried(c.kinds))
 	if errors.Is(err, errFound) {
 		return fmt.Errorf("%w: %w: %d violations; the same faults again: %s", ErrUnsafe, err, len(c.found), o.again())
 	}
@@ -182,50 +170,6 @@ func (o ChaosOptions) again() string {
 	}
 	return again("chaos", o.For, o.Seed) + labFlags(o.Nodes, o.Witnesses, o.Durability, o.Failover) + traps
 }
-
-// sum says what it all came to, and keeps it.
-func (c *chaos) sum() error {
-	t := c.tally
-	c.say("end: %d rounds with seed %d", t.rounds, c.o.Seed)
-	c.l.say("  %-52s %5s %8s", "fault", "made", "not made")
-	for _, k := range c.kinds {
-		if c.made[k]+c.failed[k] > 0 {
-			c.l.say("  %-52s %5d %8d", k, c.made[k], c.failed[k])
-		}
-	}
-	c.l.say("  longest time without an acknowledgement from 1 s before each fault to 10 s after it, in seconds; faults that overlap share it:")
-	c.l.say("  %-70s%s", "", history.HistogramHead())
-	for _, k := range c.kinds {
-		for _, whom := range []string{hitOther, hitPrimary} {
-			if g := c.gaps[k+whom]; len(g) > 0 {
-				c.l.say("  %-70s%s", k+whom, history.HistogramOf(g))
-			}
-		}
-	}
-	c.l.say("  not made by any seed: a jump of the wall clock of daemons, since time namespaces have no offset for it, and a static program"+
-		" loads no library that could tell it another one (docs/decisions/0020); %s", c.lacks())
-	c.l.say("  %d writes acknowledged, %d without an answer, %d lost; %d attempts on registers, %d registers not decided; %d looks of readers",
-		t.writes, t.unknown, t.lost, t.accesses, t.undecided, t.sights)
-	if t.unjudged > 0 {
-		c.l.say("  in %d rounds with a failover reads were not judged: durability async may take back what was acknowledged", t.unjudged)
-	}
-	counts := map[judge.Check]int{}
-	for _, v := range c.found {
-		counts[v.Check]++
-	}
-	for _, check := range judge.Checks() {
-		c.l.say("  %-16s %d violations", check, counts[check])
-	}
-	c.l.say("  raw history and logs: %s", c.dir)
-	c.l.say("  the same again: %s", c.o.again())
-	return c.note("summary.json", map[string]any{"seed": c.o.Seed, "again": c.o.again(), "made": c.made, "not_made": c.failed, "gaps_ms": c.gaps, "found": c.found})
-}
-
-// Who was hit, at the end of what a gap is counted under.
-const (
-	hitPrimary = " (the primary)"
-	hitOther   = " (others)"
-)
 
 // lacks says what else this lab can't break.
 func (c *chaos) lacks() string {

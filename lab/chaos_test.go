@@ -1,9 +1,14 @@
 package lab
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -94,9 +99,190 @@ func TestAStrikeIsItsFirstStep(t *testing.T) {
 	turn.done(nemesis.Step{Fault: 1, Do: nemesis.Right}, n1, 60, nil)
 	turn.done(nemesis.Step{Fault: 2, Do: nemesis.Cut, Shape: nemesis.Everywhere, Seat: 1}, n2, 70, nil)
 	turn.done(nemesis.Step{Fault: 3, Do: nemesis.Kill}, n1, 80, errNobody)
-	want := []Strike{{"a", 20, true}, {"b", 50, false}, {"c", 70, true}, {"d", 0, false}}
+	turn.done(nemesis.Step{Fault: 3, Do: nemesis.Kill}, n1, 81, errNobody)
+	turn.done(nemesis.Step{Fault: 3, Do: nemesis.Kill}, n1, 82, errors.New("no answer"))
+	turn.done(nemesis.Step{Fault: 3, Do: nemesis.Mend}, n1, 83, errors.New("not mended"))
+	want := []Strike{
+		{Fault: "a", At: 20, Primary: true}, {Fault: "b", At: 50}, {Fault: "c", At: 70, Primary: true}, {Fault: "d", Why: "nobody to hit; no answer"},
+	}
 	if got := turn.strikes(); !slices.Equal(got, want) {
 		t.Errorf("%+v, want %+v\n%s", got, want, said.String())
+	}
+}
+
+// TestASetThatWasHitInPart: as long as no step of a fault hits the whole set, it was made in part only.
+func TestASetThatWasHitInPart(t *testing.T) {
+	n1 := &Node{Name: "n1"}
+	var said strings.Builder
+	turn := (&chaos{archive: archive{l: &Lab{out: &said}}}).newTurn(nemesis.Round{Faults: []string{"a", "b", "c", "d", "e"}}, State{})
+	both := []nemesis.Part{nemesis.Agent, nemesis.Guard}
+	misses := []error{fmt.Errorf("%w: no guard on n1", errNobody)}
+	for fault, steps := range [][]error{{nil}, {reach(1, misses)}, {reach(1, misses), nil}, {nil, reach(1, misses)}, {reach(0, misses)}} {
+		turn.done(nemesis.Step{Fault: fault, Do: nemesis.Hold}, n1, 9, errNobody)
+		for _, err := range steps {
+			turn.done(nemesis.Step{Fault: fault, Do: nemesis.Stop, Parts: both}, n1, 7, err)
+			turn.done(nemesis.Step{Fault: fault, Do: nemesis.Resume}, n1, 8, nil)
+		}
+	}
+	want := []Strike{{Fault: "a", At: 7}, {Fault: "b", At: 7, Part: true}, {Fault: "c", At: 7}, {Fault: "d", At: 7}, {Fault: "e", At: 8}}
+	if got := turn.strikes(); !slices.Equal(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	if !strings.Contains(said.String(), "(b): n1, in part: no guard on n1\n") {
+		t.Error(said.String())
+	}
+}
+
+// TestAKillSaysWhomItMissed: of a daemon without a guard both are asked for and one is hit, and of one that has ended nobody.
+func TestAKillSaysWhomItMissed(t *testing.T) {
+	n1, both := &Node{Name: "n1", Dir: t.TempDir()}, []nemesis.Part{nemesis.Agent, nemesis.Guard}
+	l := &Lab{Nodes: []*Node{n1}, out: io.Discard}
+	turn := (&chaos{archive: archive{l: l}}).newTurn(nemesis.Round{Faults: []string{"a"}}, State{})
+	daemon := exec.Command("cat")
+	stdin, err := daemon.StdinPipe() // until the test ends
+	if err == nil {
+		err = daemon.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stdin.Close() }()
+	o, err := owner(daemon.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(o)
+	if err == nil {
+		err = os.WriteFile(l.pidFile(n1), b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := nemesis.Step{Do: nemesis.Stop, Parts: both}
+	if err := turn.stop(stop, n1); !errors.Is(err, errInPart) || !strings.Contains(err.Error(), "who guards n1") {
+		t.Errorf("stop: %v", err)
+	}
+	if err := turn.kill(0, n1, both[:1], false); err != nil {
+		t.Errorf("the daemon alone: %v", err)
+	}
+	_ = daemon.Wait() // it was killed
+	if err := turn.kill(0, n1, both, false); !errors.Is(err, errNobody) || errors.Is(err, errInPart) {
+		t.Errorf("kill of nobody: %v", err)
+	}
+	if err := turn.stop(stop, n1); !errors.Is(err, errNobody) || errors.Is(err, errInPart) {
+		t.Errorf("stop of nobody: %v", err)
+	}
+}
+
+// TestAnAmbushSaysWhatCameOfIt: one whose word nobody logs in the round was not made, and says so.
+func TestAnAmbushSaysWhatCameOfIt(t *testing.T) {
+	for _, c := range []struct{ log, want, why string }{
+		{"a clone ends\n", "", `nobody logged "clone begins" until the round was healed`},
+		{"a clone begins\n", "n1", "nobody to hit"},
+	} {
+		n1 := &Node{Name: "n1", Dir: t.TempDir()}
+		var said strings.Builder
+		turn := (&chaos{archive: archive{l: &Lab{Nodes: []*Node{n1}, out: &said}}}).newTurn(nemesis.Round{Faults: []string{"kill in clone"}}, State{})
+		if err := os.WriteFile(n1.Log(), []byte("clone begins, long ago\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ctx, heal := context.WithCancel(t.Context())
+		turn.ambush(ctx, nemesis.Step{Do: nemesis.Ambush, Word: "clone begins", Parts: []nemesis.Part{nemesis.Agent}})
+		f, err := os.OpenFile(n1.Log(), os.O_APPEND|os.O_WRONLY, 0)
+		if err == nil {
+			_, err = f.WriteString(c.log)
+			err = errors.Join(err, f.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.want == "" {
+			heal()
+		}
+		turn.beside.Wait()
+		heal()
+		s := turn.strikes()[0]
+		if s.At != 0 || !strings.Contains(s.Why, c.why) || strings.Count(said.String(), "not made: ") != 1 {
+			t.Errorf("%q: %+v\n%s", c.log, s, said.String())
+		}
+	}
+}
+
+// TestAKindThatIsNeverMade is an error once it was dealt often enough, with its name and the reason, and is told before.
+func TestAKindThatIsNeverMade(t *testing.T) {
+	var said strings.Builder
+	c := &chaos{archive: archive{l: &Lab{out: &said}, dir: t.TempDir()}, kinds: []string{"pause", "reinit", "power", "flapping"}}
+	miss := []Strike{{Fault: "pause", Why: "no answer"}, {Fault: "power", Why: "nobody to hit"}}
+	for range dealtEnough - 1 {
+		c.tally.count(miss, history.Run{})
+	}
+	c.tally.count([]Strike{{Fault: "reinit", At: 1}, {Fault: "reinit", At: 2, Part: true}}, history.Run{})
+	if err := errors.Join(c.sum(), c.tally.tried(c.kinds)); err != nil {
+		t.Errorf("dealt %d times: %v", dealtEnough-1, err)
+	}
+	for _, want := range []string{
+		"NEVER MADE: pause (dealt 4 times; the last time: no answer)", "NEVER MADE: power", "1 of 4 kinds of faults were never dealt",
+	} {
+		if !strings.Contains(said.String(), want) {
+			t.Errorf("the summary does not say %q:\n%s", want, said.String())
+		}
+	}
+	c.tally.count(miss[:1], history.Run{})
+	err := c.tally.tried(c.kinds)
+	if !errors.Is(err, errNeverMade) || !strings.HasSuffix(err.Error(), ": pause (dealt 5 times; the last time: no answer)") {
+		t.Errorf("dealt 5 times: %v", err)
+	}
+	c.tally.count([]Strike{{Fault: "pause", At: 3}}, history.Run{})
+	if err := c.tally.tried(c.kinds); err != nil {
+		t.Errorf("made at last: %v", err)
+	}
+}
+
+// TestARoundThatSawNothingIsNoGoodOne: what a check needs to find anything is missed, one by one.
+func TestARoundThatSawNothingIsNoGoodOne(t *testing.T) {
+	full := func() histories {
+		return histories{
+			writes:   []history.Write{{ID: 1, Outcome: history.OK}, {ID: 2, Prober: true, Outcome: history.OK}},
+			accesses: []history.Access{{Kind: history.Put, Outcome: history.OK}, {Kind: history.Get, Outcome: history.OK}},
+			sights:   []history.Sight{{}, {Primary: true}},
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*histories)
+		want   string
+	}{
+		{"all is there", func(*histories) {}, ""},
+		{"nothing", func(h *histories) { *h = histories{past: judge.Past{Timeline: 1}} },
+			"no acknowledged write, no write of a prober, no change of a register, no look of a reader, no look at a primary was recorded"},
+		{"no write was acknowledged", func(h *histories) { h.writes[0].Outcome = history.Unknown }, ": no acknowledged write was"},
+		{"a busy session is no prober", func(h *histories) { h.writes[1].ID = 0 }, ": no write of a prober was"},
+		{"only the lab read registers", func(h *histories) { h.accesses = h.accesses[1:] }, ": no change of a register was"},
+		{"no change was answered", func(h *histories) { h.accesses[0].Outcome = history.Unknown }, ": no change of a register was"},
+		{"no primary was looked at", func(h *histories) { h.sights = h.sights[:1] }, ": no look at a primary was"},
+		{"nobody looked", func(h *histories) { h.sights = nil }, ": no look of a reader, no look at a primary was"},
+	} {
+		h := full()
+		c.change(&h)
+		err := h.blind(true)
+		if (err != nil) != (c.want != "") || err != nil && (!errors.Is(err, errBlind) || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	quiet := full()
+	quiet.writes = quiet.writes[:1]
+	if err := quiet.blind(false); err != nil {
+		t.Errorf("a round without probers: %v", err)
+	}
+}
+
+// TestRegistersThatWereNotDecidedAreSaid beside the violations.
+func TestRegistersThatWereNotDecidedAreSaid(t *testing.T) {
+	var said strings.Builder
+	c := &chaos{archive: archive{l: &Lab{out: &said}, dir: t.TempDir()}}
+	c.tally.registers, c.tally.undecided = 80, 3
+	if err := c.sum(); err != nil || !strings.Contains(said.String(), "linearizability  0 violations; of 80 registers 3 were not decided\n") {
+		t.Errorf("%v: %s", err, said.String())
 	}
 }
 
@@ -105,7 +291,6 @@ func TestGapsPerFault(t *testing.T) {
 	var said strings.Builder
 	c := &chaos{
 		archive: archive{l: &Lab{out: &said}, dir: t.TempDir()}, kinds: []string{"kill agent", "flapping", "never dealt"},
-		made: map[string]int{}, failed: map[string]int{}, gaps: map[string][]float64{},
 	}
 	run, second := history.Run{Survived: map[int64]bool{}}, int64(time.Second)
 	for id := int64(1); id <= 300; id++ { // every 100 ms, but not for 1.2 s after 10 s, and what is acknowledged at 11 s is lost
@@ -117,7 +302,10 @@ func TestGapsPerFault(t *testing.T) {
 		run.Survived[id] = at != 11*second
 	}
 	run.Until = 30 * second
-	c.count([]Strike{{"kill agent", 10*second + 1, true}, {"kill agent", 15 * second, false}, {"kill agent", 0, false}, {"flapping", 28 * second, true}}, run)
+	c.tally.count([]Strike{
+		{Fault: "kill agent", At: 10*second + 1, Primary: true}, {Fault: "kill agent", At: 15 * second, Part: true}, {Fault: "kill agent"},
+		{Fault: "flapping", At: 28 * second, Primary: true},
+	}, run)
 	if err := c.sum(); err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +316,7 @@ func TestGapsPerFault(t *testing.T) {
 		}
 	}
 	want := []string{
-		"kill agent 2 1", "flapping 1 0",
+		"kill agent 2 1 1", "flapping 1 0 0",
 		"<=0.1 <=0.25 <=0.5 <=1.0 <=1.5 <=2.0 <=5.0 <=10.0 more",
 		"kill agent (others) 1 . . . . . . . .", "kill agent (the primary) . . . . 1 . . . .", "flapping (the primary) 1 . . . . . . . .",
 	}

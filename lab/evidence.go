@@ -154,7 +154,7 @@ func differs(file string, size int64, sum string) string {
 	return ""
 }
 
-// keptLog are the segments in a directory of evidence.
+// keptLog are the segments in a directory.
 type keptLog struct {
 	dir  string
 	size uint64
@@ -162,19 +162,18 @@ type keptLog struct {
 
 // Open implements wal.Segments.
 func (l keptLog) Open(tli pg.Timeline, start pg.LSN) (io.ReaderAt, bool, error) {
-	f, err := os.Open(filepath.Join(l.dir, "wal", pg.SegmentName(tli, start, l.size)))
+	f, err := os.Open(filepath.Join(l.dir, pg.SegmentName(tli, start, l.size)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false, nil
 	}
 	return f, err == nil, err
 }
 
-// walkKept reads every record of the log in a directory of evidence. It returns the log that could be read, cut at where one
-// timeline left another, and the transactions that commit in it.
+// walkKept reads every record of the log in a directory of evidence.
 func walkKept(dir string, m manifest) (all []judge.Stretch, commits map[uint64]bool, err error) {
-	d, commits := m.Discard, map[uint64]bool{}
+	d := m.Discard
 	if d.To == d.From {
-		return nil, commits, nil
+		return nil, map[uint64]bool{}, nil
 	}
 	content, err := os.ReadFile(filepath.Join(dir, "pg_control"))
 	if err != nil {
@@ -184,11 +183,18 @@ func walkKept(dir string, m manifest) (all []judge.Stretch, commits map[uint64]b
 	if err != nil {
 		return nil, nil, err
 	}
+	return walkLog(filepath.Join(dir, "wal"), control, d.Timeline, d.History, d.From, d.To)
+}
+
+// walkLog reads every record of the log of a timeline with that ancestry, from a position on. It returns the log that could be read,
+// up to another position, cut at where one timeline left another, and the transactions that commit in it.
+func walkLog(dir string, c pg.Control, tli pg.Timeline, history pg.History, from, to pg.LSN) (all []judge.Stretch, commits map[uint64]bool, err error) {
 	log := wal.Log{
-		Segments: keptLog{dir, control.WalSegmentSize}, SegmentSize: control.WalSegmentSize, BlockSize: control.WalBlockSize,
-		SystemID: control.SystemID, Timeline: d.Timeline, History: d.History,
+		Segments: keptLog{dir, c.WalSegmentSize}, SegmentSize: c.WalSegmentSize, BlockSize: c.WalBlockSize,
+		SystemID: c.SystemID, Timeline: tli, History: history,
 	}
-	end, err := log.Walk(d.From, func(r wal.Record) bool {
+	commits = map[uint64]bool{}
+	end, err := log.Walk(from, func(r wal.Record) bool {
 		if r.Commit != nil {
 			commits[uint64(r.Commit.XID)] = true
 		}
@@ -197,7 +203,7 @@ func walkKept(dir string, m manifest) (all []judge.Stretch, commits map[uint64]b
 	if err != nil {
 		return nil, nil, err
 	}
-	return stretches(d.Timeline, d.History, d.From, min(end.LSN, d.To)), commits, nil
+	return stretches(tli, history, from, min(end.LSN, to)), commits, nil
 }
 
 // stretches cuts log of a timeline with that ancestry at where it left each ancestor.

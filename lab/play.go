@@ -121,13 +121,32 @@ func (c *chaos) heal(ctx context.Context, t *turn, clients *clients, p *course, 
 		return state, nil
 	}
 	c.say("  %s has left; it is wiped and joins again", n.Name)
-	c.evidence = append(c.evidence, judge.Kept{ID: "wiped", Node: n.Name, Whole: judge.Span{From: began, To: load.Now()}})
+	if err := c.keepLeft(ctx, n, t.leaves, state); err != nil {
+		return state, err
+	}
 	if err := c.l.readmit(ctx, n, c.l.Node(state.Primary)); err != nil {
 		return state, errors.Join(err, errors.New(c.l.Report()))
 	}
 	again, enough := context.WithTimeout(ctx, upLimit) // it clones
 	defer enough()
 	return c.l.AwaitHealthy(again)
+}
+
+// keepLeft remembers what a member that was told to leave has left with, once it has ended.
+func (c *chaos) keepLeft(ctx context.Context, n *Node, since int64, state State) error {
+	if err := c.l.KillNodes(ctx, n); err != nil {
+		return err
+	}
+	past, err := c.l.past(ctx, state)
+	if err != nil {
+		return err
+	}
+	left, err := n.leftWith(past, since, load.Now())
+	if err != nil {
+		return err
+	}
+	c.evidence = append(c.evidence, left)
+	return nil
 }
 
 // backOffMost is how long a leader holds still at most after several failovers within a minute (DETAILS 10).
@@ -195,9 +214,10 @@ func (c *chaos) conclude(ctx context.Context, t *turn, p course, state State) er
 	if err != nil {
 		return err
 	}
+	blind := h.blind(p.Round.Prober)
 	h.writes = append(h.writes, t.busyWrites()...)
 	run := history.Run{Until: p.Until, Old: p.Old, Writes: h.writes, Survived: h.load}
-	c.count(p.Strikes, run)
+	c.tally.count(p.Strikes, run)
 	f := history.Compute(run)
 	c.tally.writes, c.tally.unknown = c.tally.writes+f.Acks, c.tally.unknown+f.Unknown
 	c.tally.accesses, c.tally.sights = c.tally.accesses+len(h.accesses), c.tally.sights+len(h.sights)
@@ -206,22 +226,5 @@ func (c *chaos) conclude(ctx context.Context, t *turn, p course, state State) er
 	if err := c.note("rounds.json", p); err != nil {
 		return err
 	}
-	return c.violated(c.judge(h, p))
-}
-
-// count counts the faults of a round, and the gap around each that was made.
-func (c *chaos) count(strikes []Strike, run history.Run) {
-	for _, s := range strikes {
-		if s.At == 0 {
-			c.failed[s.Fault]++
-			continue
-		}
-		c.made[s.Fault]++
-		run.Fault = s.At
-		whom := hitOther
-		if s.Primary {
-			whom = hitPrimary
-		}
-		c.gaps[s.Fault+whom] = append(c.gaps[s.Fault+whom], history.Compute(run).WriteGap)
-	}
+	return errors.Join(c.violated(c.judge(h, p)), blind)
 }

@@ -28,20 +28,25 @@ type turn struct {
 	cuts    map[int][]nemesis.Drop
 	stopped map[int][]Owner
 	paused  bool
+	leaves  int64 // when a member was told to, first
 	beside  sync.WaitGroup
 	hands   byHand
 
 	mu     sync.Mutex
 	seats  map[int][]*Node // who sits where, by fault
 	struck map[int]Strike  // by fault
+	part   map[int]bool    // by fault that hit a set of processes: never the whole set
+	why    map[int]string  // by fault: what was not made of it, and why
 	downs  []down
 }
 
 // Strike is a fault as it was made.
 type Strike struct {
 	Fault   string `json:"fault"`
-	At      int64  `json:"at"`      // its first step
-	Primary bool   `json:"primary"` // any of its steps hit the one of then
+	At      int64  `json:"at"`             // its first step
+	Primary bool   `json:"primary"`        // any of its steps hit the one of then
+	Part    bool   `json:"part,omitempty"` // of each set of processes some were not hit
+	Why     string `json:"why,omitempty"`  // no step was made
 }
 
 // down is a time in which a node has no guard that works, or no agent. fault is whose end ends it.
@@ -60,7 +65,10 @@ const (
 )
 
 func (c *chaos) newTurn(r nemesis.Round, known State) *turn {
-	return &turn{c: c, r: r, known: known, cuts: map[int][]nemesis.Drop{}, stopped: map[int][]Owner{}, seats: map[int][]*Node{}, struck: map[int]Strike{}}
+	return &turn{
+		c: c, r: r, known: known, cuts: map[int][]nemesis.Drop{}, stopped: map[int][]Owner{},
+		seats: map[int][]*Node{}, struck: map[int]Strike{}, part: map[int]bool{}, why: map[int]string{},
+	}
 }
 
 // strike makes the steps of the round, each when it is due.
@@ -149,6 +157,9 @@ func (t *turn) slow(s nemesis.Step, n *Node) func(context.Context) error {
 		return func(ctx context.Context) error { return act(ctx, n) }
 	}
 	t.paused = t.paused || s.Do == nemesis.Pause
+	if s.Do == nemesis.Remove && t.leaves == 0 {
+		t.leaves = load.Now()
+	}
 	return func(ctx context.Context) error { return t.operate(ctx, s, n) }
 }
 
@@ -159,16 +170,25 @@ func (t *turn) done(s nemesis.Step, n *Node, at int64, err error) {
 	if n != nil {
 		who = n.Name
 	}
-	if err != nil {
+	part := errors.Is(err, errInPart)
+	switch {
+	case err != nil && !part:
 		t.c.say("  not made: %s (%s, %s): %s", s, name, who, firstLine(err))
+		t.missed(s, firstLine(err))
 		return
+	case part:
+		t.c.say("  %s (%s): %s, %s", s, name, who, firstLine(err))
+	default:
+		t.c.say("  %s (%s): %s", s, name, who)
 	}
-	t.c.say("  %s (%s): %s", s, name, who)
 	if !t.counts(s) {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if known, before := t.part[s.Fault]; len(s.Parts) > 0 {
+		t.part[s.Fault] = part && (known || !before)
+	}
 	was, known := t.struck[s.Fault]
 	if !known || at < was.At { // what went on beside may be done in another order
 		was.Fault, was.At = name, at
@@ -177,10 +197,31 @@ func (t *turn) done(s nemesis.Step, n *Node, at int64, err error) {
 	t.struck[s.Fault] = was
 }
 
+// missed remembers why a fault may come not to have been made: each reason once, and not of what undoes it.
+func (t *turn) missed(s nemesis.Step, why string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch before := t.why[s.Fault]; {
+	case undoes(s.Do) || strings.Contains(before, why):
+	case before == "":
+		t.why[s.Fault] = why
+	default:
+		t.why[s.Fault] = before + "; " + why
+	}
+}
+
+// undoes says whether such a step only undoes what another one of its fault did.
+func undoes(do nemesis.Do) bool {
+	switch do {
+	case nemesis.Mend, nemesis.Return, nemesis.PowerOn, nemesis.Thaw, nemesis.Free, nemesis.Right, nemesis.Unpause, nemesis.Play, nemesis.End:
+		return true
+	}
+	return false
+}
+
 // counts says whether a fault was made when this step was: no step that undoes another, and of an ambush nothing but that.
 func (t *turn) counts(s nemesis.Step) bool {
-	switch s.Do {
-	case nemesis.Mend, nemesis.Return, nemesis.PowerOn, nemesis.Thaw, nemesis.Free, nemesis.Right, nemesis.Unpause, nemesis.Play, nemesis.End:
+	if undoes(s.Do) {
 		return false
 	}
 	return s.Do == nemesis.Ambush || !slices.ContainsFunc(t.r.Steps, func(o nemesis.Step) bool { return o.Fault == s.Fault && o.Do == nemesis.Ambush })
@@ -293,7 +334,12 @@ func (t *turn) strikes() (all []Strike) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i, name := range t.r.Faults {
-		all = append(all, cmp.Or(t.struck[i], Strike{Fault: name}))
+		s, made := t.struck[i]
+		if !made {
+			s = Strike{Fault: name, Why: t.why[i]}
+		}
+		s.Part = t.part[i]
+		all = append(all, s)
 	}
 	return all
 }

@@ -57,31 +57,46 @@ func (l *Lab) part(n *Node, p nemesis.Part) (o Owner, err error) {
 	return o, nil
 }
 
-// find finds those of the parts that there are; errNobody if there are none.
-func (l *Lab) find(n *Node, parts []nemesis.Part) (found map[nemesis.Part]Owner, err error) {
+// find finds those of the parts that there are, and says why the others are missed.
+func (l *Lab) find(n *Node, parts []nemesis.Part) (found map[nemesis.Part]Owner, misses []error) {
 	found = map[nemesis.Part]Owner{}
-	var errs []error
 	for _, p := range parts {
 		o, err := l.part(n, p)
 		if err != nil {
-			errs = append(errs, err)
+			misses = append(misses, err)
 			continue
 		}
 		found[p] = o
 	}
-	if len(found) == 0 {
-		return nil, errors.Join(append([]error{errNobody}, errs...)...)
+	return found, misses
+}
+
+// errInPart says that of a set of processes some were hit and some were not.
+var errInPart = errors.New("in part")
+
+// reach says how much of a set was hit: nil if all of it, else errInPart or errNobody.
+func reach(hit int, misses []error) error {
+	how := errInPart
+	switch {
+	case len(misses) == 0:
+		return nil
+	case hit == 0:
+		how = errNobody
 	}
-	return found, nil
+	var words []string
+	for _, m := range misses {
+		words = append(words, strings.TrimPrefix(firstLine(m), errNobody.Error()+": "))
+	}
+	return fmt.Errorf("%w: %s", how, strings.Join(words, ", "))
 }
 
 // kill kills those of the parts that there are.
 func (t *turn) kill(fault int, n *Node, parts []nemesis.Part, away bool) error {
-	found, err := t.c.l.find(n, parts)
-	if err != nil {
-		return err
+	found, misses := t.c.l.find(n, parts)
+	if len(found) == 0 {
+		return reach(0, misses)
 	}
-	long := backAfter
+	long, hit := backAfter, 0
 	if away {
 		t.c.l.leave(n)
 		long, fault = 0, healed
@@ -98,12 +113,16 @@ func (t *turn) kill(fault int, n *Node, parts []nemesis.Part, away bool) error {
 			// A guard that is killed takes Postgres along, but not a postmaster that can't hear of it.
 			t.down(n, p, healed, 0)
 		}
-		// One of them ends with another.
-		if _, err := t.c.l.signal(n, syscall.SIGKILL, o); err != nil && !errors.Is(err, syscall.ESRCH) {
+		switch _, err := t.c.l.signal(n, syscall.SIGKILL, o); {
+		case err == nil:
+			hit++
+		case !errors.Is(err, syscall.ESRCH):
 			return err
+		case hit == 0: // else it may have ended with one that was killed before
+			misses = append(misses, err)
 		}
 	}
-	return nil
+	return reach(hit, misses)
 }
 
 // isStopped says whether a part of the node was stopped in this round.
@@ -118,10 +137,8 @@ func (l *Lab) isStopped(n *Node, p nemesis.Part) bool {
 
 // stop stops those of the parts that there are, until resume or healing.
 func (t *turn) stop(s nemesis.Step, n *Node) error {
-	found, err := t.c.l.find(n, s.Parts)
-	if err != nil {
-		return err
-	}
+	found, misses := t.c.l.find(n, s.Parts)
+	hit := 0
 	for _, p := range s.Parts {
 		o, ok := found[p]
 		if !ok {
@@ -129,11 +146,16 @@ func (t *turn) stop(s nemesis.Step, n *Node) error {
 		}
 		t.stopped[s.Fault] = append(t.stopped[s.Fault], o)
 		t.down(n, p, s.Fault, 0)
-		if _, err := t.c.l.signal(n, syscall.SIGSTOP, o); err != nil && !errors.Is(err, syscall.ESRCH) {
+		switch _, err := t.c.l.signal(n, syscall.SIGSTOP, o); {
+		case err == nil:
+			hit++
+		case !errors.Is(err, syscall.ESRCH):
 			return err
+		default:
+			misses = append(misses, err)
 		}
 	}
-	return nil
+	return reach(hit, misses)
 }
 
 // resume resumes whom the fault has stopped, if it still lives.
@@ -164,26 +186,37 @@ func (l *Lab) deny(ctx context.Context, n *Node, drops []nemesis.Drop) error {
 	return netns.Filter(ctx, l.namespace(n), all)
 }
 
-// ambush waits, until the round is healed, for the first node that logs a word, and kills there.
+// ambush waits, until the round is healed, for the first node that logs a word, and kills there. Where nobody does, nothing was made.
 func (t *turn) ambush(ctx context.Context, s nemesis.Step) {
 	ends := map[*Node]int64{}
 	for _, n := range t.c.l.Nodes {
 		_ = newLines(n.Log(), ends, n) // where it begins
 	}
 	t.beside.Go(func() {
-		for pause(ctx, pollEvery) == nil {
-			for _, n := range t.c.l.Nodes {
-				if !strings.Contains(newLines(n.Log(), ends, n), s.Word) {
-					continue
-				}
-				if pause(ctx, s.After) == nil {
-					at := load.Now()
-					t.done(s, n, at, t.kill(s.Fault, n, s.Parts, false))
-				}
-				return
+		n := t.logs(ctx, s.Word, ends)
+		if n == nil {
+			t.done(s, nil, load.Now(), fmt.Errorf("nobody logged %q until the round was healed", s.Word))
+			return
+		}
+		if err := pause(ctx, s.After); err != nil {
+			t.done(s, n, load.Now(), fmt.Errorf("%q was logged when the round was healed", s.Word))
+			return
+		}
+		at := load.Now()
+		t.done(s, n, at, t.kill(s.Fault, n, s.Parts, false))
+	})
+}
+
+// logs waits for the first node that logs a word beyond those ends; nil: none did before the context ended.
+func (t *turn) logs(ctx context.Context, word string, ends map[*Node]int64) *Node {
+	for pause(ctx, pollEvery) == nil {
+		for _, n := range t.c.l.Nodes {
+			if strings.Contains(newLines(n.Log(), ends, n), word) {
+				return n
 			}
 		}
-	})
+	}
+	return nil
 }
 
 // newLines are the whole lines of a log since it was last asked; none of a log that can't be read.

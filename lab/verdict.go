@@ -131,6 +131,30 @@ func (l *Lab) readRegisters(ctx context.Context, n *Node, accesses []history.Acc
 	return reads, nil
 }
 
+// errBlind says that so little was recorded that a check could find nothing.
+var errBlind = errors.New("the round saw nothing")
+
+// blind says what the histories of a round lack that each has in which clients did what they are for: the cluster is whole when they
+// begin, and takes writes when they end. probed: every node was.
+func (h histories) blind(probed bool) error {
+	var lacks []string
+	need := func(there bool, what string) {
+		if !there {
+			lacks = append(lacks, what)
+		}
+	}
+	need(slices.ContainsFunc(h.writes, func(w history.Write) bool { return w.OfLoad() && w.Outcome == history.OK }), "acknowledged write")
+	need(!probed || slices.ContainsFunc(h.writes, func(w history.Write) bool { return w.Prober && w.ID > 0 && w.Outcome == history.OK }), "write of a prober")
+	// Each register was read by the lab in the end, whether clients got an answer or not.
+	need(slices.ContainsFunc(h.accesses, func(a history.Access) bool { return a.Kind != history.Get && a.Outcome == history.OK }), "change of a register")
+	need(len(h.sights) > 0, "look of a reader")
+	need(slices.ContainsFunc(h.sights, func(s history.Sight) bool { return s.Primary }), "look at a primary")
+	if len(lacks) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: no %s was recorded, so that a check has nothing to judge", errBlind, strings.Join(lacks, ", no "))
+}
+
 // judge is what all checks find in a round. With async a failover may take back what was acknowledged, and what was read.
 func (c *chaos) judge(h histories, p course) []judge.Violation {
 	async := c.l.Durability == "async"
@@ -143,8 +167,8 @@ func (c *chaos) judge(h histories, p course) []judge.Violation {
 		c.tally.unjudged++
 		return found
 	}
-	registers, undecided := judge.Linearizable(h.accesses, p.Unfenced, decideLimit)
-	c.tally.undecided += undecided
+	registers, all, undecided := judge.Linearizable(h.accesses, p.Unfenced, decideLimit)
+	c.tally.registers, c.tally.undecided = c.tally.registers+all, c.tally.undecided+undecided
 	found = append(found, registers...)
 	return append(found, judge.Monotone(h.sights, h.writes, h.load, p.Unfenced)...)
 }
@@ -178,7 +202,7 @@ func (c *chaos) compare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	found := judge.Sound(c.evidence)
+	found := append(judge.Sound(c.evidence), judge.Decided(c.tally.registers, c.tally.undecided)...)
 	for _, file := range files {
 		writes, err := load.Read(file)
 		if err != nil {

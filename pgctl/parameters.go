@@ -166,6 +166,8 @@ func (i *Instance) SetParameters(ctx context.Context, p Parameters) error {
 	if err := i.check(ctx, next); err != nil {
 		return err
 	}
+	// From here on the files have what is not accepted yet.
+	i.log.Info("settings on trial", "version", p.Version, "running", running)
 	if err := i.tell(next); err != nil {
 		return errors.Join(err, i.tell(before))
 	}

@@ -3,6 +3,7 @@ package judge_test
 import (
 	"encoding/base64"
 	"encoding/hex"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -254,7 +255,7 @@ func TestLinearizable(t *testing.T) {
 		{"a swap without an answer keeps to the rule", []history.Access{access(put, 1, 2, 7), as(history.Unknown, swap(3, 4, 6, 8, false)), access(get, 5, 6, 8)}, nil, []string{"register 1"}},
 		{"another register", []history.Access{access(put, 1, 2, 7), elsewhere, access(get, 3, 4, 7)}, nil, nil},
 	} {
-		found, undecided := judge.Linearizable(c.all, c.unfenced, time.Minute)
+		found, _, undecided := judge.Linearizable(c.all, c.unfenced, time.Minute)
 		expect(t, c.name, found, c.want...)
 		if undecided != 0 {
 			t.Errorf("%s: not decided", c.name)
@@ -289,13 +290,32 @@ func TestLinearizableFindsOneStaleRead(t *testing.T) {
 				all, next = append(all, a), next+1
 			}
 		}
-		if found, undecided := judge.Linearizable(all, nil, time.Minute); len(found) > 0 || undecided > 0 {
-			t.Fatalf("seed %d: %v, %d undecided", seed, found, undecided)
+		if found, registers, undecided := judge.Linearizable(all, nil, time.Minute); len(found) > 0 || registers != 1 || undecided > 0 {
+			t.Fatalf("seed %d: %v, %d registers, %d undecided", seed, found, registers, undecided)
 		}
 		all = append(all, access(history.Get, 9000, 9001, values[0]))
-		if found, _ := judge.Linearizable(all, nil, time.Minute); len(found) != 1 {
+		if found, _, _ := judge.Linearizable(all, nil, time.Minute); len(found) != 1 {
 			t.Errorf("seed %d: %v, though something older came back", seed, found)
 		}
+	}
+}
+
+// TestDecided: a judge that runs out of time has not found that all is well.
+func TestDecided(t *testing.T) {
+	hard := make([]history.Access, 0, 60)
+	for i := range int64(60) { // all at once
+		hard = append(hard, access(history.Put, 1, 1000, i+1), access(history.Get, 1, 1000, i+1))
+	}
+	if found, all, undecided := judge.Linearizable(hard, nil, time.Nanosecond); len(found) != 0 || all != 1 || undecided != 1 {
+		t.Errorf("in no time: %v, %d of %d not decided", found, undecided, all)
+	}
+	for _, c := range []struct {
+		all, undecided int
+		want           []string
+	}{
+		{0, 0, nil}, {8, 1, nil}, {8, 2, []string{"linearizability: 2 of 8 registers were not decided"}}, {100, 5, nil}, {100, 6, []string{"6 of 100"}}, {8, 8, []string{"8 of 8"}},
+	} {
+		expect(t, fmt.Sprint(c), judge.Decided(c.all, c.undecided), c.want...)
 	}
 }
 
@@ -355,6 +375,10 @@ func TestNoSecret(t *testing.T) {
 		{"a key of " + strings.ToUpper(hex.EncodeToString(key)) + ".", "the key in hexadecimal"},
 		{"token " + base64.StdEncoding.EncodeToString(key), "the key in base64"},
 		{"token " + base64.URLEncoding.EncodeToString(append(key, "and more"...)), "the key in base64"},
+		{"token " + base64.StdEncoding.EncodeToString([]byte("postgres://a:correcthorse@h/")), "the password in base64"},
+		{"token " + base64.StdEncoding.EncodeToString([]byte("postgres://ab:correcthorse@h/")), "the password in base64"},
+		{"token " + base64.StdEncoding.EncodeToString([]byte("postgres://abc:correcthorse@h/")), "the password in base64"},
+		{"token " + base64.StdEncoding.EncodeToString([]byte("postgres://abc:correcthorsf@h/")), ""},
 		{string(key), "the key as it is"},
 	} {
 		found := judge.NoSecret("log", []byte(c.content), secrets)

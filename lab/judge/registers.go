@@ -14,9 +14,9 @@ import (
 
 // Linearizable says that every register behaved as if each attempt had happened at one instant between its beginning and its
 // end. No two attempts may write the same value. An attempt that got no answer may have happened at any time since, or never.
-// Reads of nodes that nobody could fence are left out. A register that is not decided within limit is no violation: undecided
-// counts those.
-func Linearizable(accesses []history.Access, unfenced Unfenced, limit time.Duration) (found []Violation, undecided int) {
+// Reads of nodes that nobody could fence are left out. A register that is not decided within limit is no violation here: undecided
+// counts those among the registers that there are, for Decided.
+func Linearizable(accesses []history.Access, unfenced Unfenced, limit time.Duration) (found []Violation, all, undecided int) {
 	byKey := map[int64][]history.Access{}
 	for _, a := range accesses {
 		stale := a.Kind == history.Get && unfenced.at(a.Node, a.Start, a.End)
@@ -36,7 +36,15 @@ func Linearizable(accesses []history.Access, unfenced Unfenced, limit time.Durat
 			undecided++
 		}
 	}
-	return found, undecided
+	return found, len(byKey), undecided
+}
+
+// Decided says that of all registers no more than one in twenty was not decided, or a single one: nothing is known of those.
+func Decided(all, undecided int) []Violation {
+	if undecided <= max(1, all/20) {
+		return nil
+	}
+	return []Violation{{Registers, fmt.Sprintf("%d of %d registers were not decided in time: nobody knows whether their attempts fit an order", undecided, all)}}
 }
 
 // settle decides about attempts on one register that got no answer, since each that stays open doubles the orders to try.

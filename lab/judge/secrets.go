@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 )
 
 // Secret is what must not be read anywhere: a password, or the bytes of a key.
@@ -31,8 +30,7 @@ func NoSecret(artefact string, content []byte, secrets []Secret) (found []Violat
 		forms := map[string]bool{
 			"as it is":       bytes.Contains(content, s.Value),
 			"in hexadecimal": bytes.Contains(lower, hexed),
-			// The last characters depend on what follows it; three of four lengths before it would shift it, and are not looked for.
-			"in base64": bytes.Contains(content, unpadded(base64.StdEncoding, s.Value)) || bytes.Contains(content, unpadded(base64.URLEncoding, s.Value)),
+			"in base64":      slices.ContainsFunc(inBase64(s.Value), func(form []byte) bool { return bytes.Contains(content, form) }),
 		}
 		for _, form := range slices.Sorted(maps.Keys(forms)) {
 			if forms[form] {
@@ -43,8 +41,15 @@ func NoSecret(artefact string, content []byte, secrets []Secret) (found []Violat
 	return found
 }
 
-// unpadded leaves out the padding and the character that is made of less than the last byte.
-func unpadded(e *base64.Encoding, value []byte) []byte {
-	text := strings.TrimRight(e.EncodeToString(value), "=")
-	return []byte(text[:len(value)*8/6])
+// inBase64 are the texts of which one is in whatever base64 has the value in it, with how many bytes before it ever. What its first and
+// last characters are depends on its neighbours where they share one, and those are cut.
+func inBase64(value []byte) (forms [][]byte) {
+	for before := range 3 {
+		first, end := (before*8+5)/6, (before+len(value))*8/6
+		for _, e := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+			text := e.EncodeToString(append(make([]byte, before), value...))
+			forms = append(forms, []byte(text[first:end]))
+		}
+	}
+	return forms
 }

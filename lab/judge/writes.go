@@ -56,7 +56,7 @@ func OneWriter(writes []history.Write, unfenced Unfenced) []Violation {
 
 // Kept is evidence of discarded log: of which node, which transactions it lists, and which log it has byte for byte. Broken is what
 // it says of itself and is not so. Whole says that it is a directory that was set aside, or that a member left with, and that has
-// all that was acknowledged in that time.
+// all that was acknowledged in that time: in that of a member since it was told to leave.
 type Kept struct {
 	ID     string
 	Node   string

@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// What daemons log when something begins in the middle of which they are killed.
+// What daemons log when something begins in the middle of which they are killed: the text, and what follows it up to there.
 const (
 	promoting   = "next step: step=promote"
 	configuring = "next step: step=configure"
 	rewinding   = "rewind begins"
 	cloning     = "clone begins"
-	taking      = "settings taken"
+	trying      = "settings on trial" // the files are about to have them, and they are not accepted
 )
 
 // makers are the kinds of faults that such a lab can have.
@@ -123,7 +123,7 @@ func ambushes(can Can) []maker {
 			return []Step{d.ambush(promoting), {At: soon, Do: Kill, Parts: []Part{Postmaster}}}
 		}},
 		{"kill in config change", func(d *Deck) []Step {
-			return []Step{d.ambush(taking), {At: soon, Do: Configure, N: 4 + d.rng.IntN(60)}}
+			return []Step{d.ambushWithin(trying, trial), {At: soon, Do: Configure, N: 4 + d.rng.IntN(60)}}
 		}},
 		{"kill in clone", func(d *Deck) []Step {
 			return []Step{d.ambush(cloning), {At: soon, Do: Reinit, Seat: d.standbySeat()}}
@@ -146,9 +146,14 @@ func ambushes(can Can) []maker {
 	return all
 }
 
-func (d *Deck) ambush(word string) Step {
+// trial is about how long settings are on trial: two files are written, and a session asks what the server thinks of them.
+const trial = 30 * time.Millisecond
+
+func (d *Deck) ambush(word string) Step { return d.ambushWithin(word, 300*time.Millisecond) }
+
+func (d *Deck) ambushWithin(word string, most time.Duration) Step {
 	sets := [][]Part{{Agent}, {Agent, Guard}, {Postmaster}, {Agent, Guard, Postmaster}}
-	return Step{Do: Ambush, Word: word, Parts: sets[d.rng.IntN(len(sets))], After: d.between(0, 300*time.Millisecond)}
+	return Step{Do: Ambush, Word: word, Parts: sets[d.rng.IntN(len(sets))], After: d.between(0, most)}
 }
 
 func operators(can Can) []maker {
