@@ -32,12 +32,12 @@ type checker struct {
 	branches  []*branch      // that something was promised on
 	open      place          // of the server that was opened last
 	openedBy  fsm.Epoch
-	excused   int   // pairs of writers while neither guard nor agent of one could run
-	relook    bool  // the same pair is looked at again
-	writing   uint8 // the hosts that took writes after the last event, as bits
-	lossy     int   // acknowledged commits that async gave up
-	appointed int   // epochs that began with another node
-	again     int   // that began with the same
+	excused   int             // pairs of writers while neither guard nor agent of one could run
+	relook    bool            // the same pair is looked at again
+	writing   uint8           // the hosts that took writes after the last event, as bits
+	lossy     int             // acknowledged commits that async gave up
+	appointed []time.Duration // when epochs began with another node
+	again     []time.Duration // and with the same
 }
 
 // result is what applying an entry came to, the same on every node.
@@ -88,10 +88,10 @@ func (c *checker) applied(h *host, e *entry, s fsm.State, refused error) {
 		return
 	}
 	if s.Primary == before.Primary || before.Epoch == 0 {
-		c.again++
+		c.again = append(c.again, c.w.now)
 		return
 	}
-	c.appointed++
+	c.appointed = append(c.appointed, c.w.now)
 	c.leaseOver(before, appoint)
 	c.electsAll(s)
 }

@@ -49,7 +49,7 @@ func (s *Stats) fault(kind string)        { s.Faults[kind]++ }
 // finish completes the statistics of a run.
 func (w *World) finish(plan []Fault) {
 	s, l := &w.stats, &w.load
-	s.Appointed, s.Again, s.Excused, s.Lossy = w.check.appointed, w.check.again, w.check.excused, w.check.lossy
+	s.Appointed, s.Again, s.Excused, s.Lossy = len(w.check.appointed), len(w.check.again), w.check.excused, w.check.lossy
 	s.Recovered = w.recovered
 	s.Issued, s.Acked, s.Unknown, s.Refused, s.Virtual = l.issued, l.acked, l.unknown, l.refused, w.now
 	for i, f := range plan {
