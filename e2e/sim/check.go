@@ -3,10 +3,12 @@ package sim
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 	"time"
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/pg"
+	"github.com/quorate/quorate/pgctl"
 )
 
 // Violation is the first thing that must not happen and did.
@@ -357,10 +359,18 @@ func (c *checker) replaced(h *host, old, source place, existed bool, j *job) {
 		return
 	}
 	c.w.stats.Discards++
-	for _, e := range h.data.evidence {
-		if e.Way == "quarantine" || e.From <= max(fork.lsn, 1) && e.To >= old.lsn {
-			return
-		}
+	if !keptBy(j, h.data.evidence, old, fork.lsn) {
+		c.fail(h, "evidence", "log from %s to %s of timeline %d is gone and nothing was kept of it", fork.lsn, old.lsn, old.at(old.lsn).tli)
 	}
-	c.fail(h, "evidence", "log from %s to %s is gone and nothing was kept of it", fork.lsn, old.lsn)
+}
+
+// keptBy says whether what old has past fork is among the evidence: that log, by an earlier attempt too, or the whole directory, which
+// only the job at hand can have set aside.
+func keptBy(j *job, evidence []pgctl.Evidence, old place, fork pg.LSN) bool {
+	return slices.ContainsFunc(evidence, func(e pgctl.Evidence) bool {
+		if e.To == 0 { // of a directory that was set aside nobody knows where its log ends
+			return j.kind == pgctl.Quarantine && j.discard != nil && e.ID == j.discard.ID
+		}
+		return e.Timeline == old.at(old.lsn).tli && e.From <= max(fork, 1) && e.To >= old.lsn
+	})
 }
