@@ -3,10 +3,12 @@ package sim
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 	"time"
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/pg"
+	"github.com/quorate/quorate/pgctl"
 )
 
 // Violation is the first thing that must not happen and did.
@@ -32,12 +34,12 @@ type checker struct {
 	branches  []*branch      // that something was promised on
 	open      place          // of the server that was opened last
 	openedBy  fsm.Epoch
-	excused   int   // pairs of writers while neither guard nor agent of one could run
-	relook    bool  // the same pair is looked at again
-	writing   uint8 // the hosts that took writes after the last event, as bits
-	lossy     int   // acknowledged commits that async gave up
-	appointed int   // epochs that began with another node
-	again     int   // that began with the same
+	excused   int             // pairs of writers while neither guard nor agent of one could run
+	relook    bool            // the same pair is looked at again
+	writing   uint8           // the hosts that took writes after the last event, as bits
+	lossy     int             // acknowledged commits that async gave up
+	appointed []time.Duration // when epochs began with another node
+	again     []time.Duration // and with the same
 }
 
 // result is what applying an entry came to, the same on every node.
@@ -88,10 +90,10 @@ func (c *checker) applied(h *host, e *entry, s fsm.State, refused error) {
 		return
 	}
 	if s.Primary == before.Primary || before.Epoch == 0 {
-		c.again++
+		c.again = append(c.again, c.w.now)
 		return
 	}
-	c.appointed++
+	c.appointed = append(c.appointed, c.w.now)
 	c.leaseOver(before, appoint)
 	c.electsAll(s)
 }
@@ -357,10 +359,18 @@ func (c *checker) replaced(h *host, old, source place, existed bool, j *job) {
 		return
 	}
 	c.w.stats.Discards++
-	for _, e := range h.data.evidence {
-		if e.Way == "quarantine" || e.From <= max(fork.lsn, 1) && e.To >= old.lsn {
-			return
-		}
+	if !keptBy(j, h.data.evidence, old, fork.lsn) {
+		c.fail(h, "evidence", "log from %s to %s of timeline %d is gone and nothing was kept of it", fork.lsn, old.lsn, old.at(old.lsn).tli)
 	}
-	c.fail(h, "evidence", "log from %s to %s is gone and nothing was kept of it", fork.lsn, old.lsn)
+}
+
+// keptBy says whether what old has past fork is among the evidence: that log, by an earlier attempt too, or the whole directory, which
+// only the job at hand can have set aside.
+func keptBy(j *job, evidence []pgctl.Evidence, old place, fork pg.LSN) bool {
+	return slices.ContainsFunc(evidence, func(e pgctl.Evidence) bool {
+		if e.To == 0 { // of a directory that was set aside nobody knows where its log ends
+			return j.kind == pgctl.Quarantine && j.discard != nil && e.ID == j.discard.ID
+		}
+		return e.Timeline == old.at(old.lsn).tli && e.From <= max(fork, 1) && e.To >= old.lsn
+	})
 }

@@ -71,7 +71,7 @@ func (a *agent) startJob(s pgctl.Step) error {
 			j.discard = a.evidence(s, from, d.cached.LSN, d.cached.Timeline)
 		} else if s.Kind == pgctl.Quarantine && d.exists {
 			j.discard = a.evidence(s, 0, 0, 0)
-			j.discard.Way = "quarantine"
+			j.discard.ID = a.h.name + "-quarantine-" + a.h.w.nextID() // the directory's name has its time in it
 		}
 	}
 	j.source, j.note = s.Upstream, ""

@@ -141,6 +141,11 @@ func (l *leading) view() failover.View {
 		v.LeadingFor = now - l.since
 	}
 	l.ledger.fill(now, &v)
+	if a.h.w.opts.Without == MutBackoff {
+		for i := range v.Appointed {
+			v.Appointed[i] /= 4
+		}
+	}
 	v.Lost = l.ledger.copies.Look(now, v)
 	v.Unapplied = l.ledger.applied.Look(now, v)
 	if l.leads {

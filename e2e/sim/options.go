@@ -31,6 +31,7 @@ const (
 	MutEvidence  Mutation = "evidence"      // nothing is kept of what a rewind or a clone takes away
 	MutHalt      Mutation = "halt"          // a command that a release does not know is skipped
 	MutSettings  Mutation = "settings"      // a start that only replays takes the settings of one that writes
+	MutBackoff   Mutation = "backoff"       // a leader takes failovers for a quarter as old as they are
 	MutAside     Mutation = "aside"         // of the data that were there before all are taken for copies
 )
 
@@ -61,7 +62,6 @@ const (
 	settled = 9 * time.Second // faults begin
 	healed  = 75 * time.Second
 	ended   = 125 * time.Second
-	bound   = 40 * time.Second // from the healing to the first commit
 
 	minFaults = 6 // in a seed's plan
 )
@@ -155,6 +155,6 @@ func (h *host) member() fsm.Member {
 func Mutations() []Mutation {
 	return []Mutation{
 		MutSeal, MutLastVouch, MutWait, MutDetach, MutPosition, MutOrder, MutProof, MutFloor, MutGate, MutClock, MutKill,
-		MutRev, MutIdentity, MutEvidence, MutHalt, MutSettings, MutAside,
+		MutRev, MutIdentity, MutEvidence, MutHalt, MutSettings, MutAside, MutBackoff,
 	}
 }

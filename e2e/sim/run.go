@@ -22,6 +22,13 @@ type Outcome struct {
 
 // Run plays one seed.
 func Run(o Options) Outcome {
+	w, plan := prepare(o)
+	w.play(plan)
+	return Outcome{Seed: o.Seed, Shape: w.opts.shape.String(), Plan: plan, Violation: w.check.failed, Stats: w.stats}
+}
+
+// prepare makes the world of a seed, with its faults before it.
+func prepare(o Options) (*World, []Fault) {
 	draw := rand.New(rand.NewPCG(o.Seed, 1))
 	o.shape = drawShape(draw)
 	plan := drawPlan(draw, o.shape.adopts)
@@ -31,12 +38,16 @@ func Run(o Options) Outcome {
 	}
 	w.build()
 	w.schedule(plan)
+	return w, plan
+}
+
+// play has all of it happen.
+func (w *World) play(plan []Fault) {
 	w.run(ended)
 	if w.check.failed == nil {
 		w.check.alive()
 	}
 	w.finish(plan)
-	return Outcome{Seed: o.Seed, Shape: o.shape.String(), Plan: plan, Violation: w.check.failed, Stats: w.stats}
 }
 
 // build makes the hosts and lets them start.
@@ -122,30 +133,6 @@ func (w *World) byID(id fsm.NodeID) *host {
 func (w *World) nextID() string {
 	w.ids++
 	return "r" + strconv.Itoa(w.ids)
-}
-
-// alive: some time after everything healed commits are acknowledged again, and every member has all of the log.
-func (c *checker) alive() {
-	w := c.w
-	if w.load.firstAck == 0 || w.load.firstAck > healed+bound || w.now-w.load.lastAck > 5*time.Second {
-		c.fail(nil, "liveness", "no commit is acknowledged %s after everything healed (first after %s, last at %.3f s); %s", ended-healed,
-			max(0, w.load.firstAck-healed), w.load.lastAck.Seconds(), w.state())
-		return
-	}
-	for _, h := range w.hosts {
-		m, member := c.newest.Members[h.id]
-		if !member || m.Role != fsm.RoleData || m.Leaving || h.id == c.newest.Primary {
-			continue
-		}
-		if h.server.receiver == nil || h.data.rebuild {
-			c.fail(h, "liveness", "%s after everything healed it does not follow: %s", ended-healed, w.state())
-			return
-		}
-		c.tookSettings(h)
-		if h.data.told < len(h.data.evidence) {
-			c.fail(h, "evidence", "the cluster does not know of %s", h.data.evidence[h.data.told].ID)
-		}
-	}
 }
 
 // state is a line about everybody, for people.

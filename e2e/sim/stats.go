@@ -13,9 +13,9 @@ type Stats struct {
 	Faults    map[string]int
 	Rules     map[string]int // decisions by each rule
 	Steps     map[string]int
-	Gaps      map[string][]time.Duration // the longest without an acknowledgement around each fault of a kind
-	Appointed int                        // epochs that began with another node
-	Again     int                        // with the same
+	Gaps      map[string][]gap // the longest without an acknowledgement around each fault of a kind
+	Appointed int              // epochs that began with another node
+	Again     int              // with the same
 	Issued    int
 	Acked     int
 	Unknown   int
@@ -35,10 +35,16 @@ type Stats struct {
 	Virtual   time.Duration
 }
 
+// gap is a time without an acknowledgement, and the seed that shows it again.
+type gap struct {
+	span time.Duration
+	seed uint64
+}
+
 func newStats() Stats {
 	return Stats{
 		Faults: map[string]int{}, Rules: map[string]int{}, Steps: map[string]int{},
-		Gaps: map[string][]time.Duration{},
+		Gaps: map[string][]gap{},
 	}
 }
 
@@ -49,12 +55,12 @@ func (s *Stats) fault(kind string)        { s.Faults[kind]++ }
 // finish completes the statistics of a run.
 func (w *World) finish(plan []Fault) {
 	s, l := &w.stats, &w.load
-	s.Appointed, s.Again, s.Excused, s.Lossy = w.check.appointed, w.check.again, w.check.excused, w.check.lossy
+	s.Appointed, s.Again, s.Excused, s.Lossy = len(w.check.appointed), len(w.check.again), w.check.excused, w.check.lossy
 	s.Recovered = w.recovered
 	s.Issued, s.Acked, s.Unknown, s.Refused, s.Virtual = l.issued, l.acked, l.unknown, l.refused, w.now
 	for i, f := range plan {
 		if w.opts.Keep == nil && w.now >= f.At+10*time.Second && apart(plan, i) {
-			s.Gaps[f.Kind] = append(s.Gaps[f.Kind], l.gap(f.At-time.Second, f.At+10*time.Second))
+			s.Gaps[f.Kind] = append(s.Gaps[f.Kind], gap{l.gap(f.At-time.Second, f.At+10*time.Second), w.opts.Seed})
 		}
 	}
 }
