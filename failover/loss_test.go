@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -89,5 +90,34 @@ func TestATokenCoversALogOfNowhere(t *testing.T) {
 	after, err := v.State.Apply(fsm.Envelope{ID: "x", IfRev: propose.IfRev, Change: propose.Command})
 	if d.Rule != RuleAcceptedLoss || err != nil || after.Primary != "n2" {
 		t.Errorf("with all logs shown %s proposes %+v: %v", d.Rule, propose.Command, err)
+	}
+}
+
+// TestAReasonFitsWhereItGoes: the longest reason for which an accepted loss is dropped is one that the machine takes. It would be
+// proposed for ever, and the wish would stay.
+func TestAReasonFitsWhereItGoes(t *testing.T) {
+	v := hung()
+	m := v.State.Members["n2"]
+	m.Name = strings.Repeat("n", 63)
+	v.State.Members["n2"] = m
+	v.State.Config.Settings.FailoverAfterMS = 30_000
+	v.Unapplied["n2"] = 1000*time.Hour - time.Millisecond
+	v.Seals = map[fsm.NodeID]Sealed{"n2": {Epoch: 7}, "n3": {Epoch: 7}}
+	p := v.Seen["n1"]
+	p.Age = time.Hour
+	v.Seen["n1"] = p
+	v.State.Wish = &fsm.Wish{ID: "w", Kind: fsm.WishFailover, To: "n2", Epoch: 7, Loss: "some"}
+	for _, id := range []fsm.NodeID{"n2", "n3"} {
+		s := v.Seen[id]
+		s.Report.Sightings = []Age{{Node: "n1", MS: 3_600_000}}
+		v.Seen[id] = s
+	}
+	d := Decide(v)
+	propose, _ := d.Do.(Propose)
+	if _, is := propose.Command.(fsm.EndWish); !is || !strings.Contains(joined(d.Because), "disk full") {
+		t.Fatalf("%s: %v", d.Rule, d.Because)
+	}
+	if _, err := v.State.Apply(fsm.Envelope{ID: "x", IfRev: propose.IfRev, Change: propose.Command}); err != nil {
+		t.Error(err)
 	}
 }
