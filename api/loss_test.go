@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/quorate/quorate/failover"
 	"github.com/quorate/quorate/fsm"
 )
 
@@ -84,5 +85,20 @@ func TestFailoverProblems(t *testing.T) {
 				t.Errorf("%s %s: %+v", c.state, c.body, p)
 			}
 		})
+	}
+}
+
+// TestWhatIsNotKnownIsNotSaidToBeNothing: what an operator reads before he accepts a loss has a number only where there is one.
+func TestWhatIsNotKnownIsNotSaidToBeNothing(t *testing.T) {
+	for want, c := range map[string]failover.Candidate{
+		"nothing is known of its log":                                                                      {},
+		"has log to 0/5000 on timeline 2, 0 bytes less than is known to exist":                             {LSN: 0x5000, Timeline: 2, Known: true},
+		"has log to 0/5000 on timeline 2, 16 bytes less than is known to exist":                            {LSN: 0x5000, Timeline: 2, Known: true, Lacks: 16},
+		"has log to 0/5000 on timeline 2; how much less than existed is not known":                         {LSN: 0x5000, Timeline: 2},
+		"has log to 0/5000 on timeline 2, at least 16 bytes less than existed; how much less is not known": {LSN: 0x5000, Timeline: 2, Lacks: 16},
+	} {
+		if got := logOf(c); got != want {
+			t.Errorf("%+v: %q, want %q", c, got, want)
+		}
 	}
 }

@@ -151,16 +151,27 @@ func primaryServes(v failover.View) bool {
 func table(v failover.View) string {
 	var b strings.Builder
 	for _, c := range failover.Candidates(v) {
-		log := "nothing is known of its log"
-		if c.LSN > 0 {
-			log = fmt.Sprintf("has log to %s on timeline %d, %d bytes less than is known to exist", c.LSN, c.Timeline, uint64(c.Lacks))
-		}
-		fmt.Fprintf(&b, "%s: %s; %s\n", v.State.Name(c.Node), log, cmp.Or(c.Against, "it would do"))
+		fmt.Fprintf(&b, "%s: %s; %s\n", v.State.Name(c.Node), logOf(c), cmp.Or(c.Against, "it would do"))
 	}
 	if b.Len() == 0 {
 		return "there is no other node with a Postgres\n"
 	}
 	return b.String()
+}
+
+// logOf says what is known of a candidate's log. What it lacks is never said to be nothing where that is only not known.
+func logOf(c failover.Candidate) string {
+	if c.LSN == 0 {
+		return "nothing is known of its log"
+	}
+	has := fmt.Sprintf("has log to %s on timeline %d", c.LSN, c.Timeline)
+	switch {
+	case c.Known:
+		return fmt.Sprintf("%s, %d bytes less than is known to exist", has, uint64(c.Lacks))
+	case c.Lacks > 0:
+		return fmt.Sprintf("%s, at least %d bytes less than existed; how much less is not known", has, uint64(c.Lacks))
+	}
+	return has + "; how much less than existed is not known"
 }
 
 // switchTo has a serving primary hand over and waits until its successor serves.

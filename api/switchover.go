@@ -144,15 +144,19 @@ func outcome(s fsm.State, id string, epoch fsm.Epoch) Switchover {
 	return out
 }
 
-// whatBecame looks for the wish and its end in the events.
+// whatBecame looks for the wish and its end in the events. What is dropped after another wish was asked for is that one: an accepted
+// loss takes the place of a wish that was pending, without a word of its end.
 func whatBecame(events []fsm.Event, id string) (stage, because string) {
 	asked := slices.IndexFunc(events, func(e fsm.Event) bool { return e.By == id })
 	if asked < 0 {
 		return Unknown, ""
 	}
 	for _, e := range events[asked+1:] {
-		if fsm.WishDropped(e.Text) {
+		switch {
+		case fsm.WishDropped(e.Text):
 			return Dropped, e.Text
+		case fsm.WishAsked(e.Text):
+			return Dropped, "another wish took its place: " + e.Text
 		}
 	}
 	return Dropped, "it is not pending any more"

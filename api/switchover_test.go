@@ -164,6 +164,25 @@ func TestSwitchoverOutcome(t *testing.T) {
 	}
 }
 
+// TestAReplacedSwitchoverIsNotToldAnothersEnd: an accepted loss takes the place of a switchover that is pending. Why that one is dropped
+// is not why the switchover was.
+func TestAReplacedSwitchoverIsNotToldAnothersEnd(t *testing.T) {
+	f := three(t, "n3")
+	s := server(f)
+	asked := decoded[Switchover](t, post(t, s, "/v1/switchover", `{"to":"n3"}`, nil))
+	for _, c := range []fsm.Command{
+		fsm.AskFailover{ID: "loss", To: "n2", Epoch: 8, Loss: "00ff"}, fsm.EndWish{ID: "loss", Because: "n1 is heard again"},
+	} {
+		if err := f.Submit(context.Background(), c, "rule"); err != nil {
+			t.Fatal(err)
+		}
+		got := decoded[Switchover](t, ask(t, s, http.MethodGet, "/v1/switchover?epoch=8&id="+asked.ID))
+		if got.Stage != Dropped || !strings.HasPrefix(got.Because, "another wish took its place: failover to n2 asked for") {
+			t.Errorf("after %s: %+v", c.Kind(), got)
+		}
+	}
+}
+
 func TestSwitchoverWait(t *testing.T) {
 	f := three(t, "n3")
 	s := server(f)

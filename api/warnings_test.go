@@ -51,7 +51,7 @@ func TestAHoleIsSaidBeforeItHurts(t *testing.T) {
 		t.Errorf("while it may be slow: %+v", out)
 	}
 	out := status(time.Minute)
-	want := "n3: has shown nothing newer of Raft's log for 1m0s (limit 4s): it does not arrive, or its agent hangs"
+	want := "n3: has shown nothing newer of Raft's log for 1m0s (limit 4s): it does not arrive, or its agent hangs or can't act on it (disk full, guard deaf)"
 	if !slices.Equal(out.Problems, []string{want}) || out.Survives || !out.Degraded || out.Verdict != failover.AtRisk {
 		t.Errorf("%+v", out)
 	}

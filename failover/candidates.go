@@ -13,6 +13,7 @@ type Candidate struct {
 	Timeline pg.Timeline
 	LSN      pg.LSN // 0: nothing is known
 	Lacks    pg.LSN // of the primary's log as far as it is known
+	Known    bool   // false: it may lack more than that, because how far the primary was is not known, or where this log belongs
 	Against  string // empty: it would do
 }
 
@@ -39,7 +40,7 @@ func Candidates(v View) []Candidate {
 		if p, has := f.positions[id]; has {
 			c.Timeline, c.LSN = p.Timeline, p.LSN
 		}
-		c.Lacks, _ = f.behind(c.LSN)
+		c.Lacks, c.Known = f.behind(fsm.Position{Node: id, Timeline: c.Timeline, LSN: c.LSN})
 		if f.primaryFresh && !notServing(f) {
 			_, c.Against = HandOver(v, id)
 		} else {

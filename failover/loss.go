@@ -21,13 +21,12 @@ func (f *facts) accepted() *fsm.Wish {
 // stopped says that nobody can be writing in the present epoch any more.
 func (f *facts) stopped() bool { return f.released != nil || f.condemned && f.sealsDone }
 
-// comparable are the positions that have a place in the history of the cluster, by node.
-func (f *facts) comparable() []fsm.Position {
+// allLogs are the positions at hand, by node, also those on a timeline that the cluster does not know: such a log may be of a primary
+// that opened another timeline than was predicted, and have everything. Whoever gives it up has to be shown it.
+func (f *facts) allLogs() []fsm.Position {
 	var out []fsm.Position
 	for _, id := range f.sortedPositions() {
-		if _, ours := f.State.RankOf(f.positions[id].Timeline); ours {
-			out = append(out, f.positions[id])
-		}
+		out = append(out, f.positions[id])
 	}
 	return out
 }
@@ -60,7 +59,7 @@ func (f *facts) lossFault(to fsm.NodeID) string {
 
 // token is what an operator accepts who wants to, made of what is known now.
 func (f *facts) token(to fsm.NodeID) string {
-	return fsm.LossToken(f.State.ClusterID, f.State.Epoch, to, f.comparable())
+	return fsm.LossToken(f.State.ClusterID, f.State.Epoch, to, f.allLogs())
 }
 
 // AcceptLoss returns the token by which an operator can have the node appointed in the view of a leader that is stuck, or what
@@ -99,7 +98,7 @@ func thenAppointAccepted(f *facts) Decision {
 	w := f.accepted()
 	at := f.positions[w.To]
 	return f.propose(fsm.Appoint{
-		IfEpoch: f.State.Epoch, Node: w.To, Evidence: f.evidence(f.comparable()), Timeline: f.predictedTimeline(), SwitchLSN: at.LSN,
+		IfEpoch: f.State.Epoch, Node: w.To, Evidence: f.evidence(f.allLogs()), Timeline: f.predictedTimeline(), SwitchLSN: at.LSN,
 	}, append(f.collected(), fmt.Sprintf("an operator accepts what %s lacks; it has WAL to %s", f.name(w.To), at.LSN))...)
 }
 

@@ -53,3 +53,7 @@ package failover
 //	  none is in place of who gets no log        Stories
 //	  what was accepted is dropped too early     Stories
 //	  a release counts with a log of nowhere     AReleaseWithoutAPlace
+//	  a log of nowhere is not in the token       ATokenCoversALogOfNowhere, AReleaseWithoutAPlace
+//	  an LSN of another timeline is subtracted   AnOldPrimarysTailIsNothing..., AsyncTakesNoOldPrimaryWithATail
+//	  what is not known counts as nothing        NothingKnownIsNotNothingLacked
+//	  a reason that the machine refuses          AReasonFitsWhereItGoes

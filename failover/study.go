@@ -206,8 +206,10 @@ func (f *facts) qualify(q fsm.NodeID) *candidate {
 	if _, ok := f.State.RankOf(pos.Timeline); !ok {
 		return nil
 	}
-	if lag, known := f.behind(pos.LSN); async && (!known || lag > pg.LSN(f.State.Config.Settings.MaximumLag)) {
-		return nil
+	if async {
+		if lag, known := f.behind(pos); !known || lag > pg.LSN(f.State.Config.Settings.MaximumLag) {
+			return nil
+		}
 	}
 	c := &candidate{node: q, position: pos}
 	inD := 0
@@ -226,23 +228,35 @@ func (f *facts) qualify(q fsm.NodeID) *candidate {
 	return c
 }
 
-// behind is how much of the primary's log a log that ends at lsn lacks; false if that can't be known, because this leader
-// never heard how far the primary was and it released without a position. The primary's log was at least as long as it
-// reported, as it released, and as anybody else's is. That of a primary which is no member was given up (quorate recover):
-// nobody will ever say how far it was.
-func (f *facts) behind(lsn pg.LSN) (pg.LSN, bool) {
+// behind is how much of the primary's log a log that ends at p lacks; false if that can't be known, because this leader never
+// heard how far the primary was and it released without a position, or because p has no place in the history. The primary's log was
+// at least as long as it reported, as it released, and as what anybody else has of its history. That of a primary which is no member
+// was given up (quorate recover): nobody will ever say how far it was.
+//
+// What p has beyond the place where it left that history is a tail of another one, and nothing of the primary's log: two LSNs can be
+// subtracted only on one timeline (lease.md rule 13).
+func (f *facts) behind(p fsm.Position) (pg.LSN, bool) {
 	end := f.Seen[f.State.Primary].Report.Flush
 	if f.released != nil {
 		end = max(end, f.released.FinalLSN)
 	}
 	_, asked := f.State.Members[f.State.Primary]
 	known := end > 0 || !asked
-	for _, p := range f.positions {
-		if _, ours := f.State.RankOf(p.Timeline); ours {
-			end = max(end, p.LSN)
+	for _, other := range f.positions {
+		if has, ours := f.ofThePrimarys(other); ours {
+			end = max(end, has)
 		}
 	}
-	return lag(end, lsn), known
+	has, ours := f.ofThePrimarys(p)
+	return lag(end, has), known && ours
+}
+
+// ofThePrimarys is how far a log that ends at p goes in the history of the present primary's.
+func (f *facts) ofThePrimarys(p fsm.Position) (pg.LSN, bool) {
+	if len(f.State.Lineage) == 0 {
+		return 0, false
+	}
+	return f.State.Shared(p.Timeline, p.LSN, f.State.Lineage[len(f.State.Lineage)-1].Timeline)
 }
 
 // electableRun says whether a node with a known position can be promoted: it runs, or it was killed because it did not

@@ -69,12 +69,17 @@ func (f *facts) whyGone() []string {
 
 // noLog says of a node that lacks something of Raft's log for how long it has got none of it.
 func (f *facts) noLog(id fsm.NodeID) string {
-	return fmt.Sprintf("has shown nothing newer of Raft's log for %s (limit %s): it does not arrive, or its agent hangs",
-		f.Unapplied[id].Round(time.Millisecond), f.logLimit())
+	return fmt.Sprintf("has shown nothing newer of Raft's log for %s (limit %s): it does not arrive, or its agent hangs or can't act on it (%s)",
+		f.Unapplied[id].Round(time.Millisecond), f.logLimit(), notActedOn)
 }
 
+// notActedOn is why an agent shows an earlier state than the one that Raft brought it: it could not store it, or its guard does not
+// take the deadline back (lease.md rule 10: a resume is shown only when the lease holds again). It is short: with the
+// longest name and all that is said before it, it has to fit into the reason of an EndWish.
+const notActedOn = "disk full, guard deaf"
+
 // mendTheWay is the remedy for a primary that does not learn that it is.
-const mendTheWay = "look for what keeps large messages from arriving there (MTU, a filter), and whether its agent hangs"
+const mendTheWay = "look for what keeps large messages from arriving there (MTU, a filter), whether its agent hangs, and whether its disk is full"
 
 // passedOver says of whom another one was not considered because they don't get Raft's log.
 func (f *facts) passedOver(chosen fsm.NodeID) (out []string) {

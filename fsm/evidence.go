@@ -84,9 +84,30 @@ func (s *State) checkPositions(c Appoint) (*Position, error) {
 	return candidate, nil
 }
 
-// usablePositions returns all given positions and, of a released primary, the end of its log. It refuses any position
-// that could still move or cannot be compared; one such could hide a node that is further than the candidate.
+// usablePositions are stillPositions that can be compared. It refuses all if one can't: that could hide a node that is further than
+// the candidate.
 func (s *State) usablePositions(c Appoint) ([]Position, error) {
+	positions, err := s.stillPositions(c)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range positions {
+		if !s.placed(p) {
+			return nil, fmt.Errorf("%w: the log of %s ends at %s on timeline %d, which has no place in the lineage",
+				ErrEvidence, s.Name(p.Node), p.LSN, p.Timeline)
+		}
+	}
+	return positions, nil
+}
+
+// placed says that a log ends at a known place of the cluster's history.
+func (s *State) placed(p Position) bool {
+	_, ours := s.RankOf(p.Timeline)
+	return ours && p.LSN != 0
+}
+
+// stillPositions returns all given positions and, of a released primary, the end of its log. It refuses any that could still move.
+func (s *State) stillPositions(c Appoint) ([]Position, error) {
 	positions := []Position{}
 	given := map[NodeID]bool{}
 	for _, p := range c.Evidence.Positions {
@@ -111,10 +132,6 @@ func (s *State) usablePositions(c Appoint) ([]Position, error) {
 	for _, p := range positions {
 		if _, ok := s.Members[p.Node]; !ok {
 			return nil, fmt.Errorf("%w: a position of %s, which is no member", ErrEvidence, p.Node)
-		}
-		if _, ok := s.RankOf(p.Timeline); !ok || p.LSN == 0 {
-			return nil, fmt.Errorf("%w: the log of %s ends at %s on timeline %d, which has no place in the lineage",
-				ErrEvidence, s.Name(p.Node), p.LSN, p.Timeline)
 		}
 	}
 	return positions, nil

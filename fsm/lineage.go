@@ -125,6 +125,29 @@ func (s State) LineageHistory(tli pg.Timeline) (pg.History, bool) {
 	return append(s.before(tli, history), history...), true
 }
 
+// Shared returns how far a log that ends at end on timeline tli goes in the history of the timeline other, too: to where their ways
+// part, however much longer it is. False: the cluster does not know one of the two.
+func (s State) Shared(tli pg.Timeline, end pg.LSN, other pg.Timeline) (pg.LSN, bool) {
+	mine, ours := s.LineageHistory(tli)
+	theirs, known := s.LineageHistory(other)
+	if !ours || !known {
+		return 0, false
+	}
+	mine = append(mine, pg.HistoryEntry{Timeline: tli, End: end})
+	theirs = append(theirs, pg.HistoryEntry{Timeline: other, End: ^pg.LSN(0)})
+	both := pg.LSN(0)
+	for i := range min(len(mine), len(theirs)) {
+		if mine[i].Timeline != theirs[i].Timeline {
+			break
+		}
+		both = min(mine[i].End, theirs[i].End, end)
+		if mine[i].End != theirs[i].End {
+			break
+		}
+	}
+	return both, true
+}
+
 // before is what the data adopted had behind them when the cluster began, as far as it is older than known, the history of
 // tli within the cluster.
 func (s State) before(tli pg.Timeline, known pg.History) pg.History {

@@ -121,6 +121,31 @@ func TestLineageHistory(t *testing.T) {
 	}
 }
 
+// TestShared: what is in the history of another one ends where the two parted.
+func TestShared(t *testing.T) {
+	s := branched(t)
+	for _, c := range []struct {
+		tli, other pg.Timeline
+		end, want  pg.LSN
+	}{
+		{1, 4, 100, 20}, {1, 4, 15, 15}, {2, 4, 100, 28}, {2, 4, 28, 28}, {2, 4, 10, 10}, {4, 4, 100, 100},
+		{3, 4, 100, 28}, {3, 4, 25, 25}, {4, 3, 100, 28}, {4, 1, 100, 20}, {4, 2, 100, 28}, {3, 2, 100, 30},
+	} {
+		if got, ok := s.Shared(c.tli, c.end, c.other); !ok || got != c.want {
+			t.Errorf("of %s on timeline %d timeline %d has %d %t, want %d", c.end, c.tli, c.other, got, ok, c.want)
+		}
+	}
+	for _, c := range [][2]pg.Timeline{{9, 4}, {4, 9}} {
+		if got, ok := s.Shared(c[0], 100, c[1]); ok {
+			t.Errorf("timelines %v share %s", c, got)
+		}
+	}
+	apart := State{Lineage: []Lineage{{Timeline: 2}, {Timeline: 3}}}
+	if got, ok := apart.Shared(2, 100, 3); !ok || got != 0 {
+		t.Errorf("two that have nothing in common share %s %t", got, ok)
+	}
+}
+
 func TestSwitchAfter(t *testing.T) {
 	s := branched(t)
 	check := func(tli pg.Timeline, want pg.LSN, wantOK bool) {
@@ -147,5 +172,6 @@ func TestLineageWithoutEnd(t *testing.T) {
 	for tli := range pg.Timeline(10) {
 		s.LineageHistory(tli)
 		s.SwitchAfter(tli)
+		s.Shared(tli, 100, 4)
 	}
 }

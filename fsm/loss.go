@@ -65,14 +65,15 @@ func LossToken(clusterID string, epoch Epoch, candidate NodeID, positions []Posi
 }
 
 // acceptedLoss returns the candidate's position if an operator has accepted exactly what this Appoint gives up: this epoch,
-// this node, these logs. Nothing else stands for the positions that it lacks (docs/decisions/0022).
+// this node, these logs. Nothing else stands for the positions that it lacks (docs/decisions/0022). Only the candidate's log needs a
+// place in the lineage. Another one without is given up like the rest, so it has to be in the token like the rest.
 func (s *State) acceptedLoss(c Appoint) (*Position, bool) {
-	positions, err := s.usablePositions(c)
+	positions, err := s.stillPositions(c)
 	if err != nil || s.Wish == nil || s.Wish.Loss != LossToken(s.ClusterID, c.IfEpoch, c.Node, positions) {
 		return nil, false
 	}
 	at := slices.IndexFunc(positions, func(p Position) bool { return p.Node == c.Node })
-	if at < 0 {
+	if at < 0 || !s.placed(positions[at]) {
 		return nil, false
 	}
 	return &positions[at], true

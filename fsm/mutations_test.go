@@ -54,6 +54,8 @@ package fsm
 //	  D without the primary                      SetSync, RandomStreams
 //	* an accepted loss leaves q out of D         Stories, and EveryViewWithAnAcceptedLoss of failover
 //	  another loss than the one accepted         Stories, and EveryViewWithAnAcceptedLoss of failover
+//	  logs of nowhere refused though accepted    Stories, and ATokenCoversALogOfNowhere of failover
+//	  a candidate of nowhere by an accepted loss Stories
 //	  a token without cluster, epoch or timeline LossToken
 //	  an accepted loss is no mark in the lineage Stories
 //	  a wish survives an Appoint                 AppointEndsWish, Wishes, Stories

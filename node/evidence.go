@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/quorate/quorate/failover"
@@ -55,7 +54,7 @@ func (n *Node) recordOne(ctx context.Context, e pgctl.Evidence) error {
 // discardOf words the evidence for the cluster. Where a node was appointed with nothing promised, some of what it lacked
 // may have been acknowledged.
 func discardOf(s fsm.State, self fsm.NodeID, e pgctl.Evidence) fsm.Discard {
-	lossy := slices.ContainsFunc(s.Lineage, func(l fsm.Lineage) bool { return l.Async && e.To > 0 && l.SwitchLSN == e.From })
+	lossy := mayBeLost(s, e)
 	if e.To == 0 { // Of a directory that was set aside nobody knows where its log ends.
 		lossy = mayBeAlone(s.Lineage, self, fsm.Epoch(e.Epoch))
 	}
@@ -63,6 +62,29 @@ func discardOf(s fsm.State, self fsm.NodeID, e pgctl.Evidence) fsm.Discard {
 		ID: e.ID, Node: self, Epoch: fsm.Epoch(e.Epoch), Timeline: e.Timeline, From: e.From, To: e.To, Commits: e.Commits, Way: e.Way,
 		Path: e.Path, SHA256: e.SHA256, Lossy: lossy,
 	}
+}
+
+// mayBeLost says that log which was discarded may hold what was given up at an appointment with nothing promised. All that had been
+// acknowledged before is in the history of who was primary then, so that this is what is given up, from wherever the new one's
+// history left it: at its own switch, or long before, if it was an old primary with a tail. A log on a timeline that the cluster does
+// not know may be anybody's.
+func mayBeLost(s fsm.State, e pgctl.Evidence) bool {
+	for at, l := range s.Lineage {
+		if !l.Async || e.To == 0 {
+			continue
+		}
+		if l.SwitchLSN == e.From {
+			return true
+		}
+		if at == 0 {
+			continue
+		}
+		has, known := s.Shared(e.Timeline, e.To, s.Lineage[at-1].Timeline)
+		if !known || has > e.From {
+			return true
+		}
+	}
+	return false
 }
 
 // mayBeAlone says that a log which self had in epoch may go beyond a switch at which nothing was promised: it may hold what the new

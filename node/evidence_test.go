@@ -1,10 +1,13 @@
 package node
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/pgctl"
+	"github.com/quorate/quorate/pgctl/rejoin"
 )
 
 // What was discarded may have been acknowledged only if the history left it without a promise.
@@ -36,6 +39,41 @@ func TestDiscardOf(t *testing.T) {
 		}
 		if d != want {
 			t.Errorf("%s: %+v", c.e.ID, d)
+		}
+	}
+}
+
+// TestWhatAnAppointedOldPrimaryLacksMayBeAcknowledged: n2 was primary on timeline 2, n1 took over at 0/5000 on timeline 3, acknowledged
+// alone and was lost; n2, whose own log went on to 0/5800, was appointed by an accepted loss. So what is given up begins long before the
+// switch to timeline 4. Also where n3 was appointed in between, and is what was lost then.
+func TestWhatAnAppointedOldPrimaryLacksMayBeAcknowledged(t *testing.T) {
+	two := []fsm.Lineage{{Epoch: 1, Node: "n2", Timeline: 2}, {Epoch: 2, Node: "n1", Timeline: 3, Parent: 2, SwitchLSN: 0x5000}}
+	direct := fsm.State{Lineage: append(slices.Clone(two), fsm.Lineage{Epoch: 3, Node: "n2", Timeline: 4, Parent: 2, SwitchLSN: 0x5800, Async: true})}
+	later := fsm.State{Lineage: append(slices.Clone(two), fsm.Lineage{Epoch: 3, Node: "n3", Timeline: 4, Parent: 3, SwitchLSN: 0x6000},
+		fsm.Lineage{Epoch: 4, Node: "n2", Timeline: 5, Parent: 2, SwitchLSN: 0x5800, Async: true})}
+	for _, c := range []struct {
+		name     string
+		s        fsm.State
+		tli, new pg.Timeline
+		from, to pg.LSN
+		lossy    bool
+	}{
+		{"the log of the primary that was lost", direct, 3, 4, 0x5000, 0x7000, true},
+		{"the same, with another one lost after it", later, 3, 5, 0x5000, 0x7000, true},
+		{"a log that nobody knows", direct, 9, 4, 0x5000, 0x7000, true},
+		{"a log that nobody knows, and nothing was given up", fsm.State{Lineage: two}, 9, 3, 0x5000, 0x7000, false},
+		{"what a primary in between did not have either", later, 3, 4, 0x6000, 0x7000, false},
+		{"the old primary's tail, and nothing was given up", fsm.State{Lineage: two}, 2, 3, 0x5000, 0x5800, false},
+	} {
+		mine, known := c.s.LineageHistory(c.tli)
+		theirs, _ := c.s.LineageHistory(c.new)
+		fork, forked := rejoin.Fork(rejoin.Branch{Timeline: c.tli, History: mine}, rejoin.Branch{Timeline: c.new, History: theirs})
+		if known && (fork != c.from || !forked) {
+			t.Errorf("%s: it leaves the history at %s, not %s", c.name, fork, c.from)
+		}
+		d := discardOf(c.s, "n1", pgctl.Evidence{ID: "a", Epoch: 3, Timeline: c.tli, From: c.from, To: c.to, Commits: 5, Way: "rewind"})
+		if d.Lossy != c.lossy {
+			t.Errorf("%s: perhaps acknowledged: %t", c.name, d.Lossy)
 		}
 	}
 }
