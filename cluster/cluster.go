@@ -186,17 +186,11 @@ func (c *Cluster) nameOf(nodeID string) (string, bool) {
 // members are the replicated ones, or before there are any those that founded the cluster or let this node in.
 func (c *Cluster) members() map[fsm.NodeID]fsm.Member {
 	_, s := c.newest()
-	if len(s.Members) > 0 {
+	known, before := c.identity.get().before(s.Version)
+	if len(s.Members) > 0 && !before {
 		return s.Members
 	}
-	id, out := c.identity.get(), make(map[fsm.NodeID]fsm.Member)
-	var known []fsm.Member
-	switch {
-	case id.Founding != nil:
-		known = id.Founding.Init.Members
-	case id.Joined != nil:
-		known = id.Joined.Members
-	}
+	out := make(map[fsm.NodeID]fsm.Member)
 	for _, m := range known {
 		out[m.ID] = m
 	}

@@ -54,6 +54,18 @@ type joined struct {
 	Version uint64 `json:"version"`
 }
 
+// before returns the members that the node began with, and says whether a state of this Version is of before that. A node that joins
+// is sent the log from its beginning, and the leader may have become a member later than what it reads there.
+func (id identity) before(version uint64) (members []fsm.Member, before bool) {
+	switch {
+	case id.Founding != nil:
+		return id.Founding.Init.Members, false
+	case id.Joined != nil:
+		return id.Joined.Members, version < id.Joined.Version
+	}
+	return nil, false
+}
+
 // seed is empty while the node belongs to no cluster.
 func (id identity) seed() string {
 	switch {

@@ -271,3 +271,32 @@ func TestAMajorityIsLostForGood(t *testing.T) {
 		})
 	}
 }
+
+// TestALateNodeReadsALogThatIsOlderThanItsLeader: a node that joins is sent the log from its beginning, where the leader, which
+// joined later, is no member yet. It must not turn the leader away for that. Chaos met a node that did, for ever.
+func TestALateNodeReadsALogThatIsOlderThanItsLeader(t *testing.T) {
+	inBubble(t, 1, func(w *world) {
+		first := w.nodes[0]
+		w.wait("one node serves", func() bool { return first.serving() == 1 })
+		id := first.running().ClusterID()
+		// More entries than the leader sends at once, so that what is read first is shown and acted upon.
+		for range 200 {
+			for _, change := range []fsm.Command{fsm.Pause{}, fsm.Resume{}} {
+				if err := first.running().Submit(context.Background(), change, 0, "test"); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for i, name := range []string{"n2", "n3"} {
+			if err := w.join(w.stranger(name), id, false, "n1:7400"); err != nil {
+				t.Fatal(err)
+			}
+			w.members(2+i, 1+2*i, 2)
+		}
+		w.wait("a node that joined leads", func() bool { l := w.leader(); return l != nil && l != first })
+		if err := w.join(w.stranger("n4"), id, false, "n1:7400"); err != nil {
+			t.Fatal(err)
+		}
+		w.members(4, 3, 2)
+	})
+}
