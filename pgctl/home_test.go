@@ -283,6 +283,34 @@ func TestALateLookIsKept(t *testing.T) {
 	}
 }
 
+// TestOnlyADirectoryThatWouldNotBeMissedIsNoneToStartOn: what is remembered for people keeps nothing from starting.
+func TestOnlyADirectoryThatWouldNotBeMissedIsNoneToStartOn(t *testing.T) {
+	i := inUse(t)
+	full := i.cfg.own(homeRecord)
+	if err := os.Remove(full); err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(full, "in the way"), "") // nothing can be renamed over it
+	first := i.marks.home
+	for name, c := range map[string]struct {
+		change func(*home)
+		fails  bool
+	}{
+		"seen long ago":          {func(h *home) { h.Seen = h.Seen.Add(-2 * seenEvery) }, false},
+		"on another file system": {func(h *home) { h.Mount, h.Device = "/elsewhere", "/dev/another" }, false},
+		"in another directory":   {func(h *home) { h.Dir = "/elsewhere/data" }, true},
+		"of another system":      {func(h *home) { h.SystemID++ }, true},
+		"nothing yet":            {func(h *home) { *h = home{} }, true},
+	} {
+		i.marks.home = first
+		c.change(&i.marks.home)
+		was := i.marks.home
+		if err := i.keepHome(); (err != nil) != c.fails || i.marks.home != was {
+			t.Errorf("%s: %v, and it goes by %+v", name, err, i.marks.home)
+		}
+	}
+}
+
 func TestMountOf(t *testing.T) {
 	const table = `22 1 252:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
 30 22 252:2 / /nowhere/postgresql rw,relatime - xfs /dev/vdb rw
