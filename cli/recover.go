@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +31,8 @@ its own. Empty their cluster.data_dir, move their PostgreSQL data away, take clu
 It shows what this node knows and has, and asks the others whether they live: if a majority does, it refuses. It also refuses on a
 node that was removed from the cluster, or is being removed: the others go on without it. Where more than one
 host is left, look at each before you confirm anything. The Raft log with the higher term, then the later entry, knows better who was
-primary last; the PostgreSQL log that is on that primary's timeline and ends later has more commits.
+primary last; the PostgreSQL log that is on that primary's timeline and ends later has more commits. A node whose Raft log is gone, or
+ends before what it had applied, goes on from what it had applied, and says so.
 
 It asks for the name of the cluster, or takes it from --confirm.
 
@@ -105,7 +107,7 @@ func renderRemains(r node.Remains, alive []string) string {
 	s := r.State
 	var b strings.Builder
 	fmt.Fprintf(&b, "This node: %s. Cluster %s, epoch %d, primary %s, generation %d.\n", s.Name(r.Self), s.Scope, s.Epoch, s.Name(s.Primary), s.Generation)
-	fmt.Fprintf(&b, "Its Raft log ends with entry %d of term %d.\n", r.Index, r.Term)
+	b.WriteString(cmp.Or(r.Doubt, fmt.Sprintf("Its Raft log ends with entry %d of term %d.", r.Index, r.Term)) + "\n")
 	if p := r.Postgres; p.Problem != "" {
 		fmt.Fprintf(&b, "Its PostgreSQL can't go on as it is: %s.\n", p.Problem)
 	} else {

@@ -29,6 +29,10 @@ func TestRenderRemains(t *testing.T) {
 	if text = renderRemains(r, nil); !strings.Contains(text, "PostgreSQL of n1 may accept writes for as long as it runs. End it") {
 		t.Errorf("a paused cluster:\n%s", text)
 	}
+	r.Doubt = "Its Raft log is not as this node left it."
+	if text = renderRemains(r, nil); !strings.Contains(text, r.Doubt) || strings.Contains(text, "log ends with entry 812") {
+		t.Errorf("a log that ends before what was applied:\n%s", text)
+	}
 	r.Postgres.Problem = "it was being rewound"
 	if text = renderRemains(r, nil); !strings.Contains(text, "can't go on as it is: it was being rewound.") || strings.Contains(text, "answered") {
 		t.Errorf("a survivor with no database:\n%s", text)

@@ -37,31 +37,61 @@ func Recover(dir string, logger hclog.Logger) (kept string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("draw cluster id: %w", err)
 	}
-	self := store.get().NodeID
-	if _, _, _, err := st.recoverable(store.get()); err != nil {
+	r, err := st.recoverable(dir, store.get())
+	if err != nil {
 		return "", err
 	}
-	heir := &heir{self: self, clusterID: random.String()}
-	heir.machine = machine{applied: func(uint64, fsm.State) {}, halt: func(reason string) { refused = errors.New(reason) }}
+	next, err := r.State.Recovered(r.Self, random.String(), time.Now().UnixMilli())
+	if err != nil {
+		return "", err
+	}
 	if kept, err = keepBefore(dir); err != nil {
 		return "", err
 	}
-	conf := raft.DefaultConfig()
-	conf.LocalID, conf.Logger = raft.ServerID(self), quiet{logger}
-	_, trans := raft.NewInmemTransport("")
-	alone := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: raft.ServerID(self), Address: raftAddress(self)}}}
-	if err := raft.RecoverCluster(conf, heir, st.log, st.stable, st.snapshots, trans, alone); err != nil || refused != nil {
-		return kept, fmt.Errorf("recover the log: %w", errors.Join(err, refused))
+	if err := errors.Join(st.beginWith(next, r), refused); err != nil {
+		return kept, fmt.Errorf("recover the log: %w", err)
 	}
-	index, next := heir.became()
 	p := publisher{path: filepath.Join(dir, stateFile)}
-	if err := p.save(index, next); err != nil {
+	if err := p.save(r.Index, next); err != nil {
 		return kept, err
 	}
 	return kept, store.recovered(joined{
-		ClusterID: next.ClusterID, Members: []fsm.Member{next.Members[self]}, Seed: store.get().seed(),
+		ClusterID: next.ClusterID, Members: []fsm.Member{next.Members[r.Self]}, Seed: store.get().seed(),
 		FailoverAfterMS: next.Config.Settings.FailoverAfterMS, Version: next.Version,
 	})
+}
+
+// beginWith has Raft go on from s with this node as the only server: a snapshot of s takes the place of the log. raft.RecoverCluster
+// does it from snapshots and log alone, and leaves the term as it is: where that is gone with the log, a leader would make entries of an
+// earlier term than the snapshot's, and of two logs the older one would count for more.
+func (st stores) beginWith(s fsm.State, r Remains) error {
+	currentTerm := []byte("CurrentTerm") // Raft's own key
+	current, err := st.stable.GetUint64(currentTerm)
+	if err != nil && err.Error() != "not found" { // the text is what Raft looks at, too
+		return fmt.Errorf("read the term: %w", err)
+	}
+	term := max(r.Term, current, 1)
+	_, trans := raft.NewInmemTransport("")
+	alone := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: raft.ServerID(r.Self), Address: raftAddress(r.Self)}}}
+	sink, err := st.snapshots.Create(raft.SnapshotVersionMax, r.Index, term, alone, 1, trans)
+	if err != nil {
+		return fmt.Errorf("begin a snapshot: %w", err)
+	}
+	if err := (snapshot{index: r.Index, state: s}).Persist(sink); err != nil {
+		return err
+	}
+	first, errFirst := st.log.FirstIndex()
+	last, errLast := st.log.LastIndex()
+	if err := errors.Join(errFirst, errLast); err != nil {
+		return fmt.Errorf("look into the log: %w", err)
+	}
+	if err := st.log.DeleteRange(first, last); err != nil { // what it says of the servers is of before
+		return fmt.Errorf("delete the log: %w", err)
+	}
+	if err := st.stable.SetUint64(currentTerm, term); err != nil { // not earlier: a term is taken for a memory of votes
+		return fmt.Errorf("keep the term: %w", err)
+	}
+	return nil
 }
 
 // mayRecover refuses a node that the others go on without, for good: what it made would be a second cluster that writes to the
@@ -79,31 +109,6 @@ func mayRecover(id identity, s fsm.State) error {
 		"member. If none is left, and its data are wanted all the same, found a new cluster with them: move cluster.data_dir away, "+
 		"take cluster.peers out of the node file, start it, and: quorate init --adopt-from %s", ErrUnfit, name, is, s.ClusterID, name)
 }
-
-// heir is the machine whose snapshot is the recovered state.
-type heir struct {
-	machine
-	self      fsm.NodeID
-	clusterID string
-	snapped   snapshot
-}
-
-// Snapshot is called once, after the whole log was read. Raft doesn't look at what Apply returns, and deletes the log once it
-// has this: so there is none of a log that could not be applied to its end.
-func (h *heir) Snapshot() (raft.FSMSnapshot, error) {
-	if h.halted {
-		return nil, errHalted
-	}
-	index, state := h.latest()
-	next, err := state.Recovered(h.self, h.clusterID, time.Now().UnixMilli())
-	if err != nil {
-		return nil, err
-	}
-	h.snapped = snapshot{index: index, state: next}
-	return h.snapped, nil
-}
-
-func (h *heir) became() (uint64, fsm.State) { return h.snapped.index, h.snapped.state }
 
 // keepBefore copies what recovery changes, for whoever has to find out later what was there.
 func keepBefore(dir string) (kept string, err error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -150,11 +151,134 @@ func TestInspectShowsWhatRecoverActsOn(t *testing.T) {
 	if r, err := Inspect(dir); err != nil || r.Index != 3 || r.State.Generation != 2 {
 		t.Errorf("after recovery %+v, %v", r, err)
 	}
+}
+
+// TestRecoverDoesNotGoBehindWhatWasApplied: the only survivor has entries in its state.bin that its log does not have any more. A start
+// refuses that. Recovery goes on from what was applied, and says so before anything is confirmed.
+func TestRecoverDoesNotGoBehindWhatWasApplied(t *testing.T) {
+	more := [][]byte{entry(t, 3, fsm.Envelope{ID: "b", Change: fsm.Pause{}}).Data, entry(t, 4, fsm.Envelope{ID: "c", Change: fsm.Resume{}}).Data}
+	for name, harm := range map[string]func(t *testing.T, dir string, r Remains){
+		"the log is of before": func(t *testing.T, dir string, _ Remains) {
+			withStores(t, dir, func(st stores) {
+				if err := st.log.DeleteRange(3, 4); err != nil {
+					t.Fatal(err)
+				}
+			})
+		},
+		"the log is gone": func(t *testing.T, dir string, _ Remains) {
+			if err := os.RemoveAll(filepath.Join(dir, raftDir)); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"the log is gone, and an old snapshot of a later term than any that Raft would begin with is left": func(t *testing.T, dir string, r Remains) {
+			withStores(t, dir, func(st stores) {
+				old := r
+				old.Index, old.Term = 2, 7
+				if err := st.beginWith(r.State, old); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if err := os.Remove(filepath.Join(dir, raftDir, logFile)); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := survivor(t, more...)
+			was, err := Inspect(dir)
+			if err != nil || was.Doubt != "" {
+				t.Fatalf("%q, %v", was.Doubt, err)
+			}
+			p := &publisher{path: filepath.Join(dir, stateFile)}
+			if err := p.save(was.Index, was.State); err != nil {
+				t.Fatal(err)
+			}
+			harm(t, dir, was)
+			for range 2 { // a look makes nothing good
+				r, err := Inspect(dir)
+				if err != nil || r.Index != was.Index || !reflect.DeepEqual(r.State, was.State) || !strings.Contains(r.Doubt, "this node had applied entry 4") {
+					t.Fatalf("index %d, revision %d, %q, %v; it had applied index %d, revision %d", r.Index, r.State.Rev, r.Doubt, err, was.Index, was.State.Rev)
+				}
+			}
+			if _, err := Recover(dir, hclog.NewNullLogger()); err != nil {
+				t.Fatal(err)
+			}
+			goesOn(t, dir, was)
+		})
+	}
+}
+
+// goesOn looks at what a recovery of was has left in dir with the eyes of a start.
+func goesOn(t *testing.T, dir string, was Remains) {
+	t.Helper()
+	r, err := Inspect(dir)
+	if err != nil || r.Doubt != "" || r.Index != was.Index || r.State.Rev != was.State.Rev+1 || r.State.Generation != was.State.Generation+1 {
+		t.Errorf("recovered to %+v, %v", r, err)
+	}
+	p, err := openPublisher(dir, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	applied, shown := p.current()
+	withStores(t, dir, func(st stores) {
+		term, errTerm := st.stable.GetUint64([]byte("CurrentTerm"))
+		if err := errors.Join(errTerm, st.whole(applied)); err != nil || term < r.Term || r.Term < was.Term || !reflect.DeepEqual(shown, r.State) {
+			t.Errorf("a start finds term %d below a log of term %d, before %d, and revision %d, not %d: %v", term, r.Term, was.Term, shown.Rev, r.State.Rev, err)
+		}
+	})
+}
+
+// TestARecoveryThatWasCutShortIsDoneAgain from what there was before, where the log alone would not do.
+func TestARecoveryThatWasCutShortIsDoneAgain(t *testing.T) {
+	dir := survivor(t)
+	was, err := Inspect(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join((&publisher{path: filepath.Join(dir, stateFile)}).save(was.Index, was.State), os.RemoveAll(filepath.Join(dir, raftDir))); err != nil {
+		t.Fatal(err)
+	}
+	next, err := was.State.Recovered(was.Self, "c2", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	withStores(t, dir, func(st stores) {
+		if err := st.beginWith(next, was); err != nil {
+			t.Fatal(err)
+		}
+	})
+	between := Remains{Self: was.Self, State: next, Index: was.Index, Term: was.Term}
+	if _, err := Recover(dir, hclog.NewNullLogger()); err != nil {
+		t.Fatal(err)
+	}
+	goesOn(t, dir, between)
+}
+
+// TestWhatAnUnreadableStateLeavesOpenIsSaid: the log may have all, and nobody can tell.
+func TestWhatAnUnreadableStateLeavesOpenIsSaid(t *testing.T) {
+	dir := survivor(t)
+	put := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(stateFile, "nonsense")
+	r, err := Inspect(dir)
+	if err != nil || r.Index != 2 || !strings.Contains(r.Doubt, "ends with entry 2 of term 1") || !strings.Contains(r.Doubt, stateFile) {
+		t.Errorf("%+v, %v", r, err)
+	}
 	if err := os.RemoveAll(filepath.Join(dir, raftDir)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Inspect(dir); !errors.Is(err, ErrRaftLost) {
-		t.Errorf("without a log: %v", err)
+		t.Errorf("with neither: %v", err)
+	}
+	if err := os.Remove(filepath.Join(dir, stateFile)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Inspect(dir); !errors.Is(err, ErrStateLost) {
+		t.Errorf("without the file: %v", err)
 	}
 }
 

@@ -105,8 +105,11 @@ func (st stores) whole(applied uint64) error {
 // watchedStore ends the process when a write hangs or fails, and when what is read is not what was written. To give a hanging write up
 // with an error would wedge replication and let it land after that. A write that failed may have landed too, and then Raft, which
 // counts on it that it did not, can append nothing any more; the next start looks at what is there. Of damage Raft makes a panic or
-// tries again for ever, and the next start says what is damaged. Only where there is no room Raft gets the error: it goes on by itself
-// when there is some, and if such a write did land the append after it fails for another reason.
+// tries again for ever, and the next start says what is damaged.
+//
+// Only where there is no room Raft gets the error of a write of entries, or of whom it votes for: it goes on by itself when there is some, and
+// if such a write did land the append after it fails for another reason. Without a term it can't go on: that is a panic of Raft's
+// (setCurrentTerm), at each election again for as long as the disk is full. So the process ends then too, and says why.
 type watchedStore struct {
 	raft.LogStore
 	raft.StableStore
@@ -157,7 +160,14 @@ func (d watchedStore) Set(key, value []byte) error {
 }
 
 func (d watchedStore) SetUint64(key []byte, value uint64) error {
-	return d.watch("set number", func() error { return d.StableStore.SetUint64(key, value) })
+	return d.watch("set number", func() error {
+		err := d.StableStore.SetUint64(key, value)
+		if err != nil && noRoom(err) {
+			d.exit(fmt.Sprintf("no room for the number of an election, and a node without it takes part in none: %v; make room on the disk of cluster.data_dir, "+
+				"then the next start goes on", err))
+		}
+		return err
+	})
 }
 
 func (d watchedStore) GetLog(index uint64, entry *raft.Log) error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -158,11 +159,13 @@ func (f failing) DeleteRange(uint64, uint64) error { return f.err }
 func (f failing) Set([]byte, []byte) error         { return f.err }
 func (f failing) SetUint64([]byte, uint64) error   { return f.err }
 
-// TestAWriteThatFailsEndsTheProcess, because it may have landed. Where there is no room Raft goes on by itself.
+// TestAWriteThatFailsEndsTheProcess, because it may have landed. Where there is no room Raft tries entries again by itself; of a
+// term that can't be kept it makes a panic, before which it is said what is full and what to do.
 func TestAWriteThatFailsEndsTheProcess(t *testing.T) {
+	const full = "make room on the disk of cluster.data_dir"
 	for name, c := range map[string]struct {
 		err  error
-		says string
+		says string // of the term it says full where this is empty
 	}{
 		"the disk":        {&os.PathError{Op: "write", Err: unix.EIO}, "nobody knows what of it is on the disk"},
 		"the order":       {errors.New("entries are stored after the last one only"), "nobody knows what of it is on the disk"},
@@ -186,10 +189,50 @@ func TestAWriteThatFailsEndsTheProcess(t *testing.T) {
 				if err := write(); !errors.Is(err, c.err) {
 					t.Errorf("%s, %s: %v", name, use, err)
 				}
-				if ended := len(said) == 1; ended != (c.says != "") || ended && !strings.Contains(said[0], c.says) {
+				says := c.says
+				if says == "" && use == "term" {
+					says = full
+				}
+				if ended := len(said) == 1; ended != (says != "") || ended && !(strings.Contains(said[0], says) && strings.Contains(said[0], c.err.Error())) {
 					t.Errorf("%s, %s: it said %q", name, use, said)
 				}
 			}
 		})
+	}
+}
+
+// fullAtElections has no room for any term but the first.
+type fullAtElections struct{ *raft.InmemStore }
+
+func (f fullAtElections) SetUint64(k []byte, v uint64) error {
+	if v > 1 {
+		return &os.PathError{Op: "write", Path: "/var/lib/quorate/raft/log.db", Err: unix.ENOSPC}
+	}
+	return f.InmemStore.SetUint64(k, v)
+}
+
+// TestADiskThatIsFullAtAnElectionIsSaid: of the same error Raft itself makes a panic, which is the last that would be heard.
+func TestADiskThatIsFullAtAnElectionIsSaid(t *testing.T) {
+	store, said := fullAtElections{raft.NewInmemStore()}, make(chan string, 1)
+	d := watchedStore{LogStore: store, StableStore: store, limit: writeLimit, exit: func(reason string) {
+		said <- reason
+		runtime.Goexit() // Raft's goroutine ends here, as the process does
+	}}
+	conf := raft.DefaultConfig()
+	conf.LocalID, conf.Logger = "a", hclog.NewNullLogger()
+	address, trans := raft.NewInmemTransport("")
+	snapshots := raft.NewInmemSnapshotStore()
+	alone := raft.Configuration{Servers: []raft.Server{{ID: "a", Address: address}}}
+	if err := raft.BootstrapCluster(conf, d, d, snapshots, trans, alone); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := raft.NewRaft(conf, &machine{}, d, d, snapshots, trans); err != nil {
+		t.Fatal(err)
+	}
+	reason := <-said
+	for _, want := range []string{"/var/lib/quorate/raft/log.db", "no space left on device", "make room"} {
+		if !strings.Contains(reason, want) {
+			t.Errorf("%q does not say %q", reason, want)
+		}
 	}
 }

@@ -100,6 +100,8 @@ func (a *agent) reinitStep(state fsm.State) bool {
 		return a.beginRestart(state, now, false)
 	case making:
 		a.endRestart(true, nil)
+	case r.gone && a.have.Dir.Gone == "":
+		a.endRestart(false, errors.New("the data directory was gone when a copy was asked for, and is back; if it shall be replaced, ask again"))
 	case state.Epoch != r.epoch:
 		a.endRestart(false, fmt.Errorf("epoch %d began before the copy was begun; ask again", state.Epoch))
 	case now-r.since > restartBox:

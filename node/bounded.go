@@ -15,7 +15,7 @@ const (
 	maxList  = 8
 )
 
-// bounded is r with texts that fit into a beat, several times over.
+// bounded is r with texts that fit into a beat, also where JSON makes six bytes of each of theirs.
 func bounded(r failover.Report) failover.Report {
 	for _, text := range []*string{&r.Problem, &r.Sick, &r.Progress, &r.Config.Refused} {
 		*text = pg.Excerpt(*text, maxTold)

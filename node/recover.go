@@ -20,8 +20,9 @@ func Refused(err error) bool { return errors.Is(err, cluster.ErrUnfit) }
 // Remains is what a node's own disk says of its cluster and of its database.
 type Remains struct {
 	Self        fsm.NodeID
-	State       fsm.State // at the end of Raft's log
+	State       fsm.State // at the end of Raft's log, and not behind what it had applied
 	Index, Term uint64    // of that end
+	Doubt       string    // why the log is not all that it had, or may not be
 	Postgres    pgctl.Remains
 }
 
@@ -32,7 +33,7 @@ func Inspect(c config.Config) (Remains, error) {
 		return Remains{}, err
 	}
 	return Remains{
-		Self: r.Self, State: r.State, Index: r.Index, Term: r.Term,
+		Self: r.Self, State: r.State, Index: r.Index, Term: r.Term, Doubt: r.Doubt,
 		Postgres: pgctl.Inspect(pgctl.Config{DataDir: c.PostgreSQL.DataDir, StateDir: postgresState(c)}),
 	}, nil
 }

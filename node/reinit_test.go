@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
@@ -31,6 +32,19 @@ func TestACopyThatWaitsToBeAskedForIsNotTheAnswer(t *testing.T) {
 		t.Error("it is to be replaced once more")
 	}
 	if out := <-req.done; !out.restarted || out.err != nil {
+		t.Errorf("%+v", out)
+	}
+}
+
+// TestWhoAskedForACopyOfWhatIsBackIsTold: what spoke against a copy was not weighed while there was nothing to lose.
+func TestWhoAskedForACopyOfWhatIsBackIsTold(t *testing.T) {
+	req := &restartRequest{ctx: context.Background(), reinit: true, done: make(chan restartOutcome, 1)}
+	a := &agent{Node: &Node{log: hclog.NewNullLogger()}, restart: restarting{req: req, since: guard.Now(), epoch: 3, gone: true}}
+	a.have = pgctl.Status{Run: pg.RunStopped}
+	if a.reinitStep(fsm.State{Epoch: 3}) {
+		t.Fatal("it is to be replaced")
+	}
+	if out := <-req.done; out.restarted || out.err == nil || !strings.Contains(out.err.Error(), "is back") {
 		t.Errorf("%+v", out)
 	}
 }

@@ -47,6 +47,7 @@ type restarting struct {
 	announced time.Duration   // since when the beats say so; 0: they don't
 	run       uint64          // the run that it ends, once it has begun
 	epoch     fsm.Epoch       // in which it was begun
+	gone      bool            // there was no data directory then, so that nothing spoke against a copy
 	downAt    time.Duration   // since when that run is over
 	ownAt     time.Duration   // not before this is one begun that nobody asked for
 }
@@ -164,7 +165,7 @@ func (a *agent) beginRestart(state fsm.State, now time.Duration, running bool) b
 	if now-r.announced < 3*a.timing.Beat {
 		return false // the others may be about to announce one too
 	}
-	r.run, r.epoch = a.have.GuardRun, state.Epoch
+	r.run, r.epoch, r.gone = a.have.GuardRun, state.Epoch, a.have.Dir.Gone != ""
 	a.log.Info("restarting Postgres", "epoch", r.epoch, "for a new copy", r.req.reinit, "pending", fmt.Sprint(a.configured().Pending))
 	return true
 }

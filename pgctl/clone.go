@@ -38,6 +38,10 @@ type plan struct {
 	Quarantine bool `json:"quarantine,omitempty"`
 	// Ours says that the present directory was this node's when the plan was made. Any other stays foreign until the copy is whole.
 	Ours bool `json:"ours,omitempty"`
+	// Anew says that the copy was asked for in the place of a directory that was gone. One that is back is not replaced by it: nobody
+	// has looked at its log. Rebuilding is whether that log was being rebuilt already.
+	Anew       bool `json:"anew,omitempty"`
+	Rebuilding bool `json:"rebuilding,omitempty"`
 }
 
 // manages says that a node with such a plan runs what is in its place.
@@ -99,6 +103,9 @@ func (i *Instance) startClone(s Step) error {
 	if text := i.gone(); text != "" && !s.Anew { // it vanished since Status looked
 		return fmt.Errorf("clone: %w: %s", ErrNoData, text)
 	}
+	if err := i.keepReturned(s); err != nil {
+		return fmt.Errorf("clone: %w", err)
+	}
 	p, err := i.planClone(s)
 	if err != nil {
 		return fmt.Errorf("plan the clone: %w", err)
@@ -112,6 +119,40 @@ func (i *Instance) startClone(s Step) error {
 	i.note(func() { i.clone, i.cached = c, nil })
 	go i.runClone(ctx, c, p)
 	return nil
+}
+
+// keepReturned refuses a copy in the place of a directory that is back, and gives up the plan of one: the directory is again what it was.
+func (i *Instance) keepReturned(s Step) error {
+	_, m, _ := i.snapshot()
+	if m.plan == nil || !i.returned(m.plan) {
+		if s.Anew && !i.dirEmpty() {
+			return i.isBack()
+		}
+		return nil
+	}
+	if err := os.RemoveAll(m.plan.New); err != nil {
+		return fmt.Errorf("discard a copy that is not used: %w", err)
+	}
+	if err := i.setRebuild(m.plan.Rebuilding, m.plan.Because); err != nil {
+		return err
+	}
+	done := *m.plan
+	done.Phase = phaseDone
+	return errors.Join(i.isBack(), i.setPlan(done), i.keepHome())
+}
+
+// returned says that p is to make a copy where nothing was, and something is there that is not the copy.
+func (i *Instance) returned(p *plan) bool {
+	if !p.Anew || i.dirEmpty() {
+		return false
+	}
+	_, err := os.Lstat(p.New)
+	return p.Phase == phaseCopying || p.Phase == phaseCopied && err == nil
+}
+
+func (i *Instance) isBack() error {
+	return fmt.Errorf("%w: %s was gone when a copy in its place was asked for, and is back. It is not replaced; if it shall be, ask again: quorate reinit %s",
+		ErrNotEmpty, i.cfg.DataDir, i.cfg.Name)
 }
 
 // CancelClone ends a running copy and returns when it has ended. A copy that is whole is put in place all the same.
@@ -141,7 +182,7 @@ func (i *Instance) planClone(s Step) (plan, error) {
 	} else {
 		stamp := time.Now().UTC().Format("20060102T150405.000")
 		p.New, p.Old = i.cfg.DataDir+".new."+stamp, i.cfg.DataDir+".diverged."+stamp
-		i.note(func() { p.Ours = i.managed })
+		i.note(func() { p.Ours, p.Rebuilding = i.managed, i.marks.rebuild })
 		if p.Quarantine = s.Kind == Quarantine; p.Quarantine {
 			p.Old = i.cfg.DataDir + ".quarantine." + stamp
 		}
@@ -156,6 +197,7 @@ func (i *Instance) planClone(s Step) (plan, error) {
 			p.Discard = &d
 		}
 	}
+	p.Anew = p.Anew || s.Anew
 	if err := i.setRebuild(true, p.Because); err != nil {
 		return plan{}, err
 	}
@@ -404,6 +446,9 @@ func (i *Instance) keepOld(p *plan) error {
 	}
 	if _, err := os.Stat(p.New); errors.Is(err, fs.ErrNotExist) {
 		return nil // the copy is in place: what is there now is the copy
+	}
+	if i.returned(p) {
+		return i.isBack()
 	}
 	if _, err := os.Lstat(p.Old); err == nil {
 		return fmt.Errorf("%s is there already, and so are %s and %s: %w; move one away", p.Old, i.cfg.DataDir, p.New, ErrNotEmpty)

@@ -2,8 +2,10 @@ package pgctl
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // floor is the least that a setting may be in a cluster: less of it would break what quorate counts on (DETAILS 27, 28).
@@ -30,13 +32,29 @@ func (c Config) floors() []floor {
 	}
 }
 
-// below says that value is less than the floor. What is no number with a unit is left to Postgres, which refuses it.
+// quantity is a number as Postgres reads one (strtol with base 0, then strtod), and a unit.
+const quantity = `^([+-]?(?:0[xX][0-9a-fA-F]+|[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?))\s*([a-zA-Z]*)$`
+
+// below says that value is less than the floor, or may be: what is not understood here Postgres may understand. What does not even begin
+// as a number is left to Postgres, which refuses it.
 func (f floor) below(value string) bool {
-	value = strings.Trim(value, "' ")
-	digits := value[:len(value)-len(strings.TrimLeft(value, "0123456789."))]
-	unit, known := f.units[strings.TrimSpace(value[len(digits):])]
-	n, err := strconv.ParseFloat(digits, 64)
-	if err != nil || !known || f.never && n == 0 {
+	value = strings.Trim(value, "' \t\n\v\f\r")
+	if value == "" || unicode.IsLetter(rune(value[0])) {
+		return false
+	}
+	parts := regexp.MustCompile(quantity).FindStringSubmatch(value)
+	if parts == nil {
+		return true
+	}
+	n, err := strconv.ParseFloat(parts[1], 64)
+	if whole, errWhole := strconv.ParseInt(parts[1], 0, 64); errWhole == nil { // hexadecimal and octal are such
+		n, err = float64(whole), nil
+	}
+	unit, known := f.units[parts[2]]
+	switch {
+	case err != nil || !known:
+		return true
+	case f.never && n == 0:
 		return false
 	}
 	return n*unit < f.least

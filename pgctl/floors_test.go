@@ -28,11 +28,26 @@ func TestFloors(t *testing.T) {
 		{"wal_keep_size", "512", time.Second, ""},
 		{"wal_keep_size", "524287kB", time.Second, "512MB"},
 		{"wal_keep_size", "2GB", time.Second, ""},
-		{"wal_keep_size", "much", time.Second, ""},    // Postgres refuses it,
-		{"wal_keep_size", "1 mb", time.Second, ""},    // and this unit
-		{"wal_sender_timeout", "", time.Second, ""},   // and nothing
-		{"max_connections", "1", time.Second, ""},     // has no floor
-		{"wal_sender_timeout", "-1", time.Second, ""}, // refused, too
+		{"wal_keep_size", "1e1", time.Second, "512MB"}, // as Postgres reads numbers, too
+		{"wal_keep_size", "1E3", time.Second, ""},
+		{"wal_keep_size", ".5GB", time.Second, ""},
+		{"wal_keep_size", "1.5e-1 GB", time.Second, "512MB"},
+		{"wal_keep_size", "0x10", time.Second, "512MB"},
+		{"wal_keep_size", "0x200", time.Second, ""},
+		{"wal_keep_size", "0777", time.Second, "512MB"},
+		{"wal_keep_size", "01000", time.Second, ""},
+		{"wal_keep_size", "+5", time.Second, "512MB"},
+		{"wal_keep_size", "\t7", time.Second, "512MB"},
+		{"wal_keep_size", "-0", time.Second, "512MB"},
+		{"wal_sender_timeout", "-0", time.Second, ""},
+		{"wal_sender_timeout", "0x0", time.Second, ""},
+		{"wal_sender_timeout", "010000", time.Second, "10000ms"},
+		{"wal_keep_size", "0x1.8p3", time.Second, "512MB"}, // it does, and we don't
+		{"wal_keep_size", "1 mb", time.Second, "512MB"},    // nor does it
+		{"wal_sender_timeout", "-1", time.Second, "10000ms"},
+		{"wal_keep_size", "much", time.Second, ""},  // Postgres refuses it,
+		{"wal_sender_timeout", "", time.Second, ""}, // and nothing
+		{"max_connections", "1", time.Second, ""},   // has no floor
 	} {
 		settings := map[string]string{c.name: c.value, "work_mem": "1MB"}
 		want := maps.Clone(settings)

@@ -29,7 +29,8 @@ type home struct {
 	Seen     time.Time   `json:"seen"`   // when Postgres or the daemon was started on it last; for people
 }
 
-// keepHome makes durable which data directory is in use, if that is not what is known, or was seen long ago.
+// keepHome makes durable which data directory is in use, if that is not what is known, or was seen long ago. It fails only where this
+// node would miss another directory than this one.
 func (i *Instance) keepHome() error {
 	control, err := i.readControl()
 	if err != nil {
@@ -43,7 +44,12 @@ func (i *Instance) keepHome() error {
 	if was.Seen = is.Seen; was == is && since.Abs() < seenEvery { // a clock that was ahead is no reason to keep what it said
 		return nil
 	}
-	return i.setHome(is)
+	err = i.setHome(is)
+	if err != nil && was.SystemID == is.SystemID && was.Dir == is.Dir { // the rest is for people, and no reason to keep Postgres down
+		i.log.Warn("when and where the data directory was last seen is not up to date", "error", err)
+		return nil
+	}
+	return err
 }
 
 func (i *Instance) setHome(h home) error {

@@ -135,6 +135,89 @@ func TestALostDataDirectoryIsReplacedWhenAsked(t *testing.T) {
 	}
 }
 
+// askedAnew is inUse without its directory, where somebody has asked for a copy in its place, and the step that this gives.
+func askedAnew(t *testing.T) (*Instance, Step) {
+	t.Helper()
+	i := inUse(t)
+	lose(t, i)
+	i = i.nextDaemon(t)
+	want := toFollow(i)
+	want.Reinit = true
+	step := Next(want, seenNow(i))
+	if step.Kind != Clone || !step.Anew {
+		t.Fatalf("%+v", step)
+	}
+	return i, step
+}
+
+func bringBack(t *testing.T, i *Instance) {
+	t.Helper()
+	if err := os.Rename(i.cfg.DataDir+".elsewhere", i.cfg.DataDir); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestADirectoryThatIsBackBeforeItsCopyIsBegunIsNotReplaced: it was mounted after the look that missed it.
+func TestADirectoryThatIsBackBeforeItsCopyIsBegunIsNotReplaced(t *testing.T) {
+	i, step := askedAnew(t)
+	bringBack(t, i)
+	err := i.startClone(step)
+	defer i.CancelClone()
+	if !errors.Is(err, ErrNotEmpty) || !strings.Contains(err.Error(), "is back") || !strings.Contains(err.Error(), "quorate reinit n1") {
+		t.Errorf("%v", err)
+	}
+	if p := i.marks.plan; p != nil || i.marks.rebuild || i.marks.home.SystemID == 0 {
+		t.Errorf("planned %+v, rebuilding %t, at home in %+v", p, i.marks.rebuild, i.marks.home)
+	}
+}
+
+// TestADirectoryThatIsBackWhileItsCopyIsMadeIsNotReplaced: the copy is given up, and the directory is what it was, with a log that is
+// looked at before anything becomes of it, and missed if it should vanish again.
+func TestADirectoryThatIsBackWhileItsCopyIsMadeIsNotReplaced(t *testing.T) {
+	for _, phase := range []phase{phaseCopying, phaseCopied} {
+		i, step := askedAnew(t)
+		p, err := i.planClone(step)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, filepath.Join(p.New, "PG_VERSION"), "15\n")
+		p.Phase = phase
+		if err := i.setPlan(p); err != nil {
+			t.Fatal(err)
+		}
+		bringBack(t, i)
+		if err := i.keepOld(&p); !errors.Is(err, ErrNotEmpty) || i.dirEmpty() {
+			t.Errorf("%s: it is moved away: %v", phase, err)
+		}
+		i = i.nextDaemon(t)
+		resumed := Next(toFollow(i), seenNow(i))
+		if resumed.Kind != Clone {
+			t.Fatalf("%s: %+v", phase, resumed)
+		}
+		if err := i.startClone(resumed); !errors.Is(err, ErrNotEmpty) || i.clone != nil {
+			t.Errorf("%s: gone on with: %v", phase, err)
+		}
+		i = i.nextDaemon(t)
+		if _, err := os.Stat(p.New); !errors.Is(err, os.ErrNotExist) || i.marks.plan != nil || i.marks.rebuild || i.marks.home.SystemID == 0 {
+			t.Errorf("%s: left are %s (%v), the plan %+v, a log that is rebuilt: %t, and home %+v", phase, p.New, err, i.marks.plan, i.marks.rebuild, i.marks.home)
+		}
+	}
+}
+
+// TestACopyInThePlaceOfAGoneDirectoryIsItselfNoReturn: renamed to its name it is what was asked for.
+func TestACopyInThePlaceOfAGoneDirectoryIsItselfNoReturn(t *testing.T) {
+	i, step := askedAnew(t)
+	p, err := i.planClone(step)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Phase = phaseCopied
+	put(t, filepath.Join(i.cfg.DataDir, "PG_VERSION"), "15\n")
+	if err := i.keepOld(&p); err != nil || i.returned(&p) {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestACopyThatWaitsForItsNameIsNotMissed: quorate itself moved the directory aside and was killed before the copy had its name.
 func TestACopyThatWaitsForItsNameIsNotMissed(t *testing.T) {
 	i := inUse(t)
@@ -196,6 +279,34 @@ func TestALateLookIsKept(t *testing.T) {
 		if is := i.marks.home; is.SystemID != first.SystemID || is.Dir != first.Dir || is.Mount != first.Mount || is.Device != first.Device ||
 			time.Since(is.Seen).Abs() > time.Minute {
 			t.Errorf("%s: %+v", name, is)
+		}
+	}
+}
+
+// TestOnlyADirectoryThatWouldNotBeMissedIsNoneToStartOn: what is remembered for people keeps nothing from starting.
+func TestOnlyADirectoryThatWouldNotBeMissedIsNoneToStartOn(t *testing.T) {
+	i := inUse(t)
+	full := i.cfg.own(homeRecord)
+	if err := os.Remove(full); err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(full, "in the way"), "") // nothing can be renamed over it
+	first := i.marks.home
+	for name, c := range map[string]struct {
+		change func(*home)
+		fails  bool
+	}{
+		"seen long ago":          {func(h *home) { h.Seen = h.Seen.Add(-2 * seenEvery) }, false},
+		"on another file system": {func(h *home) { h.Mount, h.Device = "/elsewhere", "/dev/another" }, false},
+		"in another directory":   {func(h *home) { h.Dir = "/elsewhere/data" }, true},
+		"of another system":      {func(h *home) { h.SystemID++ }, true},
+		"nothing yet":            {func(h *home) { *h = home{} }, true},
+	} {
+		i.marks.home = first
+		c.change(&i.marks.home)
+		was := i.marks.home
+		if err := i.keepHome(); (err != nil) != c.fails || i.marks.home != was {
+			t.Errorf("%s: %v, and it goes by %+v", name, err, i.marks.home)
 		}
 	}
 }

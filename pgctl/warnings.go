@@ -12,11 +12,9 @@ import (
 	"github.com/quorate/quorate/internal/pg"
 )
 
-// What Warnings returns is bounded: a report goes to every voter several times a second.
-const (
-	maxWarnings = 4
-	maxWarning  = 240 // bytes
-)
+// maxWarnings is how many Warnings returns: people read no more. How long each may be is for the report, which goes to every voter several
+// times a second.
+const maxWarnings = 4
 
 // Warnings looks for what harms nobody today and somebody some day: commits that are not kept by the sync rule, because of a
 // setting (only where kept says that there is a rule), another minor release under the running server, and the lack of the
@@ -52,13 +50,10 @@ func (i *Instance) Warnings(ctx context.Context, kept bool) ([]string, error) {
 	return few(list), nil
 }
 
-// few are the first of the warnings, cut where one is long: other programs print into them, and people name roles and values.
+// few are the first of the warnings.
 func few(list []string) []string {
 	if more := len(list) - maxWarnings; more > 0 {
 		list = append(list[:maxWarnings], fmt.Sprintf("and %d more of the kind", more))
-	}
-	for i := range list {
-		list[i] = pg.Excerpt(list[i], maxWarning)
 	}
 	return list
 }
