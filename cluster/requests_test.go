@@ -256,7 +256,7 @@ func went(err error) bool {
 func askers() []transport.Peer {
 	return []transport.Peer{
 		{ClusterID: "c1", NodeID: "id2"}, {ClusterID: "c1", NodeID: "id1"}, {ClusterID: "c1", NodeID: "id9"},
-		{ClusterID: transport.NewCluster, NodeID: "id9", Names: []string{"n9"}}, {ClusterID: "c2", NodeID: "id2"},
+		{ClusterID: transport.NewCluster, NodeID: "id9", Names: []string{"n9"}}, {ClusterID: "c2", NodeID: "id2"}, {ClusterID: "c2", NodeID: "id1"},
 	}
 }
 
@@ -348,7 +348,7 @@ func requestSeeds(f testing.TB) [][]byte {
 		mustJSON(f, struct{}{}), mustJSON(f, form), mustJSON(f, replacing), command,
 		mustJSON(f, JoinRequest{ClusterID: "c1", Member: member, Data: DataFacts{Empty: true}}),
 		mustJSON(f, standingRequest{Node: "id2"}), mustJSON(f, movedRequest{Addr: "n2:7401", Postgres: "n2:5432"}),
-		mustJSON(f, Removal{Name: "n2", LastCopy: true}), mustJSON(f, epochRequest{Epoch: 1}),
+		mustJSON(f, Removal{Name: "n2", LastCopy: true}), mustJSON(f, Removal{Name: "n1", LastCopy: true}), mustJSON(f, epochRequest{Epoch: 1}),
 		[]byte(`{"founding":{"init":{"members":[]}}}`), []byte(`{"epoch":-1}`), []byte(`null`), nil,
 	}
 }
