@@ -39,11 +39,7 @@ func twoMembers() fsm.Init {
 }
 
 // newAsked is the node id, a member when there is a state: then it is primary of epoch 1 if it is id1.
-func newAsked(t testing.TB, dir string, id fsm.NodeID, s fsm.State) asked {
-	credentials, err := transport.Insecure("test", string(id))
-	if err != nil {
-		t.Fatal(err)
-	}
+func newAsked(t testing.TB, dir string, id fsm.NodeID, s fsm.State, credentials *transport.Credentials) asked {
 	own := twoMembers().Members[slices.IndexFunc(twoMembers().Members, func(m fsm.Member) bool { return m.ID == id })]
 	who := identity{NodeID: id}
 	if s.ClusterID != "" {
@@ -256,7 +252,8 @@ func went(err error) bool {
 func askers() []transport.Peer {
 	return []transport.Peer{
 		{ClusterID: "c1", NodeID: "id2"}, {ClusterID: "c1", NodeID: "id1"}, {ClusterID: "c1", NodeID: "id9"},
-		{ClusterID: transport.NewCluster, NodeID: "id9", Names: []string{"n9"}}, {ClusterID: "c2", NodeID: "id2"}, {ClusterID: "c2", NodeID: "id1"},
+		{ClusterID: transport.NewCluster, NodeID: "id9", Names: []string{"n9"}},
+		{ClusterID: "c2", NodeID: "id2"}, {ClusterID: "c2", NodeID: "id1"},
 	}
 }
 
@@ -268,10 +265,14 @@ func askedNodes(t testing.TB) []func() asked {
 		t.Fatal(err)
 	}
 	began.Epoch, began.Primary, began.SystemID = 1, "id1", pg.SystemID(7)
+	credentials, err := transport.Insecure("test", "id2") // dear to make, and only a founding sets anything in them
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	return []func() asked{
-		func() asked { return newAsked(t, dir, "id1", began) },
-		func() asked { return newAsked(t, dir, "id2", fsm.State{}) },
+		func() asked { return newAsked(t, dir, "id1", began, credentials) },
+		func() asked { return newAsked(t, dir, "id2", fsm.State{}, credentials) },
 	}
 }
 
@@ -348,7 +349,8 @@ func requestSeeds(f testing.TB) [][]byte {
 		mustJSON(f, struct{}{}), mustJSON(f, form), mustJSON(f, replacing), command,
 		mustJSON(f, JoinRequest{ClusterID: "c1", Member: member, Data: DataFacts{Empty: true}}),
 		mustJSON(f, standingRequest{Node: "id2"}), mustJSON(f, movedRequest{Addr: "n2:7401", Postgres: "n2:5432"}),
-		mustJSON(f, Removal{Name: "n2", LastCopy: true}), mustJSON(f, Removal{Name: "n1", LastCopy: true}), mustJSON(f, epochRequest{Epoch: 1}),
+		mustJSON(f, Removal{Name: "n2", LastCopy: true}),
+		mustJSON(f, Removal{Name: "n1", LastCopy: true}), mustJSON(f, epochRequest{Epoch: 1}),
 		[]byte(`{"founding":{"init":{"members":[]}}}`), []byte(`{"epoch":-1}`), []byte(`null`), nil,
 	}
 }

@@ -18,7 +18,8 @@ type said struct {
 
 func (s said) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{
-		StatusCode: s.status, Status: http.StatusText(s.status), Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(s.body)), Request: r,
+		StatusCode: s.status, Status: http.StatusText(s.status), Header: http.Header{},
+		Body: io.NopCloser(bytes.NewReader(s.body)), Request: r,
 	}, nil
 }
 

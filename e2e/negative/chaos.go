@@ -82,8 +82,8 @@ func chaos(ctx context.Context, o options, chosen []control, out io.Writer) erro
 	return errors.Join(append(errs, t.print(out))...)
 }
 
-// judged says whether the check that the control names has found something. Another one alone is no catch, and no verdict either: the
-// run ended by it, before the trap could be seen. A busy machine can do that.
+// judged says whether the check that the control names has found something. Another one alone is no catch, and no verdict either:
+// the run ended by it, before the trap could be seen. A busy machine can do that.
 func (c control) judged(found []judge.Violation) (line, error) {
 	l := line{control: c, may: c.catcher != traps}
 	if slices.ContainsFunc(found, func(v judge.Violation) bool { return v.Check == c.sees }) {
@@ -91,7 +91,8 @@ func (c control) judged(found []judge.Violation) (line, error) {
 		return l, nil
 	}
 	if other := checks(found); other != "" {
-		return l, fmt.Errorf("chaos without %q came to no verdict: it ended by %s, which is no catch; it is to be found by %s", c.tag, other, c.sees)
+		return l, fmt.Errorf("chaos without %q came to no verdict: it ended by %s, which is no catch; it is to be found by %s",
+			c.tag, other, c.sees)
 	}
 	return l, nil
 }

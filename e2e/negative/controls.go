@@ -51,13 +51,14 @@ type control struct {
 	server    bool
 }
 
-// controls is the table; docs/decisions/0017 has the reasons. Where one tells of two invariants, it is one thing that is seen at two
-// instants: an epoch is given away while the guard lets its old holder serve (lease), and then two serve (one writer).
+// controls is the table; docs/decisions/0017 has the reasons. Where one tells of two invariants, it is one thing that is seen at
+// two instants: an epoch is given away while the guard lets its old holder serve (lease), and then two serve (one writer).
 func controls() []control {
 	return []control{
 		{mechanism: "durable seal", tag: "durable_seal", catcher: simulator, modelled: true, breaks: only(lease), pkg: "./cluster/beat",
 			test: "TestVoterFile"},
-		{mechanism: "last vouch on restart", tag: "last_vouch", catcher: simulator, breaks: only(lease), pkg: "./cluster/lease", test: "TestStories"},
+		{mechanism: "last vouch on restart", tag: "last_vouch", catcher: simulator, breaks: only(lease), pkg: "./cluster/lease",
+			test: "TestStories"},
 		{mechanism: "wait", tag: "wait", catcher: simulator, breaks: only(lease), pkg: "./failover", test: "TestStories"},
 		{mechanism: "detach", tag: "detach", catcher: simulator, modelled: true, breaks: only(noneLost), trap: "trap: nobody fences",
 			sees: judge.Appends, pkg: "./pgctl", test: "TestDetachWhileReplayIsPaused", server: true},
@@ -66,15 +67,15 @@ func controls() []control {
 		{mechanism: "order of sync changes", tag: "sync_order", catcher: simulator, breaks: only(copies), pkg: "./fsm",
 			test: "TestNoOrderOfStepsLosesACommit"},
 		{mechanism: "Rev compare-and-set", tag: "rev", catcher: simulator, breaks: only(lease), pkg: "./fsm", test: "TestRevAndVersion"},
-		{mechanism: "durable floor of applied state", tag: "floor", catcher: simulator, modelled: true, breaks: only(lease), pkg: "./cluster",
-			test: "TestShownStateNeverGoesBack"},
+		{mechanism: "durable floor of applied state", tag: "floor", catcher: simulator, modelled: true, breaks: only(lease),
+			pkg: "./cluster", test: "TestShownStateNeverGoesBack"},
 		{mechanism: "no-phantom gate", tag: "gate", catcher: simulator, breaks: only(noneLost), pkg: "./pgctl", test: "TestNext"},
 		{mechanism: "kill of children", tag: "kill", catcher: traps, modelled: true, breaks: []invariant{lease, oneWriter},
 			trap: "trap: busy session", sees: judge.Writers, pkg: "./pgctl/guard", test: "TestOrphansAreKilledBeforeEmpty"},
-		{mechanism: "standby.signal", tag: "standby_signal", catcher: traps, trap: "trap: start by hand", sees: judge.Writers, pkg: "./pgctl",
-			test: "TestFirstPrimaryAndClone", server: true},
-		{mechanism: "suspend-aware clock", tag: "suspend_clock", catcher: simulator, modelled: true, breaks: []invariant{lease, oneWriter},
-			pkg: "./pgctl/guard", test: "TestDeadlinesCountSuspends"},
+		{mechanism: "standby.signal", tag: "standby_signal", catcher: traps, trap: "trap: start by hand", sees: judge.Writers,
+			pkg: "./pgctl", test: "TestFirstPrimaryAndClone", server: true},
+		{mechanism: "suspend-aware clock", tag: "suspend_clock", catcher: simulator, modelled: true,
+			breaks: []invariant{lease, oneWriter}, pkg: "./pgctl/guard", test: "TestDeadlinesCountSuspends"},
 	}
 }
 

@@ -33,8 +33,8 @@ func (p prey) passed() string {
 	return strings.Join(all, ", ")
 }
 
-// hunt plays seeds with this program as it was built, until one of the invariants is violated; until any is, if none is named. Seeds
-// that violate another one are passed over.
+// hunt plays seeds with this program as it was built, until one of the invariants is violated; until any is, if none is named.
+// Seeds that violate another one are passed over.
 func hunt(ctx context.Context, first, seeds uint64, invariants []string) prey {
 	debug.SetGCPercent(800) // a seed makes much and keeps little
 	t := tracker{invariants: invariants, other: map[string]uint64{}}

@@ -1,8 +1,8 @@
 // Command negative runs the negative controls (docs/decisions/0017): the product is built without one mechanism at a time, and
 // the catcher that each names has to find something, and nothing in the product as it is.
 //
-// It must never take for caught what did not run, nor what was found for another reason: a build or a lab that fails is an error and
-// no catch, and each control names what it is to be found by.
+// It must never take for caught what did not run, nor what was found for another reason: a build or a lab that fails is an error
+// and no catch, and each control names what it is to be found by.
 package main
 
 import (
@@ -22,7 +22,7 @@ import (
 
 const usage = `negative VERB [flags] [tag ...]: all tags if none is named
 
-  simulator  play seeds of the simulator, built without each mechanism, until what it keeps is violated; then the same in a clean build
+  simulator  play seeds of the simulator, built without each mechanism, until what it keeps is violated; then a clean build
   unit       run the product's own test that fails without the mechanism, with the tag and without it
   chaos      quorate lab chaos --traps with each program, and with the clean one for as long; needs root
   vet        go vet with each tag, over the directory that this is run in

@@ -77,7 +77,8 @@ func TestEveryTagHasItsControl(t *testing.T) {
 		if what, _, _ = strings.Cut(what, " | "); !strings.HasPrefix(who, string(c.catcher)) || what != c.findings() {
 			t.Errorf("the decision has %q found by %q, and the control %q by %q", who, what, c.catcher, c.findings())
 		}
-		if !slices.Contains([]catcher{simulator, traps}, c.catcher) || c.catcher == traps && c.trap == "" || c.catcher == simulator && !c.played() {
+		if !slices.Contains([]catcher{simulator, traps}, c.catcher) || c.catcher == traps && c.trap == "" ||
+			c.catcher == simulator && !c.played() {
 			t.Errorf("%s: nobody catches it", c.tag)
 		}
 	}
@@ -169,7 +170,8 @@ func TestOnlyItsOwnCheckIsACatch(t *testing.T) {
 		{[]judge.Violation{busy, {Check: judge.Appends}}, "", "liveness, append-set"},
 	} {
 		l, err := chosen[0].judged(c.found)
-		if l.found != c.caught || (err != nil) != (c.named != "") || err != nil && !strings.Contains(err.Error(), "ended by "+c.named+",") {
+		if l.found != c.caught || (err != nil) != (c.named != "") ||
+			err != nil && !strings.Contains(err.Error(), "ended by "+c.named+",") {
 			t.Errorf("%v: %q, %v", c.found, l.found, err)
 		}
 	}

@@ -12,8 +12,8 @@ import (
 // here is this package, for the go tool.
 const here = "github.com/quorate/quorate/e2e/negative"
 
-// simulate has the simulator miss each mechanism by an invariant that the control names, and nothing at all in the same seeds of the
-// clean build.
+// simulate has the simulator miss each mechanism by an invariant that the control names, and nothing at all in the same seeds of
+// the clean build.
 func simulate(ctx context.Context, o options, chosen []control, out io.Writer) error {
 	t := table{}
 	clean, err := o.build(ctx, here, "")
@@ -60,7 +60,8 @@ func further(ctx context.Context, clean string, first uint64, done prey, seeds u
 
 // hunted has a program play seeds until one of the invariants is violated, or any if none is named.
 func hunted(ctx context.Context, program string, first, seeds uint64, what string) (p prey, err error) {
-	cmd := exec.CommandContext(ctx, program, "hunt", "-first", strconv.FormatUint(first, 10), "-seeds", strconv.FormatUint(seeds, 10), "-what", what)
+	cmd := exec.CommandContext(ctx, program, "hunt", "-first", strconv.FormatUint(first, 10), "-seeds", strconv.FormatUint(seeds, 10),
+		"-what", what)
 	b, err := cmd.Output()
 	if err != nil {
 		return p, fmt.Errorf("play %d seeds with %s: %w", seeds, program, err)
