@@ -75,7 +75,7 @@ sim: ## play SEEDS=10000 seeds of the simulator from SEED=1 on, and the worlds t
 
 sim-nightly: ## play a million seeds that nobody played before, or those from SEED on
 	$(GO) test -tags $(TAGS) -count 1 -timeout 24h -v -run TestSeeds ./e2e/sim \
-		-sim.seeds=$(or $(SEEDS),1000000) -sim.first=$(or $(filter-out 1,$(SEED)),$(shell date +%s)000000)
+		-sim.seeds=$(or $(SEEDS),1000000) -sim.first=$(if $(filter file,$(origin SEED)),$(shell date +%s)000000,$(SEED))
 
 negative: ## leave out one mechanism after the other: vet, its test, and the simulator have to notice (docs/decisions/0017)
 	$(GO) run -tags $(TAGS) ./e2e/negative vet
@@ -86,11 +86,13 @@ negative-chaos: ## the same for what chaos has to notice, as root: 20 minutes fo
 	$(GO) run -tags $(TAGS) ./e2e/negative chaos -seed $(SEED)
 
 fuzz: ## search for input that breaks a decoder or parser, each target for a while: make fuzz [FUZZTIME=30s] [FUZZ=./pgctl]
-	@grep -rlE '^func Fuzz' --include='*_test.go' . | sort | while read -r file; do \
+	@targets=$$(grep -rlE '^func Fuzz' --include='*_test.go' . | sort | while read -r file; do \
 		sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' "$$file" | while read -r target; do \
 			echo "$$(dirname "$$file") $$target"; \
 		done; \
-	done | grep -e "$(FUZZ)" | while read -r dir target; do \
+	done | grep -e "$(FUZZ)"); \
+	[ -n "$$targets" ] || { echo "no target is named like $(FUZZ)"; exit 1; }; \
+	echo "$$targets" | while read -r dir target; do \
 		echo "$$dir: $$target for $(FUZZTIME)"; \
 		$(GO) test -tags $(TAGS) -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$dir" </dev/null || exit 1; \
 	done

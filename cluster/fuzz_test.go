@@ -212,7 +212,7 @@ func FuzzFounders(f *testing.F) {
 	})
 }
 
-func mustJSON(f *testing.F, v any) []byte {
+func mustJSON(f testing.TB, v any) []byte {
 	f.Helper()
 	b, err := json.Marshal(v)
 	if err != nil {

@@ -35,46 +35,53 @@ type epochRequest struct {
 	Epoch fsm.Epoch `json:"epoch"`
 }
 
-// handle registers all calls. Hello and Form are for strangers too: there is no cluster yet when they are made.
+// handle registers all calls.
 func (c *Cluster) handle() {
-	c.rpc.HandleRPC(callHello, func(context.Context, transport.Peer, []byte) ([]byte, error) {
-		return json.Marshal(c.hello())
-	})
-	c.rpc.HandleRPC(callForm, func(_ context.Context, peer transport.Peer, req []byte) ([]byte, error) {
-		return nil, toWire(c.onForm(peer, req))
-	})
-	c.rpc.HandleRPC(callJoin, c.onJoin)
-	c.rpc.HandleRPC(callStanding, func(_ context.Context, peer transport.Peer, raw []byte) ([]byte, error) {
-		var req standingRequest
-		if err := json.Unmarshal(raw, &req); err != nil {
-			return nil, fmt.Errorf("decode request: %w", err)
-		}
-		answer, err := c.onStanding(peer, req)
-		if err != nil {
-			return nil, toWire(err)
-		}
-		return json.Marshal(answer)
-	})
-	c.forMembers(callRemove, func(ctx context.Context, raw []byte) (any, error) {
-		var req Removal
-		if err := json.Unmarshal(raw, &req); err != nil {
-			return nil, fmt.Errorf("decode request: %w", err)
-		}
-		return nil, c.removeHere(ctx, req)
-	})
-	c.forMembers(callSubmit, func(ctx context.Context, req []byte) (any, error) {
-		env, err := fsm.DecodeCommand(req)
-		if err != nil {
-			return nil, err
-		}
-		return nil, c.applyHere(ctx, env)
-	})
-	c.forMembers(callAsk, onEpoch(func(ctx context.Context, e fsm.Epoch) (any, error) { return c.ask(ctx, e) }))
-	c.forMembers(callSeal, onEpoch(func(ctx context.Context, e fsm.Epoch) (any, error) { return c.seal(ctx, e) }))
-	c.forMembers(callDetach, onEpoch(func(ctx context.Context, e fsm.Epoch) (any, error) { return c.detach(ctx, e) }))
-	c.forMembers(callStop, onEpoch(func(_ context.Context, e fsm.Epoch) (any, error) { return nil, c.stop(e) }))
-	c.rpc.HandleRPC(callMoved, c.onMoved)
-	c.forMembers(callExplain, func(context.Context, []byte) (any, error) { return c.explainHere(), nil })
+	for name, h := range c.handlers() {
+		c.rpc.HandleRPC(name, h)
+	}
+}
+
+// handlers are all calls by name. Hello and Form are for strangers too: there is no cluster yet when they are made.
+func (c *Cluster) handlers() map[string]transport.Handler {
+	return map[string]transport.Handler{
+		callHello: func(context.Context, transport.Peer, []byte) ([]byte, error) { return json.Marshal(c.hello()) },
+		callForm: func(_ context.Context, peer transport.Peer, req []byte) ([]byte, error) {
+			return nil, toWire(c.onForm(peer, req))
+		},
+		callJoin: c.onJoin,
+		callStanding: func(_ context.Context, peer transport.Peer, raw []byte) ([]byte, error) {
+			var req standingRequest
+			if err := json.Unmarshal(raw, &req); err != nil {
+				return nil, fmt.Errorf("decode request: %w", err)
+			}
+			answer, err := c.onStanding(peer, req)
+			if err != nil {
+				return nil, toWire(err)
+			}
+			return json.Marshal(answer)
+		},
+		callRemove: c.forMembers(func(ctx context.Context, raw []byte) (any, error) {
+			var req Removal
+			if err := json.Unmarshal(raw, &req); err != nil {
+				return nil, fmt.Errorf("decode request: %w", err)
+			}
+			return nil, c.removeHere(ctx, req)
+		}),
+		callSubmit: c.forMembers(func(ctx context.Context, req []byte) (any, error) {
+			env, err := fsm.DecodeCommand(req)
+			if err != nil {
+				return nil, err
+			}
+			return nil, c.applyHere(ctx, env)
+		}),
+		callAsk:     c.forMembers(onEpoch(func(ctx context.Context, e fsm.Epoch) (any, error) { return c.ask(ctx, e) })),
+		callSeal:    c.forMembers(onEpoch(func(ctx context.Context, e fsm.Epoch) (any, error) { return c.seal(ctx, e) })),
+		callDetach:  c.forMembers(onEpoch(func(ctx context.Context, e fsm.Epoch) (any, error) { return c.detach(ctx, e) })),
+		callStop:    c.forMembers(onEpoch(func(_ context.Context, e fsm.Epoch) (any, error) { return nil, c.stop(e) })),
+		callMoved:   c.onMoved,
+		callExplain: c.forMembers(func(context.Context, []byte) (any, error) { return c.explainHere(), nil }),
+	}
 }
 
 // isMember says whether the peer is a member of this node's cluster. Anybody may say that he is of it.
@@ -83,9 +90,9 @@ func (c *Cluster) isMember(peer transport.Peer) bool {
 	return member && peer.ClusterID == c.identity.clusterID()
 }
 
-// forMembers registers a call that only members of this node's cluster may make.
-func (c *Cluster) forMembers(name string, do func(ctx context.Context, req []byte) (any, error)) {
-	c.rpc.HandleRPC(name, func(ctx context.Context, peer transport.Peer, req []byte) ([]byte, error) {
+// forMembers handles a call that only members of this node's cluster may make.
+func (c *Cluster) forMembers(do func(ctx context.Context, req []byte) (any, error)) transport.Handler {
+	return func(ctx context.Context, peer transport.Peer, req []byte) ([]byte, error) {
 		if !c.isMember(peer) {
 			return nil, toWire(fmt.Errorf("%w: node %s of cluster %s is not a member here", ErrOtherCluster, peer.NodeID, peer.ClusterID))
 		}
@@ -94,7 +101,7 @@ func (c *Cluster) forMembers(name string, do func(ctx context.Context, req []byt
 			return nil, toWire(err)
 		}
 		return json.Marshal(result)
-	})
+	}
 }
 
 func onEpoch(do func(context.Context, fsm.Epoch) (any, error)) func(context.Context, []byte) (any, error) {

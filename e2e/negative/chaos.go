@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -31,7 +33,8 @@ const (
 const endLimit = 2 * time.Minute
 
 // chaos has the traps of quorate lab chaos catch what lacks a mechanism, and nothing in the clean build for as long with the same
-// seed. Those of which the simulator is the named catcher may be missed here: it is said and is no failure.
+// seed. Those of which the simulator is the named catcher may be missed here: it is said and is no failure. A run that ended by
+// another check than the control's own is an error: another run may come to a verdict.
 func chaos(ctx context.Context, o options, chosen []control, out io.Writer) error {
 	if err := lab.Able(); err != nil {
 		return err
@@ -45,7 +48,7 @@ func chaos(ctx context.Context, o options, chosen []control, out io.Writer) erro
 	var errs []error
 	longest := time.Duration(0)
 	for _, c := range chosen {
-		if !c.trapped {
+		if c.trap == "" {
 			continue
 		}
 		found, took, err := o.spring(ctx, c.tag, o.minutes)
@@ -56,11 +59,18 @@ func chaos(ctx context.Context, o options, chosen []control, out io.Writer) erro
 			errs = append(errs, err) // the others may come to one
 			continue
 		}
+		l, err := c.judged(found)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		l.seed, l.after = o.seed, fmt.Sprintf("%.1f minutes", took.Minutes())
 		longest = max(longest, took)
-		t = append(t, line{control: c, found: checks(found), after: fmt.Sprintf("%.1f minutes", took.Minutes()), may: c.catcher != traps})
+		o.say("without %q, after %s: %s", c.tag, l.after, cmp.Or(checks(found), "nothing"))
+		t = append(t, l)
 	}
 	if len(t) == 0 {
-		return errors.Join(append(errs, errors.New("no trap was sprung"))...)
+		return errors.Join(append(errs, errors.New("no trap came to a verdict"))...)
 	}
 	found, _, err := o.spring(ctx, "", longest.Minutes())
 	if err != nil {
@@ -70,6 +80,21 @@ func chaos(ctx context.Context, o options, chosen []control, out io.Writer) erro
 		t[i].clean = checks(found)
 	}
 	return errors.Join(append(errs, t.print(out))...)
+}
+
+// judged says whether the check that the control names has found something. Another one alone is no catch, and no verdict either:
+// the run ended by it, before the trap could be seen. A busy machine can do that.
+func (c control) judged(found []judge.Violation) (line, error) {
+	l := line{control: c, may: c.catcher != traps}
+	if slices.ContainsFunc(found, func(v judge.Violation) bool { return v.Check == c.sees }) {
+		l.found = string(c.sees)
+		return l, nil
+	}
+	if other := checks(found); other != "" {
+		return l, fmt.Errorf("chaos without %q came to no verdict: it ended by %s, which is no catch; it is to be found by %s",
+			c.tag, other, c.sees)
+	}
+	return l, nil
 }
 
 // checks names what found something, once each.

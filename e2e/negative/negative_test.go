@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/quorate/quorate/e2e/sim"
+	"github.com/quorate/quorate/lab/judge"
 	"github.com/quorate/quorate/lab/nemesis"
 )
 
@@ -69,10 +72,13 @@ func TestEveryTagHasItsControl(t *testing.T) {
 		row := "| " + c.mechanism + " | `without_" + c.tag + "` |"
 		_, rest, _ := strings.Cut(string(decision), row)
 		line, _, _ := strings.Cut(rest, "\n")
-		if _, by, _ := strings.Cut(strings.TrimSpace(line), " | "); !strings.HasPrefix(by, string(c.catcher)) {
-			t.Errorf("the decision has no line %q with the catcher %q", row, c.catcher)
+		_, by, _ := strings.Cut(strings.TrimSpace(line), " | ")
+		who, what, _ := strings.Cut(by, " | ")
+		if what, _, _ = strings.Cut(what, " | "); !strings.HasPrefix(who, string(c.catcher)) || what != c.findings() {
+			t.Errorf("the decision has %q found by %q, and the control %q by %q", who, what, c.catcher, c.findings())
 		}
-		if !slices.Contains([]catcher{simulator, traps}, c.catcher) || c.catcher == traps && !c.trapped {
+		if !slices.Contains([]catcher{simulator, traps}, c.catcher) || c.catcher == traps && c.trap == "" ||
+			c.catcher == simulator && !c.played() {
 			t.Errorf("%s: nobody catches it", c.tag)
 		}
 	}
@@ -100,17 +106,111 @@ func TestEveryControlNamesATestOfTheProduct(t *testing.T) {
 	}
 }
 
-// TestATrapForEach of those that say that there is one.
+// findings is what the control is to be found by, as the decision says it.
+func (c control) findings() string {
+	var all []string
+	if c.played() {
+		all = append(all, strings.ReplaceAll(c.names(), ",", " or "))
+	}
+	if c.trap != "" {
+		all = append(all, string(c.sees))
+	}
+	return strings.Join(all, "; ")
+}
+
+// TestATrapForEach of those that say that there is one: every trap is laid for one control, the one that the decision says, and has
+// a check to be seen by.
 func TestATrapForEach(t *testing.T) {
-	laid := nemesis.NewTraps(1, nemesis.Can{Data: 3, Network: true}).Kinds()
-	trapped := 0
+	decision, err := os.ReadFile(filepath.Join(root, "docs/decisions/0017-negative-controls.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := map[string]string{} // trap to tag
+	for _, m := range regexp.MustCompile("(?m)^- \\*([a-z ]+)\\* \\(`([a-z_]+)`\\): ").FindAllStringSubmatch(string(decision), -1) {
+		said["trap: "+m[1]] = m[2]
+	}
+	has := map[string]string{}
 	for _, c := range controls() {
-		if c.trapped {
-			trapped++
+		if (c.trap == "") != (c.sees == "") || c.trap != "" && !slices.Contains(judge.Checks(), c.sees) {
+			t.Errorf("%s: the trap %q is to be seen by %q", c.tag, c.trap, c.sees)
+		}
+		if other, taken := has[c.trap]; taken {
+			t.Errorf("%q is laid for %s and for %s", c.trap, other, c.tag)
+		}
+		if c.trap != "" {
+			has[c.trap] = c.tag
 		}
 	}
-	if trapped != len(laid) {
-		t.Errorf("%d mechanisms have a trap, and the traps are %v", trapped, laid)
+	if !maps.Equal(has, said) {
+		t.Errorf("the controls have the traps %v, the decision %v", has, said)
+	}
+	laid := nemesis.NewTraps(1, nemesis.Can{Data: 3, Network: true}).Kinds()
+	slices.Sort(laid)
+	if names := slices.Sorted(maps.Keys(has)); !slices.Equal(names, laid) {
+		t.Errorf("the controls have the traps %v, and %v are laid", names, laid)
+	}
+}
+
+// TestOnlyItsOwnCheckIsACatch: a run that ended by another one is no catch, and no proof that nothing is to be found either.
+func TestOnlyItsOwnCheckIsACatch(t *testing.T) {
+	own, busy := judge.Violation{Check: judge.Writers}, judge.Violation{Check: judge.Liveness}
+	chosen, err := choose([]string{"kill"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		found  []judge.Violation
+		caught string
+		named  string // in the error
+	}{
+		{nil, "", ""},
+		{[]judge.Violation{own}, "dual-writer", ""},
+		{[]judge.Violation{busy, own}, "dual-writer", ""},
+		{[]judge.Violation{busy}, "", "liveness"},
+		{[]judge.Violation{busy, {Check: judge.Appends}}, "", "liveness, append-set"},
+	} {
+		l, err := chosen[0].judged(c.found)
+		if l.found != c.caught || (err != nil) != (c.named != "") ||
+			err != nil && !strings.Contains(err.Error(), "ended by "+c.named+",") {
+			t.Errorf("%v: %q, %v", c.found, l.found, err)
+		}
+	}
+}
+
+// TestTheHuntGoesOn where another invariant is violated than those that it hunts, and tells of the first seed of each.
+func TestTheHuntGoesOn(t *testing.T) {
+	saw := func(seed uint64, what string) sim.Outcome {
+		return sim.Outcome{Seed: seed, Violation: &sim.Violation{What: what}}
+	}
+	hunts := tracker{invariants: []string{"lease", "one writer"}, other: map[string]uint64{}}
+	for _, o := range []sim.Outcome{saw(7, "liveness"), saw(3, "liveness"), saw(5, "liveness"), saw(2, "model")} {
+		if hunts.counts(o) {
+			t.Errorf("%s is a catch", o.Violation.What)
+		}
+	}
+	if !hunts.counts(saw(9, "one writer")) {
+		t.Error("one writer is no catch")
+	}
+	if got := (prey{Other: hunts.other}).passed(); got != "liveness (seed 3), model (seed 2)" {
+		t.Errorf("passed over: %s", got)
+	}
+	if any := (&tracker{}); !any.counts(saw(1, "model")) {
+		t.Error("the clean build may show what it likes")
+	}
+}
+
+// TestTheSimulatorKnowsWhatIsHunted: an invariant that it has under no such name could never be a catch.
+func TestTheSimulatorKnowsWhatIsHunted(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join(root, "e2e/sim/check.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range controls() {
+		for _, i := range c.breaks {
+			if !bytes.Contains(b, []byte(`, "`+string(i)+`",`)) {
+				t.Errorf("%s: no invariant %q", c.tag, i)
+			}
+		}
 	}
 }
 
@@ -120,10 +220,10 @@ func TestTheHuntFindsWhatIsMissing(t *testing.T) {
 	const enough = 20
 	var out, talk bytes.Buffer
 	err := run(t.Context(), []string{"simulator", "-seeds", "20", "-out", t.TempDir(), "wait"}, &out, &talk)
-	if err != nil || !regexp.MustCompile(`(?m)^wait +without_wait +lease +\d+ seeds +nothing$`).MatchString(out.String()) {
+	if err != nil || !regexp.MustCompile(`(?m)^wait +without_wait +lease +\d+ +\d+ seeds +nothing$`).MatchString(out.String()) {
 		t.Errorf("%v\n%s\n%s", err, talk.String(), out.String())
 	}
-	if p := hunt(t.Context(), 1, enough); p.What != "" || p.Played != enough {
+	if p := hunt(t.Context(), 1, enough, nil); p.What != "" || p.Played != enough {
 		t.Errorf("this program, which lacks nothing: %+v", p)
 	}
 }
@@ -137,11 +237,13 @@ func TestTheTableFails(t *testing.T) {
 	}{
 		{line{control: c, found: "lease"}, false},
 		{line{control: c}, true},
+		{line{control: c, passed: "liveness (seed 5)"}, true},
 		{line{control: c, may: true}, false},
 		{line{control: c, found: "lease", clean: "lease"}, true},
 	} {
 		var out bytes.Buffer
-		if err := (table{l.line}).print(&out); errors.Is(err, errMissed) != l.bad || !strings.Contains(out.String(), "without_"+c.tag) {
+		if err := (table{l.line}).print(&out); errors.Is(err, errMissed) != l.bad || !strings.Contains(out.String(), "without_"+c.tag) ||
+			err != nil && !strings.Contains(err.Error(), l.passed) {
 			t.Errorf("%+v: %v\n%s", l.line, err, out.String())
 		}
 	}

@@ -7,8 +7,8 @@ import (
 )
 
 // Hunt plays seeds from first on, on all processors, each a world of its own, and returns the outcome of the lowest one that has
-// a violation that counts, and how many seeds that took. Without one played is how many there were: all, or fewer if ctx ended.
-func Hunt(ctx context.Context, o Options, first, seeds uint64, counts func(*Violation) bool) (found *Outcome, played uint64) {
+// a violation that counts, and how many seeds that took. counts is asked by many goroutines at once. Without one played is how many there were: all, or fewer if ctx ended.
+func Hunt(ctx context.Context, o Options, first, seeds uint64, counts func(Outcome) bool) (found *Outcome, played uint64) {
 	var mu sync.Mutex
 	next, end := first, first+seeds
 	take := func() (seed uint64, ok bool) {
@@ -27,7 +27,7 @@ func Hunt(ctx context.Context, o Options, first, seeds uint64, counts func(*Viol
 				world := o
 				world.Seed = seed
 				out := Run(world)
-				if out.Violation == nil || !counts(out.Violation) {
+				if out.Violation == nil || !counts(out) {
 					continue
 				}
 				mu.Lock()

@@ -11,7 +11,7 @@ func TestMutationsAreCaught(t *testing.T) {
 		worlds = []Mutation{Mutation(*without)}
 	}
 	for _, m := range worlds {
-		o, after := Hunt(t.Context(), Options{Without: m}, 1, limit, func(v *Violation) bool { return v.What != "model" })
+		o, after := Hunt(t.Context(), Options{Without: m}, 1, limit, func(o Outcome) bool { return o.Violation.What != "model" })
 		if o == nil {
 			t.Errorf("%s: not caught within %d seeds", m, limit)
 			continue

@@ -88,22 +88,24 @@ func guardOf(dir string) (id identity, held bool, err error) {
 	if !errors.Is(err, ErrGuardRunning) {
 		return identity{}, false, err
 	}
-	var e lockEntry
 	b, err := os.ReadFile(filepath.Join(dir, lockName))
 	if err != nil {
 		return identity{}, true, fmt.Errorf("read who holds %s: %w", lockName, err)
-	}
-	if json.Unmarshal(b, &e) != nil {
-		return identity{}, true, nil // just started: not written yet
 	}
 	boot, err := bootID()
 	if err != nil {
 		return identity{}, true, err
 	}
-	if e.Boot == bootText(boot) {
-		id = identity{pid: e.PID, start: e.Start, boot: boot}
+	return lockHolder(b, boot), true, nil
+}
+
+// lockHolder is who wrote the guard's lock since the machine booted; nobody if that is not written yet, as when it just started.
+func lockHolder(content []byte, boot [2]uint64) identity {
+	var e lockEntry
+	if json.Unmarshal(content, &e) != nil || e.Boot != bootText(boot) {
+		return identity{}
 	}
-	return id, true, nil
+	return identity{pid: e.PID, start: e.Start, boot: boot}
 }
 
 // attachWithin tries again and again until a guard answers.

@@ -177,6 +177,37 @@ func FuzzRunFile(f *testing.F) {
 	})
 }
 
+// Who is killed for holding the guard's lock is who wrote it, whole and since the machine booted, or nobody.
+func FuzzLockHolder(f *testing.F) {
+	boot := [2]uint64{1, 2}
+	id := identity{pid: 4711, start: 99, boot: boot}
+	b, err := json.Marshal(id.lines())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Add(b[:len(b)-3])
+	f.Add(append(bytes.Clone(b), b...))
+	f.Add(bytes.Replace(b, []byte("99"), []byte(`"99"`), 1)) // all of it but the start, by which a process is told from a later one
+	f.Fuzz(func(t *testing.T, content []byte) {
+		got := lockHolder(content, boot)
+		if later := lockHolder(content, [2]uint64{1, 3}); later != (identity{}) && got != (identity{}) {
+			t.Fatalf("%q is of two boots: %+v, %+v", content, got, later)
+		}
+		if got == (identity{}) {
+			return
+		}
+		var whole lockEntry
+		if err := json.Unmarshal(content, &whole); err != nil || whole != got.lines() {
+			t.Fatalf("%q is %+v (%v), and %+v is taken for its holder", content, whole, err, got)
+		}
+		again, err := json.Marshal(got.lines())
+		if err != nil || lockHolder(again, boot) != got {
+			t.Fatalf("%+v became %s, %v", got, again, err)
+		}
+	})
+}
+
 // Whatever a process is called, its line says the same of it; one that is said never to run again has ended, is ending, or
 // hangs with a SIGKILL before it.
 func FuzzStat(f *testing.F) {
