@@ -216,9 +216,11 @@ func (r *rig) waitFor(what string, ok func() bool) {
 	}
 }
 
+// running says whether a process may execute its program. One that is on its way out has no program any more, so nobody can tell what
+// it was, and on a busy machine it stays so for a while before it is dead.
 func running(pid int) bool {
-	p, ok := readProc(pid)
-	return ok && !p.dead()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !neverRuns(stat)
 }
 
 // osUser is the user Postgres runs as, nil for the test's own.
