@@ -256,6 +256,8 @@ func promote(want Want, have Status) Step {
 		return Step{Kind: Stop, Stop: StopFast, Because: fmt.Sprintf("it only reads timeline %d, which it is appointed to write", have.Own)}
 	case have.Upstream.Name != "" || have.Receiver != "" || have.Position == nil:
 		return Step{Kind: Detach, Epoch: max(want.Epoch, 1) - 1, Because: "it is appointed itself"}
+	case have.Position.awaitsAnother(want.Target):
+		return awaitsAnother(have)
 	case want.Target.Timeline <= have.Position.Timeline:
 		return hold("its log is on timeline %d and can't be promoted to %d", have.Position.Timeline, want.Target.Timeline)
 	case !have.enforces(want.Sync):
@@ -266,6 +268,11 @@ func promote(want Want, have Status) Step {
 	}
 	gate := !shared(want, have, have.Position.Timeline, have.Position.LSN)
 	return Step{Kind: Promote, Epoch: want.Epoch, Timeline: want.Target.Timeline, Slots: want.Slots, Gate: gate, Because: fmt.Sprintf("appointed primary of epoch %d", want.Epoch)}
+}
+
+// awaitsAnother ends a standby, so that its next start forgets the timeline that it waits for.
+func awaitsAnother(have Status) Step {
+	return Step{Kind: Stop, Stop: StopFast, Because: fmt.Sprintf("it waits for timeline %d, of which nobody has the log", have.Position.Awaits)}
 }
 
 func keepPrimary(want Want, have Status) Step {
@@ -420,6 +427,9 @@ func keepStandby(want Want, have Status) Step {
 	}
 	switch v := rejoin.Decide(facts(want, have)); v.Way {
 	case rejoin.Plain:
+		if have.Position.awaitsAnother(want.Target) {
+			return awaitsAnother(have)
+		}
 		return Step{Kind: Follow, Upstream: up, Because: v.Because}
 	case rejoin.Clone, rejoin.Rewind, rejoin.Quarantine:
 		return Step{Kind: Stop, Stop: StopFast, Because: v.Because}

@@ -280,6 +280,8 @@ func setRare(t *testing.T, s *Status, key, value string) {
 		}
 	case "gated":
 		s.Gated = value == "yes"
+	case "awaits":
+		s.Position.Awaits = pg.Timeline(number(t, value))
 	case "shown":
 		s.Position.Shown = lsn(t, value)
 	case "admitted":

@@ -230,6 +230,9 @@ func (i *Instance) scan(from pg.LSN, replayed bool) (Position, error) {
 		return Position{}, fmt.Errorf("find the end of the log: %w", err)
 	}
 	p := Position{Timeline: end.Timeline, LSN: end.LSN, History: ancestry(end.Timeline, b.Timeline, b.History)}
+	if b.Timeline > p.Timeline {
+		p.Awaits = b.Timeline
+	}
 	p.Oldest, err = i.oldest(p.LSN, control.WalSegmentSize)
 	return p, err
 }

@@ -200,6 +200,11 @@ func (i *Instance) setAsideUnbegun() error {
 	if !renamed {
 		return nil
 	}
+	i.note(func() {
+		p := *i.cached
+		p.Awaits = 0
+		i.cached = &p
+	})
 	return syncDir(i.walDir())
 }
 

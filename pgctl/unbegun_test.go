@@ -3,6 +3,7 @@ package pgctl
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
@@ -35,6 +36,29 @@ func TestAStandbyForgetsATimelineThatItNeverBegan(t *testing.T) {
 	}
 	if kept, err := os.ReadFile(file + unbegun); err != nil || string(kept) != string(begun.Format()) {
 		t.Errorf("what was set aside: %q, %v", kept, err)
+	}
+}
+
+// The primary of a timeline may end before its first record is here. What followed it runs on, waits for that timeline, and can't be
+// told another one. Chaos met that, too.
+func TestARunningStandbyForgetsATimelineThatEndedBeforeItsFirstRecord(t *testing.T) {
+	c := boot(t, "n1", "n2")
+	n1, n2 := c.members[0], c.members[1]
+	begun := pg.History{{Timeline: 1, End: n2.Status(t.Context()).Flush + 1<<24, Reason: "no recovery target specified"}}
+	file := filepath.Join(n2.walDir(), pg.HistoryFileName(2))
+	if err := n2.writeFile(file, begun.Format()); err != nil {
+		t.Fatal(err)
+	}
+	if p := detach(t, n2, 1, 0); p.Timeline != 1 || p.Awaits != 2 {
+		t.Fatalf("detached at %+v", p)
+	}
+	c.epoch = 2
+	n1.hold(2)
+	n1.drive(c.want(n1), "to serve epoch 2", isRun(pg.RunPrimary))
+	n2.took()
+	n2.drive(c.want(n2), "to stream timeline 1", streaming)
+	if got, want := n2.took(), "stop start-reader"; !strings.HasPrefix(got, want) || exists(file) {
+		t.Errorf("n2 took %q, want %q first; the history is still there: %t", got, want, exists(file))
 	}
 }
 
