@@ -37,7 +37,9 @@ type checker struct {
 	excused   int             // pairs of writers while neither guard nor agent of one could run
 	relook    bool            // the same pair is looked at again
 	writing   uint8           // the hosts that took writes after the last event, as bits
-	lossy     int             // acknowledged commits that async gave up
+	givenUp   []givenUp       // in order
+	lossy     int             // acknowledged commits in that
+	accepted  int             // appointments at a loss that an operator accepted
 	appointed []time.Duration // when epochs began with another node
 	again     []time.Duration // and with the same
 }
@@ -95,6 +97,7 @@ func (c *checker) applied(h *host, e *entry, s fsm.State, refused error) {
 	}
 	c.appointed = append(c.appointed, c.w.now)
 	c.leaseOver(before, appoint)
+	c.givesUp(before, appoint)
 	c.electsAll(s)
 }
 
@@ -145,7 +148,7 @@ func (c *checker) keeps(h *host, log place, when string) {
 			continue
 		}
 		has := log.common(b, b.promised)
-		if c.gaveUp(b) {
+		if has >= c.owed(b, b.promised) {
 			c.lossy += countCommits(b, has, b.acked)
 			b.promised, b.acked = has, min(b.acked, has)
 			continue
@@ -169,20 +172,6 @@ func countCommits(b *branch, from, to pg.LSN) (n int) {
 	return n
 }
 
-// gaveUp says that somebody was appointed with nothing promised since b was written.
-func (c *checker) gaveUp(b *branch) bool {
-	for i := len(c.newest.Lineage) - 1; i >= 0; i-- {
-		l := c.newest.Lineage[i]
-		if l.Timeline <= b.tli && l.Promoted {
-			return false
-		}
-		if l.Async && l.Timeline > b.tli {
-			return true
-		}
-	}
-	return false
-}
-
 // opened is a server that begins to take writes.
 func (c *checker) opened(h *host) {
 	b := h.data.log.b
@@ -199,6 +188,7 @@ func (c *checker) opened(h *host) {
 	}
 	c.keeps(h, h.data.log, "opened")
 	c.open, c.openedBy = place{b, h.data.log.lsn}, c.newest.Epoch
+	c.comesBack()
 	c.lineage(h, b)
 	c.writers(h)
 }
@@ -302,7 +292,7 @@ func (c *checker) acknowledged(h *host, o *op) {
 	rule := c.newest.Sync
 	if h.id != c.newest.Primary {
 		if c.openedBy == c.newest.Epoch && c.open.b != nil && !(place{c.open.b, c.open.b.end}).holds(o.b, o.lsn) {
-			if len(rule.Members) == 0 || c.gaveUp(o.b) {
+			if len(rule.Members) == 0 || c.owed(o.b, o.lsn) < o.lsn {
 				c.lossy++
 				return
 			}

@@ -55,6 +55,7 @@ type shape struct {
 	strict                  bool
 	wide                    bool // a network between sites
 	adopts                  bool // there are data before there is a cluster
+	accepts                 bool // an operator accepts losses; elsewhere whoever is stuck has to get on by himself
 }
 
 // The times of a seed.
@@ -116,6 +117,9 @@ func (s shape) String() string {
 	}
 	if s.wide {
 		out += ", between sites"
+	}
+	if s.accepts {
+		out += ", with an operator who accepts losses"
 	}
 	if s.adopts {
 		out += ", with data that were there"

@@ -77,7 +77,7 @@ func (h *host) recover() {
 // restart is a new history, of h alone: the operator gave up what the others had. The numbers of timelines are told apart within one
 // cluster id only (decision 0014), since nobody that is left knows which ones the others used.
 func (c *checker) restart(h *host, s fsm.State) {
-	c.newest, c.results, c.leaders = s, nil, map[uint64]int{}
+	c.newest, c.results, c.leaders, c.givenUp = s, nil, map[uint64]int{}, nil
 	log, kept := h.data.log.upTo(h.data.flushed), []*branch{}
 	for _, b := range c.branches {
 		if log.common(b, b.end) > 0 {

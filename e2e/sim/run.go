@@ -31,6 +31,7 @@ func Run(o Options) Outcome {
 func prepare(o Options) (*World, []Fault) {
 	draw := rand.New(rand.NewPCG(o.Seed, 1))
 	o.shape = drawShape(draw)
+	o.shape.accepts = o.Seed%2 == 0
 	plan := drawPlan(draw, o.shape.adopts)
 	w := &World{rng: rand.New(rand.NewPCG(o.Seed, 2)), opts: o}
 	if o.Log != nil {
@@ -38,6 +39,9 @@ func prepare(o Options) (*World, []Fault) {
 	}
 	w.build()
 	w.schedule(plan)
+	if o.shape.accepts {
+		w.standBy()
+	}
 	return w, plan
 }
 

@@ -22,7 +22,8 @@ type Stats struct {
 	Refused   int
 	Discards  int
 	Excused   int // two writers while neither guard nor agent of one could run
-	Lossy     int // acknowledged commits that async gave up
+	Lossy     int // acknowledged commits that async, an operator or a recovery gave up
+	Accepted  int // appointments at a loss that an operator accepted
 	Installed int // snapshots that a follower took in
 	Replaced  int // hosts that were wiped and let in again
 	Recovered int // clusters that an operator made of the one node that was left
@@ -56,7 +57,7 @@ func (s *Stats) fault(kind string)        { s.Faults[kind]++ }
 func (w *World) finish(plan []Fault) {
 	s, l := &w.stats, &w.load
 	s.Appointed, s.Again, s.Excused, s.Lossy = len(w.check.appointed), len(w.check.again), w.check.excused, w.check.lossy
-	s.Recovered = w.recovered
+	s.Recovered, s.Accepted = w.recovered, w.check.accepted
 	s.Issued, s.Acked, s.Unknown, s.Refused, s.Virtual = l.issued, l.acked, l.unknown, l.refused, w.now
 	for i, f := range plan {
 		if w.opts.Keep == nil && w.now >= f.At+10*time.Second && apart(plan, i) {
@@ -107,6 +108,7 @@ func (s *Stats) Add(o Stats) {
 	s.Discards += o.Discards
 	s.Excused += o.Excused
 	s.Lossy += o.Lossy
+	s.Accepted += o.Accepted
 	s.Installed += o.Installed
 	s.Replaced += o.Replaced
 	s.Recovered += o.Recovered
