@@ -177,6 +177,19 @@ func TestOnlyItsOwnCheckIsACatch(t *testing.T) {
 	}
 }
 
+// Where the simulator is the named catcher, what else chaos has found is told and is no error.
+func TestASecondCatcherMayEndByAnotherCheck(t *testing.T) {
+	chosen, err := choose([]string{"detach"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := chosen[0].judged([]judge.Violation{{Check: judge.Liveness}})
+	var out strings.Builder
+	if err != nil || l.found != "" || (table{l}).print(&out) != nil || !strings.Contains(out.String(), "no catch: liveness") {
+		t.Errorf("%+v, %v\n%s", l, err, out.String())
+	}
+}
+
 // TestTheHuntGoesOn where another invariant is violated than those that it hunts, and tells of the first seed of each.
 func TestTheHuntGoesOn(t *testing.T) {
 	saw := func(seed uint64, what string) sim.Outcome {

@@ -29,6 +29,8 @@ func (t table) print(out io.Writer) error {
 	for _, l := range t {
 		found, clean, seed := l.found, "nothing", "-"
 		switch {
+		case found == "" && l.may && l.passed != "":
+			found = "no catch: " + l.passed
 		case found == "" && l.may:
 			found = "nothing"
 		case found == "":
