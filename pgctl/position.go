@@ -218,6 +218,30 @@ func (i *Instance) scan(from pg.LSN, replayed bool) (Position, error) {
 		tli := b.History.TimelineAt(from-1, b.Timeline)
 		return Position{Timeline: tli, LSN: from, History: ancestry(tli, b.Timeline, b.History)}, nil
 	}
+	p, err := i.scanBranch(control, b, from, replayed)
+	top, base := b.Timeline, max(control.CheckpointTimeline, control.MinRecoveryTimeline)
+	for b.Timeline > base && len(b.History) > 0 && (err != nil || p.Timeline < b.Timeline) {
+		b = parent(b)
+		older, errOlder := i.scanBranch(control, b, from, replayed)
+		if errOlder == nil && (err != nil || older.LSN > p.LSN) {
+			p, err = older, nil
+		}
+	}
+	if err != nil {
+		return Position{}, fmt.Errorf("find the end of the log: %w", err)
+	}
+	if p.Timeline < top {
+		p.Awaits = top
+	}
+	p.Oldest, err = i.oldest(p.LSN, control.WalSegmentSize)
+	return p, err
+}
+
+// scanBranch is scan for the log of one branch. A branch of whose own timeline there is no record may lack more than that: what is
+// received of a new timeline begins with its first segment, up to the switch a copy of the old one's, and recovery reads no
+// other file. So of a standby that is killed on the way that file ends before the log that it has acknowledged, or has not begun.
+// The old file has all of it, and is what a start reads once the new timeline is set aside (setAsideUnbegun).
+func (i *Instance) scanBranch(control pg.Control, b rejoin.Branch, from pg.LSN, replayed bool) (Position, error) {
 	log := i.logOf(control, b)
 	end, err := wal.End{}, error(nil)
 	if from > 0 {
@@ -226,15 +250,13 @@ func (i *Instance) scan(from pg.LSN, replayed bool) (Position, error) {
 	if err == nil && (from == 0 || end.LastRecord == 0 && !replayed) {
 		end, err = i.scanFromStart(control, log)
 	}
-	if err != nil {
-		return Position{}, fmt.Errorf("find the end of the log: %w", err)
-	}
-	p := Position{Timeline: end.Timeline, LSN: end.LSN, History: ancestry(end.Timeline, b.Timeline, b.History)}
-	if b.Timeline > p.Timeline {
-		p.Awaits = b.Timeline
-	}
-	p.Oldest, err = i.oldest(p.LSN, control.WalSegmentSize)
-	return p, err
+	return Position{Timeline: end.Timeline, LSN: end.LSN, History: ancestry(end.Timeline, b.Timeline, b.History)}, err
+}
+
+// parent is the branch that b left last; b is not that of timeline 1.
+func parent(b rejoin.Branch) rejoin.Branch {
+	last := len(b.History) - 1
+	return rejoin.Branch{Timeline: b.History[last].Timeline, History: b.History[:last]}
 }
 
 // scanFromStart walks the log from where its replay begins. A directory that was rewound has pg_control of its source, which may be

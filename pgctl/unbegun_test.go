@@ -62,6 +62,49 @@ func TestARunningStandbyForgetsATimelineThatEndedBeforeItsFirstRecord(t *testing
 	}
 }
 
+// A standby that is killed while it receives the beginning of a new timeline has a file of it that ends before the log which it had
+// acknowledged on the old one, or an empty one. Chaos met the empty one, which kept the node down. With part of it the node would
+// have been taken for one that lacks what it has.
+func TestANewTimelineThatWasHardlyReceivedHidesNoLog(t *testing.T) {
+	c := boot(t, "n1", "n2")
+	n1, n2 := c.members[0], c.members[1]
+	n1.sql("CREATE TABLE t AS SELECT generate_series(1, 1000)")
+	eventually(t, "all of it on n2", func() bool { return n2.sql("SELECT count(*) FROM pg_class WHERE relname = 't'") == "1" })
+	if err := n2.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	has, err := n2.Examine(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := n2.Status(t.Context()).Dir.Control.WalSegmentSize
+	old, err := os.ReadFile(filepath.Join(n2.walDir(), pg.SegmentName(1, has.LSN, size)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := pg.History{{Timeline: 1, End: has.LSN, Reason: "no recovery target specified"}}
+	if err := n2.writeFile(filepath.Join(n2.walDir(), pg.HistoryFileName(2)), begun.Format()); err != nil {
+		t.Fatal(err)
+	}
+	for _, received := range []int{1 << 16, 0} {
+		file := make([]byte, size)
+		copy(file, old[:received])
+		if err := n2.writeFile(filepath.Join(n2.walDir(), pg.SegmentName(2, has.LSN, size)), file); err != nil {
+			t.Fatal(err)
+		}
+		n2.stopAgent() // what it had seen of the log goes with it
+		n2.startAgent()
+		p, err := n2.Examine(t.Context())
+		if err != nil || p.LSN != has.LSN || p.Timeline != 1 || p.Awaits != 2 {
+			t.Errorf("with %d bytes of the new file: %+v, %v; it has %s", received, p, err, has.LSN)
+		}
+	}
+	if err := n2.SetMembers(t.Context(), []Member{local("n1")}); err != nil {
+		t.Fatal(err)
+	}
+	n2.drive(c.want(n2), "to stream timeline 1", streaming)
+}
+
 // Where the examined log ends on the highest timeline, or nothing was examined, every history stays.
 func TestOnlyTimelinesAboveTheEndOfTheLogAreSetAside(t *testing.T) {
 	for _, c := range []struct {
