@@ -190,22 +190,37 @@ func (c *chaos) restore(ctx context.Context, t *turn) (State, error) {
 			return State{}, err
 		}
 	}
-	if n := t.removes(); n != nil {
-		err := until(ctx, n.Name+" has left or stays", func() (bool, error) {
-			gone, leaving, err := c.l.gone(ctx, n)
-			n.Outside = gone && err == nil
-			return err == nil && !leaving, err
-		})
-		if err != nil {
-			return State{}, err
-		}
-	}
-	state, err := c.l.AwaitHealthy(ctx)
+	state, err := c.settled(ctx, t.removes())
 	if err == nil {
 		err = t.putBack(ctx)
 	}
 	return state, err
 }
+
+// settled waits until all are well that belong to the cluster. One that was told to leave may go at any time: who asked for it may have
+// given up on a leader that hung, which carries it out when it goes on. So that is looked at again and again.
+func (c *chaos) settled(ctx context.Context, told *Node) (State, error) {
+	for told != nil {
+		err := until(ctx, told.Name+" has left or stays", func() (bool, error) {
+			gone, leaving, err := c.l.gone(ctx, told)
+			told.Outside = gone && err == nil
+			return err == nil && !leaving, err
+		})
+		if err != nil {
+			return State{}, err
+		}
+		short, stop := context.WithTimeout(ctx, leaveEvery)
+		state, err := c.l.AwaitHealthy(short)
+		stop()
+		if err == nil || ctx.Err() != nil {
+			return state, err
+		}
+	}
+	return c.l.AwaitHealthy(ctx)
+}
+
+// leaveEvery is between two looks at whether a member that was told to leave has gone.
+const leaveEvery = 2 * time.Second
 
 // conclude counts what the round came to and judges it.
 func (c *chaos) conclude(ctx context.Context, t *turn, p course, state State) error {
