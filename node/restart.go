@@ -20,8 +20,10 @@ const (
 	// openBox is how long the primary's epoch stays with a node whose Postgres is down for a restart. Then it is released,
 	// and somebody else may serve.
 	openBox = 5 * time.Second
-	// ownRestarts is the least time between two restarts that nobody asked for.
+	// ownRestarts is the least time between two restarts that nobody asked for, ownTries that between two tries: what is in the way of
+	// one, another node's restart mostly, is soon over.
 	ownRestarts = time.Minute
+	ownTries    = 15 * time.Second
 )
 
 // restartRequest is one wish to restart the local Postgres, or to replace its data directory by a copy.
@@ -49,7 +51,7 @@ type restarting struct {
 	epoch     fsm.Epoch       // in which it was begun
 	gone      bool            // there was no data directory then, so that nothing spoke against a copy
 	downAt    time.Duration   // since when that run is over
-	ownAt     time.Duration   // not before this is one begun that nobody asked for
+	ownAt     time.Duration   // not before this is one tried that nobody asked for
 }
 
 func (n *Node) restartHere(ctx context.Context, pending bool) (bool, error) {
@@ -129,7 +131,7 @@ func (a *agent) takeRestart(state fsm.State, now time.Duration) bool {
 	}
 	a.log.Warn("restarting: the log needs more than this standby runs with", "setting", grown)
 	req := &restartRequest{ctx: context.Background(), grown: true, done: make(chan restartOutcome, 1)}
-	*r = restarting{req: req, since: now, ownAt: now + ownRestarts}
+	*r = restarting{req: req, since: now, ownAt: now + ownTries}
 	return true
 }
 
@@ -164,6 +166,9 @@ func (a *agent) beginRestart(state fsm.State, now time.Duration, running bool) b
 	}
 	if now-r.announced < 3*a.timing.Beat {
 		return false // the others may be about to announce one too
+	}
+	if r.req.grown {
+		r.ownAt = now + ownRestarts
 	}
 	r.run, r.epoch, r.gone = a.have.GuardRun, state.Epoch, a.have.Dir.Gone != ""
 	a.log.Info("restarting Postgres", "epoch", r.epoch, "for a new copy", r.req.reinit, "pending", fmt.Sprint(a.configured().Pending))

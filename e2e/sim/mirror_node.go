@@ -34,6 +34,7 @@ const (
 	restartBox      = 25 * time.Second
 	openBox         = 5 * time.Second
 	ownRestarts     = time.Minute
+	ownTries        = 15 * time.Second
 	settingsRetry   = 30 * time.Second
 	surveyEvery     = 5 * time.Second
 	surveySoon      = 300 * time.Millisecond

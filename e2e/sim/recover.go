@@ -35,10 +35,16 @@ func recoverOne(w *World, f Fault) func() {
 		left.recover()
 		w.recovering = false
 		w.at(w.between(0, time.Second), left.startAgent)
+		made := w.recovered
 		for i, h := range w.hosts {
-			if h != left {
-				w.at(time.Duration(2+i)*time.Second, func() { w.letIn(h, h.id, f.N+uint64(i)) })
+			if h == left {
+				continue
 			}
+			w.at(time.Duration(2+i)*time.Second, func() {
+				if w.recovered == made && !w.recovering { // else all but one are dead again: the next recovery lets them in
+					w.letIn(h, h.id, f.N+uint64(i))
+				}
+			})
 		}
 	})
 	return nil

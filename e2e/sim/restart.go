@@ -89,7 +89,7 @@ func (a *agent) takeRestart(state fsm.State, now time.Duration) bool {
 	if grown == "" || now < r.ownAt || a.have.Run != pg.RunStandby || state.Primary == a.h.id {
 		return false
 	}
-	*r = restarting{asked: true, grown: true, since: now, ownAt: now + ownRestarts}
+	*r = restarting{asked: true, grown: true, since: now, ownAt: now + ownTries}
 	return true
 }
 
@@ -120,6 +120,9 @@ func (a *agent) beginRestart(state fsm.State, now time.Duration, running bool) b
 	}
 	if now-r.announced < 3*a.h.w.beatEvery() {
 		return false
+	}
+	if r.grown {
+		r.ownAt = now + ownRestarts
 	}
 	r.run, r.epoch = a.have.GuardRun, state.Epoch
 	a.h.w.stats.Restarts++
