@@ -256,7 +256,8 @@ func promote(want Want, have Status) Step {
 		return Step{Kind: Stop, Stop: StopFast, Because: fmt.Sprintf("it only reads timeline %d, which it is appointed to write", have.Own)}
 	case have.Upstream.Name != "" || have.Receiver != "" || have.Position == nil:
 		return Step{Kind: Detach, Epoch: max(want.Epoch, 1) - 1, Because: "it is appointed itself"}
-	case have.Position.awaitsAnother(want.Target):
+	case len(have.Position.Awaits) > 0:
+		// It would take that one for the parent of its own, wherever that had begun.
 		return awaitsAnother(have)
 	case want.Target.Timeline <= have.Position.Timeline:
 		return hold("its log is on timeline %d and can't be promoted to %d", have.Position.Timeline, want.Target.Timeline)
@@ -272,7 +273,7 @@ func promote(want Want, have Status) Step {
 
 // awaitsAnother ends a standby, so that its next start forgets the timeline that it waits for.
 func awaitsAnother(have Status) Step {
-	return Step{Kind: Stop, Stop: StopFast, Because: fmt.Sprintf("it waits for timeline %d, of which nobody has the log", have.Position.Awaits)}
+	return Step{Kind: Stop, Stop: StopFast, Because: fmt.Sprintf("it may wait for a timeline of which it has no log: %d", have.Position.Awaits)}
 }
 
 func keepPrimary(want Want, have Status) Step {

@@ -281,7 +281,10 @@ func setRare(t *testing.T, s *Status, key, value string) {
 	case "gated":
 		s.Gated = value == "yes"
 	case "awaits":
-		s.Position.Awaits = pg.Timeline(number(t, value))
+		s.Position.Awaits = nil
+		for _, tli := range names(value) {
+			s.Position.Awaits = append(s.Position.Awaits, pg.Timeline(number(t, tli)))
+		}
 	case "shown":
 		s.Position.Shown = lsn(t, value)
 	case "admitted":

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -219,11 +220,14 @@ func (i *Instance) scan(from pg.LSN, replayed bool) (Position, error) {
 		return Position{Timeline: tli, LSN: from, History: ancestry(tli, b.Timeline, b.History)}, nil
 	}
 	p, err := i.scanBranch(control, b, from, replayed)
-	top, base := b.Timeline, max(control.CheckpointTimeline, control.MinRecoveryTimeline)
-	for b.Timeline > base && len(b.History) > 0 && (err != nil || p.Timeline < b.Timeline) {
+	top, base := b.Timeline, oldestTarget(control)
+	for b.Timeline > base && len(b.History) > 0 && (errors.Is(err, errNoRecord) || err == nil && p.Timeline < b.Timeline) {
 		b = parent(b)
 		older, errOlder := i.scanBranch(control, b, from, replayed)
-		if errOlder == nil && (err != nil || older.LSN > p.LSN) {
+		switch {
+		case errOlder != nil && !errors.Is(errOlder, errNoRecord):
+			err = errOlder // a file that can't be read may hold more than all others
+		case errOlder == nil && (err != nil || older.LSN > p.LSN):
 			p, err = older, nil
 		}
 	}
@@ -231,10 +235,28 @@ func (i *Instance) scan(from pg.LSN, replayed bool) (Position, error) {
 		return Position{}, fmt.Errorf("find the end of the log: %w", err)
 	}
 	if p.Timeline < top {
-		p.Awaits = top
+		if p.Awaits, err = i.unbegun(p.Timeline, base); err != nil {
+			return Position{}, fmt.Errorf("find the end of the log: %w", err)
+		}
 	}
 	p.Oldest, err = i.oldest(p.LSN, control.WalSegmentSize)
 	return p, err
+}
+
+// errNoRecord says that the log has no record where its replay begins, as that of a new timeline of which nothing was received.
+var errNoRecord = errors.New("there is no valid record at the redo position")
+
+// unbegun lists the timelines above end, the one on which the log ends, of which there is a history. Those up to base are pg_control's,
+// whatever is left of their log.
+func (i *Instance) unbegun(end, base pg.Timeline) (all []pg.Timeline, err error) {
+	real, err := histories(i.walDir())
+	for tli := range real {
+		if tli > max(end, base) {
+			all = append(all, tli)
+		}
+	}
+	slices.Sort(all)
+	return all, err
 }
 
 // scanBranch is scan for the log of one branch. A branch of whose own timeline there is no record may lack more than that: what is
@@ -275,7 +297,7 @@ func (i *Instance) scanFromStart(control pg.Control, log wal.Log) (wal.End, erro
 	}
 	end, err := log.FindEnd(control.Redo)
 	if err == nil && end.LastRecord == 0 {
-		return wal.End{}, fmt.Errorf("there is no valid record at the redo position %s: %s", control.Redo, end.Detail)
+		return wal.End{}, fmt.Errorf("%w %s: %s", errNoRecord, control.Redo, end.Detail)
 	}
 	return end, err
 }
@@ -316,13 +338,18 @@ func histories(walDir string) (map[pg.Timeline]pg.History, error) {
 	return out, err
 }
 
+// oldestTarget is the timeline of pg_control: none before it can be recovered to.
+func oldestTarget(control pg.Control) pg.Timeline {
+	return max(control.CheckpointTimeline, control.MinRecoveryTimeline, 1)
+}
+
 // branchOf is the timeline to which Postgres would recover a directory, by its pg_control and its pg_wal.
 func branchOf(control pg.Control, walDir string) (rejoin.Branch, error) {
 	branches, err := histories(walDir)
 	if err != nil {
 		return rejoin.Branch{}, err
 	}
-	tli := newest(max(control.CheckpointTimeline, control.MinRecoveryTimeline, 1), branches)
+	tli := newest(oldestTarget(control), branches)
 	history, known := branches[tli]
 	if tli > 1 && !known {
 		return rejoin.Branch{}, fmt.Errorf("%s is missing in %s", pg.HistoryFileName(tli), walDir)

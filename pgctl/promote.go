@@ -158,8 +158,8 @@ func (i *Instance) skipTimelines(own, want pg.Timeline) error {
 }
 
 // clearTimelines leaves no history in pg_wal by which a start would recover to a timeline of which there is no log here.
-func (i *Instance) clearTimelines() error {
-	if err := i.setAsideUnbegun(); err != nil {
+func (i *Instance) clearTimelines(control pg.Control) error {
+	if err := i.setAsideUnbegun(control); err != nil {
 		return err
 	}
 	return i.dropPlaceholders()
@@ -171,7 +171,7 @@ const unbegun = ".unbegun"
 // setAsideUnbegun renames the histories of timelines above the one on which the examined log ends. A promotion writes its history
 // before the first record of its timeline: killed in between it leaves one that nobody else knows, and a standby that starts with
 // it waits for that timeline for ever, whoever is primary. One that was fetched from a primary is fetched again.
-func (i *Instance) setAsideUnbegun() error {
+func (i *Instance) setAsideUnbegun(control pg.Control) error {
 	end := pg.Timeline(0)
 	i.note(func() {
 		if i.cached != nil {
@@ -181,28 +181,23 @@ func (i *Instance) setAsideUnbegun() error {
 	if end == 0 {
 		return nil
 	}
-	real, err := histories(i.walDir())
+	unused, err := i.unbegun(end, oldestTarget(control))
 	if err != nil {
 		return err
 	}
-	renamed := false
-	for tli := range real {
-		if tli <= end {
-			continue
-		}
+	for _, tli := range unused {
 		path := filepath.Join(i.walDir(), pg.HistoryFileName(tli))
 		if err := os.Rename(path, path+unbegun); err != nil {
 			return fmt.Errorf("set the history of timeline %d aside, of which there is no log: %w", tli, err)
 		}
 		i.log.Info("set a timeline aside that was not begun here", "timeline", uint32(tli), "log_ends_on", uint32(end), "file", path+unbegun)
-		renamed = true
 	}
-	if !renamed {
+	if len(unused) == 0 {
 		return nil
 	}
 	i.note(func() {
 		p := *i.cached
-		p.Awaits = 0
+		p.Awaits = nil
 		i.cached = &p
 	})
 	return syncDir(i.walDir())

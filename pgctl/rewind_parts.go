@@ -68,10 +68,14 @@ func (i *Instance) startAlone(ctx context.Context, epoch uint64) error {
 	if i.running() {
 		return nil
 	}
+	control, err := i.readControl()
+	if err != nil {
+		return err
+	}
 	l, _, _ := i.snapshot()
 	l.Upstream = Upstream{}
 	l.Gated = true // What it shows is about to be discarded; the start that follows the primary decides anew.
-	if err := errors.Join(i.prepare(l), i.clearTimelines(), i.putSignal()); err != nil {
+	if err := errors.Join(i.prepare(l), i.clearTimelines(control), i.putSignal()); err != nil {
 		return err
 	}
 	return i.start(ctx, Upstream{}, guard.VerdictStandby, epoch, 0)

@@ -46,7 +46,7 @@ func (i *Instance) StartReadOnly(ctx context.Context, epoch uint64) error {
 			}
 		})
 	}
-	if err := errors.Join(i.prepare(l), i.clearTimelines(), i.putSignal()); err != nil {
+	if err := errors.Join(i.prepare(l), i.clearTimelines(control), i.putSignal()); err != nil {
 		return err
 	}
 	return i.start(ctx, l.upstream(m.detached), guard.VerdictStandby, epoch, 0)

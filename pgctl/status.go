@@ -44,16 +44,17 @@ type Position struct {
 	// Shown is the end of the last commit: what follows changes nothing that a client could read. LSN if that is not known
 	// any better; 0: it was not looked for (FindCommits).
 	Shown pg.LSN `json:"shown,omitempty"`
-	// Awaits is the timeline to which a server on this directory recovers, where that is a later one than the log's; 0: it is not.
-	// Of that one only the history is here: whoever was primary on it ended before its first record came.
-	Awaits pg.Timeline `json:"awaits,omitempty"`
+	// Awaits lists the timelines, in order, for one of which a server on this directory may wait: later ones than the log's, of which
+	// only the history is here, as whoever was primary on it ended before its first record came.
+	Awaits []pg.Timeline `json:"awaits,omitempty"`
 }
 
-// awaitsAnother says that a running server waits for a timeline that is not on the way to the target. It can't be told another one,
-// and follows nobody else; promoted it would take that one for the parent of its own, wherever that had begun.
+// awaitsAnother says that a running server may wait for a timeline that is not on the way to the target. It can't be told another
+// one, and follows nobody else.
 func (p Position) awaitsAnother(target rejoin.Branch) bool {
-	return p.Awaits != 0 && p.Awaits != target.Timeline &&
-		!slices.ContainsFunc(target.History, func(e pg.HistoryEntry) bool { return e.Timeline == p.Awaits })
+	return slices.ContainsFunc(p.Awaits, func(tli pg.Timeline) bool {
+		return tli != target.Timeline && !slices.ContainsFunc(target.History, func(e pg.HistoryEntry) bool { return e.Timeline == tli })
+	})
 }
 
 // Branch gives the position's place in history.

@@ -1,8 +1,10 @@
 package pgctl
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,7 +51,7 @@ func TestARunningStandbyForgetsATimelineThatEndedBeforeItsFirstRecord(t *testing
 	if err := n2.writeFile(file, begun.Format()); err != nil {
 		t.Fatal(err)
 	}
-	if p := detach(t, n2, 1, 0); p.Timeline != 1 || p.Awaits != 2 {
+	if p := detach(t, n2, 1, 0); p.Timeline != 1 || !slices.Equal(p.Awaits, []pg.Timeline{2}) {
 		t.Fatalf("detached at %+v", p)
 	}
 	c.epoch = 2
@@ -95,9 +97,20 @@ func TestANewTimelineThatWasHardlyReceivedHidesNoLog(t *testing.T) {
 		n2.stopAgent() // what it had seen of the log goes with it
 		n2.startAgent()
 		p, err := n2.Examine(t.Context())
-		if err != nil || p.LSN != has.LSN || p.Timeline != 1 || p.Awaits != 2 {
+		if err != nil || p.LSN != has.LSN || p.Timeline != 1 || !slices.Equal(p.Awaits, []pg.Timeline{2}) {
 			t.Errorf("with %d bytes of the new file: %+v, %v; it has %s", received, p, err, has.LSN)
 		}
+	}
+	// One that can't be read may hold more than all others: nothing is reported.
+	newer := filepath.Join(n2.walDir(), pg.SegmentName(2, has.LSN, size))
+	if err := errors.Join(os.Remove(newer), os.Mkdir(newer, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := n2.Examine(t.Context()); err == nil {
+		t.Errorf("with a file that can't be read: %+v", p)
+	}
+	if err := os.Remove(newer); err != nil {
+		t.Fatal(err)
 	}
 	if err := n2.SetMembers(t.Context(), []Member{local("n1")}); err != nil {
 		t.Fatal(err)
@@ -108,10 +121,13 @@ func TestANewTimelineThatWasHardlyReceivedHidesNoLog(t *testing.T) {
 // Where the examined log ends on the highest timeline, or nothing was examined, every history stays.
 func TestOnlyTimelinesAboveTheEndOfTheLogAreSetAside(t *testing.T) {
 	for _, c := range []struct {
-		name  string
-		end   pg.Timeline
-		stays bool
-	}{{"nothing was examined", 0, true}, {"the log ends before it", 2, false}, {"the log ends on it", 3, true}} {
+		name      string
+		end, base pg.Timeline
+		stays     bool
+	}{
+		{"nothing was examined", 0, 1, true}, {"the log ends before it", 2, 1, false}, {"the log ends on it", 3, 1, true},
+		{"pg_control is on it, and its log is lost", 2, 3, true},
+	} {
 		i := &Instance{cfg: Config{DataDir: t.TempDir()}, log: hclog.NewNullLogger()}
 		if err := os.Mkdir(i.walDir(), 0o700); err != nil {
 			t.Fatal(err)
@@ -125,7 +141,7 @@ func TestOnlyTimelinesAboveTheEndOfTheLogAreSetAside(t *testing.T) {
 		if c.end > 0 {
 			i.cached = &Position{Timeline: c.end}
 		}
-		if err := i.clearTimelines(); err != nil {
+		if err := i.clearTimelines(pg.Control{CheckpointTimeline: c.base}); err != nil {
 			t.Fatal(err)
 		}
 		if !exists(filepath.Join(i.walDir(), pg.HistoryFileName(2))) {

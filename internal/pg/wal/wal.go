@@ -124,9 +124,27 @@ func (w *walker) finish(end End, err error) (End, error) {
 	}
 	end.Stop, end.Detail = stopped.stop, stopped.detail
 	if end.LastRecord == 0 {
+		if err := w.before(end.LSN); err != nil {
+			return End{}, err
+		}
 		end.Timeline = w.timelineOf(end.LSN - 1)
 	}
 	return end, nil
+}
+
+// before looks which file holds the byte before at, where that is the end of a segment and the next one is not there: the log may
+// have come to it on a timeline that the history has left long before.
+func (w *walker) before(at pg.LSN) error {
+	segment := pg.LSN(w.log.SegmentSize)
+	if w.fileTLI != 0 || at%segment != 0 || at < segment {
+		return nil
+	}
+	err := w.open(at - segment)
+	var stopped *stopError
+	if errors.As(err, &stopped) {
+		return nil // it is not there either
+	}
+	return errors.Join(err, w.close())
 }
 
 // stopError carries the reason of an end through the walker; it never leaves the package.

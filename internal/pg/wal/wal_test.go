@@ -282,6 +282,23 @@ func TestTimelines(t *testing.T) {
 	})
 }
 
+// A log that ends with a segment, past the switch of a history that it got to know later, has come there on its own timeline.
+func TestTheEndOfASegmentIsOfTheTimelineOfItsFile(t *testing.T) {
+	b := newBuilder()
+	left := b.add(30)
+	b.add(40)
+	end := b.switchSegment().end
+	log := b.log()
+	log.Timeline, log.History = 2, pg.History{{Timeline: 1, End: left.end}}
+	if got, err := log.FindEnd(end); err != nil || got.LSN != end || got.Timeline != 1 || got.LastRecord != 0 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	b.files[pg.SegmentName(2, left.start, testSegment)] = b.files[pg.SegmentName(1, left.start, testSegment)]
+	if got, err := log.FindEnd(end); err != nil || got.Timeline != 2 {
+		t.Errorf("with a file of timeline 2: %+v, %v", got, err)
+	}
+}
+
 func TestNothingAtStart(t *testing.T) {
 	b := newBuilder()
 	b.add(30)
