@@ -258,7 +258,7 @@ func promote(want Want, have Status) Step {
 		return Step{Kind: Detach, Epoch: max(want.Epoch, 1) - 1, Because: "it is appointed itself"}
 	case len(have.Position.Awaits) > 0:
 		// It would take that one for the parent of its own, wherever that had begun.
-		return awaitsAnother(have)
+		return startAnew(have)
 	case want.Target.Timeline <= have.Position.Timeline:
 		return hold("its log is on timeline %d and can't be promoted to %d", have.Position.Timeline, want.Target.Timeline)
 	case !have.enforces(want.Sync):
@@ -271,8 +271,8 @@ func promote(want Want, have Status) Step {
 	return Step{Kind: Promote, Epoch: want.Epoch, Timeline: want.Target.Timeline, Slots: want.Slots, Gate: gate, Because: fmt.Sprintf("appointed primary of epoch %d", want.Epoch)}
 }
 
-// awaitsAnother ends a standby, so that its next start forgets the timeline that it waits for.
-func awaitsAnother(have Status) Step {
+// startAnew ends a standby, so that its next start forgets the timeline that it waits for.
+func startAnew(have Status) Step {
 	return Step{Kind: Stop, Stop: StopFast, Because: fmt.Sprintf("it may wait for a timeline of which it has no log: %d", have.Position.Awaits)}
 }
 
@@ -429,7 +429,7 @@ func keepStandby(want Want, have Status) Step {
 	switch v := rejoin.Decide(facts(want, have)); v.Way {
 	case rejoin.Plain:
 		if have.Position.awaitsAnother(want.Target) {
-			return awaitsAnother(have)
+			return startAnew(have)
 		}
 		return Step{Kind: Follow, Upstream: up, Because: v.Because}
 	case rejoin.Clone, rejoin.Rewind, rejoin.Quarantine:

@@ -165,12 +165,13 @@ func (i *Instance) clearTimelines(control pg.Control) error {
 	return i.dropPlaceholders()
 }
 
-// unbegun ends the name of a history file that was set aside. Nobody reads it.
-const unbegun = ".unbegun"
+// asideSuffix ends the name of a history file that was set aside. Nobody reads it.
+const asideSuffix = ".unbegun"
 
 // setAsideUnbegun renames the histories of timelines above the one on which the examined log ends. A promotion writes its history
 // before the first record of its timeline: killed in between it leaves one that nobody else knows, and a standby that starts with
-// it waits for that timeline for ever, whoever is primary. One that was fetched from a primary is fetched again.
+// it waits for that timeline for ever, whoever is primary. One that was fetched from a primary is fetched again. Without the history
+// Postgres reads the old timeline's files again, by which the end of the log may have been found (scanBranch).
 func (i *Instance) setAsideUnbegun(control pg.Control) error {
 	end := pg.Timeline(0)
 	i.note(func() {
@@ -187,10 +188,10 @@ func (i *Instance) setAsideUnbegun(control pg.Control) error {
 	}
 	for _, tli := range unused {
 		path := filepath.Join(i.walDir(), pg.HistoryFileName(tli))
-		if err := os.Rename(path, path+unbegun); err != nil {
+		if err := os.Rename(path, path+asideSuffix); err != nil {
 			return fmt.Errorf("set the history of timeline %d aside, of which there is no log: %w", tli, err)
 		}
-		i.log.Info("set a timeline aside that was not begun here", "timeline", uint32(tli), "log_ends_on", uint32(end), "file", path+unbegun)
+		i.log.Info("set a timeline aside that was not begun here", "timeline", uint32(tli), "log_ends_on", uint32(end), "file", path+asideSuffix)
 	}
 	if len(unused) == 0 {
 		return nil

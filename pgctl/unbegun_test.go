@@ -36,7 +36,7 @@ func TestAStandbyForgetsATimelineThatItNeverBegan(t *testing.T) {
 	if exists(file) {
 		t.Error("the history of timeline 2 is still there")
 	}
-	if kept, err := os.ReadFile(file + unbegun); err != nil || string(kept) != string(begun.Format()) {
+	if kept, err := os.ReadFile(file + asideSuffix); err != nil || string(kept) != string(begun.Format()) {
 		t.Errorf("what was set aside: %q, %v", kept, err)
 	}
 }

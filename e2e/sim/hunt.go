@@ -7,7 +7,8 @@ import (
 )
 
 // Hunt plays seeds from first on, on all processors, each a world of its own, and returns the outcome of the lowest one that has
-// a violation that counts, and how many seeds that took. counts is asked by many goroutines at once. Without one played is how many there were: all, or fewer if ctx ended.
+// a violation that counts, and how many seeds that took. counts is asked by many goroutines at once. Without one played is how many
+// there were: all, or fewer if ctx ended.
 func Hunt(ctx context.Context, o Options, first, seeds uint64, counts func(Outcome) bool) (found *Outcome, played uint64) {
 	var mu sync.Mutex
 	next, end := first, first+seeds
