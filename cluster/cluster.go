@@ -85,6 +85,7 @@ type Cluster struct {
 	beat        atomic.Pointer[beat.Service]
 	report      atomic.Pointer[failover.Report]
 	adoptFrom   atomic.Pointer[string] // see AdoptFrom
+	told        atomic.Pointer[told]   // who came while this node was away; nil if nobody said so
 	transfer    transferWatch
 	detaching   detaching
 	warmed      map[fsm.NodeID]struct{}            // to whom connections are kept; run's, and then publish's
@@ -183,18 +184,19 @@ func (c *Cluster) nameOf(nodeID string) (string, bool) {
 	return m.Name, ok
 }
 
-// members are the replicated ones, or before there are any those that founded the cluster or let this node in.
+// members are the replicated ones, or before there are any those that founded the cluster or let this node in; and who came since, as
+// far as it was told. It may be read by anybody, and written by nobody.
 func (c *Cluster) members() map[fsm.NodeID]fsm.Member {
 	_, s := c.newest()
 	known, before := c.identity.get().before(s.Version)
 	if len(s.Members) > 0 && !before {
-		return s.Members
+		return c.withTold(s.Version, s.Members)
 	}
 	out := make(map[fsm.NodeID]fsm.Member)
 	for _, m := range known {
 		out[m.ID] = m
 	}
-	return out
+	return c.withTold(s.Version, out)
 }
 
 func (c *Cluster) first() fsm.NodeID {

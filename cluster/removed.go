@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/quorate/quorate/fsm"
@@ -9,7 +11,7 @@ import (
 )
 
 // askStandingEvery is how often a node that hears of no leader, or knows that it is on its way out, asks whether it is still a
-// member. Nobody else tells it: whoever was removed gets no more log, and a node that was away never got that part.
+// member, and who else is. Nobody else tells it: whoever was removed gets no more log, and a node that was away never got that part.
 const askStandingEvery = 2 * time.Second
 
 // Removed says that this node is no member any more. It stays so, over restarts too: it comes back as a new member only. Else each
@@ -41,15 +43,13 @@ func (c *Cluster) watchStanding(ctx context.Context) {
 
 // strickenOff asks the others, and believes who knows at least as much as this node: a state in which a node is no member that was
 // one in an earlier state is final, for an id comes back never. Who is behind may not have heard yet that it came. A founding
-// node has nothing to compare with before its first state; one that joined has the state that it came with.
+// node has nothing to compare with before its first state; one that joined has the state that it came with. Whoever says that it is
+// still a member says with whom.
 func (c *Cluster) strickenOff(ctx context.Context) bool {
 	_, s := c.newest()
 	known := s.Version
 	if j := c.identity.get().Joined; j != nil {
 		known = max(known, j.Version)
-	}
-	if known == 0 {
-		return false
 	}
 	for id := range c.members() {
 		if id == c.Self() {
@@ -57,7 +57,11 @@ func (c *Cluster) strickenOff(ctx context.Context) bool {
 		}
 		var said standingAnswer
 		err := c.callWithin(ctx, peerAnswersWithin, string(id), callStanding, standingRequest{Node: c.Self()}, &said)
-		if err == nil && !said.Member && said.Version >= known {
+		switch {
+		case err != nil:
+		case said.Member:
+			c.hear(said.Version, said.Members)
+		case known > 0 && said.Version >= known:
 			return true
 		}
 	}
@@ -68,18 +72,24 @@ type standingRequest struct {
 	Node fsm.NodeID `json:"node"`
 }
 
-// standingAnswer says whether a node is a member in the state with that Version.
+// standingAnswer says whether a node is a member in the state with that Version, and tells it, if it is one, who the others are.
 type standingAnswer struct {
-	Member  bool   `json:"member"`
-	Version uint64 `json:"version"`
+	Member  bool         `json:"member"`
+	Version uint64       `json:"version"`
+	Members []fsm.Member `json:"members,omitempty"`
 }
 
-// onStanding answers from what is applied here. The one that asks may be anybody, so that costs no write and no leader.
+// onStanding answers from what is applied here. The one that asks may be anybody, so that costs no write and no leader, and a stranger
+// is told nothing of others.
 func (c *Cluster) onStanding(peer transport.Peer, req standingRequest) (standingAnswer, error) {
 	if peer.ClusterID != c.identity.clusterID() {
 		return standingAnswer{}, ErrOtherCluster
 	}
 	_, s := c.newest()
 	_, member := s.Members[req.Node]
-	return standingAnswer{Member: member, Version: s.Version}, nil
+	answer := standingAnswer{Member: member, Version: s.Version}
+	if member && peer.NodeID == string(req.Node) {
+		answer.Members = slices.Collect(maps.Values(s.Members))
+	}
+	return answer, nil
 }

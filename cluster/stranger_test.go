@@ -81,6 +81,9 @@ func TestACertificateIsNoMembership(t *testing.T) {
 					t.Errorf("as a node of %q, whether it is a member: %q, %v", claim, answer, err)
 				}
 			}
+			if answer, err := call(callStanding, standingRequest{Node: n1.Self()}); strings.Contains(answer, "members") || claim == id && (err != nil || !strings.Contains(answer, `"member":true`)) {
+				t.Errorf("as a node of %q, whether n1 is a member: %q, %v", claim, answer, err)
+			}
 		}
 		if now := n1.RaftInfo().Last; now != before || n1.State().Version != state {
 			t.Errorf("strangers made the log grow from entry %d to %d", before, now)

@@ -300,3 +300,30 @@ func TestALateNodeReadsALogThatIsOlderThanItsLeader(t *testing.T) {
 		w.members(4, 3, 2)
 	})
 }
+
+// TestWhoWasAwayFollowsALeaderThatItDoesNotKnow: a member was away while others came, and by its own state the leader is a stranger. A
+// member that it knows tells it who they are, and it follows.
+func TestWhoWasAwayFollowsALeaderThatItDoesNotKnow(t *testing.T) {
+	inBubble(t, 3, func(w *world) {
+		primary, leader := w.settle()
+		id, away := primary.running().ClusterID(), w.other(primary, leader)
+		away.halt()
+		for _, name := range []string{"n4", "n5"} {
+			if err := w.join(w.stranger(name), id, false, primary.name+":7400"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		later := w.nodes[3:]
+		w.wait("they vote and hold copies", func() bool {
+			s := primary.running().State()
+			return len(s.Electorate.Voters) == 5 && slices.Contains(s.Sync.Members, later[0].id()) && slices.Contains(s.Sync.Members, later[1].id())
+		})
+		leader.halt()
+		w.wait("one of them leads", func() bool { return slices.Contains(later, w.leader()) })
+		away.run()
+		w.wait("it knows them", func() bool { return len(away.running().State().Members) == 5 })
+		if !slices.Contains(later, w.leader()) {
+			t.Error("another node leads by now: this shows nothing")
+		}
+	})
+}
