@@ -87,8 +87,9 @@ func ToReplay(present, control pg.HotStandby, wanted map[string]string) (pg.HotS
 			file[n] = has
 		case known || set:
 			file[n], raised = control[n], true
-		default: // the default, or what the directory's own file says: as good as what wrote the log
+		default: // what the directory's own file says, or the default, which is too little for a log of another node's settings
 			file[n] = control[n]
+			raised = raised || control[n] > pg.HotStandbyDefaults()[n]
 		}
 	}
 	if !raised {

@@ -82,6 +82,8 @@ func TestToReplay(t *testing.T) {
 		{"not ordered yet, enough wanted", pg.HotStandby{}, pg.HotStandby{100, 8, 0, 64}, map[string]string{"max_connections": "150"},
 			pg.HotStandby{}, false},
 		{"nothing said by anybody", pg.HotStandby{}, pg.HotStandby{100, 8, 0, 64}, nil, pg.HotStandby{}, false},
+		{"nothing said here, and more by who wrote the log", pg.HotStandby{}, pg.HotStandby{100, 8, 0, 96}, nil, pg.HotStandby{100, 8, 0, 96}, true},
+		{"a zero, and more by who wrote the log", pg.HotStandby{200, 8, 0, 64}, pg.HotStandby{100, 8, 5, 64}, nil, pg.HotStandby{200, 8, 5, 64}, true},
 		{"a zero that nobody asked for", pg.HotStandby{100, 8, 0, 64}, pg.HotStandby{100, 8, 0, 64}, nil, pg.HotStandby{100, 8, 0, 64}, false},
 	} {
 		if file, raised := ToReplay(c.present, c.control, c.wanted); file != c.file || raised != c.raised {

@@ -80,7 +80,7 @@ func (d *instance) found(log place, system pg.SystemID, state pg.ControlState) {
 	d.exists, d.foreign, d.sysid, d.state = true, true, system, state
 	d.signal = state == pg.ControlShutDownInRecovery
 	d.log, d.flushed, d.checkpoint, d.checkpointTLI = log, log.lsn, log.lsn, log.at(log.lsn).tli
-	d.ctl, d.ctlAt = shipped(), log.lsn
+	d.ctl, d.ctlAt = pg.HotStandbyDefaults(), log.lsn
 }
 
 // choose mirrors Node.dataFacts and judgeData for a person who named source.

@@ -180,7 +180,7 @@ func (m *modelPair) still() string {
 
 func (m *modelPair) restarted(enough bool) string {
 	m.s.server.die()
-	m.s.data.hot = shipped()
+	m.s.data.hot = pg.HotStandbyDefaults()
 	if enough {
 		m.s.data.hot[0] = 200
 	}

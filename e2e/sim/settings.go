@@ -21,9 +21,6 @@ import (
 // badValue is a value of work_mem that no PostgreSQL takes.
 const badValue = "much"
 
-// shipped is what a server runs with where nobody says anything.
-func shipped() pg.HotStandby { return pg.HotStandby{100, 8, 0, 64} }
-
 // configuring mirrors node's. Without a document there is nothing to do, and in most seeds nobody writes one.
 type configuring struct {
 	version uint64
@@ -165,7 +162,7 @@ func (a *agent) configured() failover.Configured {
 
 // fileHot is what the next start runs with (pgctl's configuration).
 func (d *instance) fileHot() pg.HotStandby {
-	out := shipped()
+	out := pg.HotStandbyDefaults()
 	for n, name := range pg.HotStandbyNames() {
 		value, set := d.params.Set[name]
 		if number, err := strconv.Atoi(value); set && err == nil {
@@ -258,7 +255,7 @@ func (p place) hotAt(lsn pg.LSN) pg.HotStandby {
 		}
 		limit = min(limit, x.start)
 	}
-	return shipped()
+	return pg.HotStandbyDefaults()
 }
 
 // hotsIn are those past from and up to lsn, in their order.

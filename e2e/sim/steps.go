@@ -79,7 +79,7 @@ func (d *instance) init() error {
 	d.exists, d.sysid, d.state, d.signal = true, foundSystem, pg.ControlShutDown, true
 	d.log, d.flushed, d.checkpoint, d.checkpointTLI = place{b, 1000}, 1000, 1000, 1
 	d.live, d.cached = live{}, nil
-	d.ctl, d.ctlAt = shipped(), 1000
+	d.ctl, d.ctlAt = pg.HotStandbyDefaults(), 1000
 	return nil
 }
 

@@ -10,6 +10,10 @@ func HotStandbyNames() [4]string {
 	return [4]string{"max_connections", "max_worker_processes", "max_prepared_transactions", "max_locks_per_transaction"}
 }
 
+// HotStandbyDefaults is what a server runs with where nobody says anything (guc_tables.c, the same from 12 to 18; initdb writes fewer
+// connections into the file of a directory on a machine that has little shared memory).
+func HotStandbyDefaults() HotStandby { return HotStandby{100, 8, 0, 64} }
+
 // Known tells values from their absence: no server runs with max_connections 0.
 func (h HotStandby) Known() bool { return h[0] > 0 }
 
