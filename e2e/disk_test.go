@@ -9,15 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/quorate/quorate/lab"
-)
-
-// The requests that stop and resume all writing to a file system, of linux/fs.h.
-const (
-	fsFreeze = 0xC0045877
-	fsThaw   = 0xC0045878
 )
 
 // TestDiskHangsAndMore: the disk of the primary hangs for good and something else happens to it, after which Postgres is
@@ -109,8 +101,7 @@ func (b *broken) hungAnd(more func(n *lab.Node, was trio) time.Time) {
 	before := b.healthy()
 	n := b.lab.Node(before.Primary)
 	was := b.trio(n)
-	b.disk(n, fsFreeze)
-	defer b.disk(n, fsThaw)
+	b.freezes(n)
 	at := more(n, was)
 	b.movedOn(before)
 	if !lives(was.guard) {
@@ -119,7 +110,7 @@ func (b *broken) hungAnd(more func(n *lab.Node, was trio) time.Time) {
 	if states, _ := b.lab.Look(b.Context()); len(b.hanging(was.guard)) == 0 {
 		b.Errorf("nothing hung in the disk, so nothing was tried: %+v", states)
 	}
-	b.disk(n, fsThaw)
+	b.thaws(n)
 	after := b.healthy()
 	b.writers.check(b.T, n.Name, at, b.lab.Node(after.Primary))
 }
@@ -200,17 +191,4 @@ func (b *broken) threadHangs(pid int) bool {
 		}
 	}
 	return false
-}
-
-// disk sends a request to the file system of a node. Thawing what is not frozen changes nothing.
-func (b *broken) disk(n *lab.Node, request uint) {
-	b.Helper()
-	fd, err := unix.Open(filepath.Join(n.Dir, "disk"), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = unix.Close(fd) }()
-	if err := unix.IoctlSetInt(fd, request, 0); err != nil && !(request == fsThaw && err == unix.EINVAL) {
-		b.Fatal(err)
-	}
 }

@@ -285,10 +285,10 @@ func copyProgram(from, to string) error {
 
 func (l *Lab) hangDiskOf(_ context.Context, n *Node) (at int64, err error) {
 	at = load.Now()
-	return at, n.hangDisk()
+	return at, n.HangDisk()
 }
 
 func (l *Lab) fillDiskOf(_ context.Context, n *Node) (at int64, err error) {
 	at = load.Now()
-	return at, n.fillDisk()
+	return at, n.FillDisk()
 }

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// diskSize is what the file system of a node's Postgres holds. The file below it is sparse: it takes what is written.
+// diskSize is what the file system of a node holds. The file below it is sparse: it takes what is written.
 const diskSize = 8 << 30
 
 // The requests that stop and resume all writing to a file system, as linux/fs.h has them: _IOWR('X', 119 and 120, int).
@@ -28,7 +28,7 @@ func (n *Node) mountPoint() string { return filepath.Join(n.Dir, "disk") }
 func (n *Node) image() string      { return filepath.Join(n.Dir, "disk.img") }
 func (n *Node) filler() string     { return filepath.Join(n.mountPoint(), "full") }
 
-// makeDisk makes the file system of the node's Postgres and mounts it. No block is reserved for root: full is full for all.
+// makeDisk makes the node's file system and mounts it. No block is reserved for root: full is full for all.
 func (n *Node) makeDisk(ctx context.Context) error {
 	f, err := os.Create(n.image())
 	if err != nil {
@@ -133,17 +133,17 @@ func sourceOf(mountinfo, at string) (source string) {
 	return source
 }
 
-// hangDisk makes every write to the disk wait until thawDisk, and who waits can't be killed: as behind a path to
+// HangDisk makes every write to the disk wait until ThawDisk, and who waits can't be killed: as behind a path to
 // storage that has gone away.
-func (n *Node) hangDisk() error {
+func (n *Node) HangDisk() error {
 	if err := n.diskRequest(fsFreeze); err != nil {
 		return fmt.Errorf("freeze the disk of %s: %w", n.Name, err)
 	}
 	return nil
 }
 
-// thawDisk undoes hangDisk. Thawing what is not frozen changes nothing.
-func (n *Node) thawDisk() error {
+// ThawDisk undoes HangDisk. Thawing what is not frozen changes nothing.
+func (n *Node) ThawDisk() error {
 	if err := n.diskRequest(fsThaw); err != nil && !errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("thaw the disk of %s: %w", n.Name, err)
 	}
@@ -163,8 +163,8 @@ func (n *Node) diskRequest(request uint) error {
 	return unix.IoctlSetInt(fd, request, 0)
 }
 
-// fillDisk leaves no room on the disk, neither a block nor what a deletion of somebody else's would free.
-func (n *Node) fillDisk() error {
+// FillDisk leaves no room on the disk, neither a block nor what a deletion of somebody else's would free.
+func (n *Node) FillDisk() error {
 	if mounted, err := n.mounted(); err != nil || !mounted {
 		return errors.Join(err, fmt.Errorf("%s has no disk of its own", n.Name))
 	}
@@ -191,8 +191,8 @@ func (n *Node) fillDisk() error {
 	return nil
 }
 
-// freeDisk undoes fillDisk.
-func (n *Node) freeDisk() error {
+// FreeDisk undoes FillDisk.
+func (n *Node) FreeDisk() error {
 	if err := os.Remove(n.filler()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("free the disk of %s: %w", n.Name, err)
 	}
@@ -225,8 +225,8 @@ func mountsBelow(dir string) ([]string, error) {
 func (l *Lab) releaseDisks() error {
 	var errs []error
 	for _, n := range l.Nodes {
-		if n.Disk {
-			errs = append(errs, n.thawDisk())
+		if n.Disk || n.State {
+			errs = append(errs, n.ThawDisk())
 		}
 	}
 	return errors.Join(errs...)
@@ -234,7 +234,7 @@ func (l *Lab) releaseDisks() error {
 
 // removeDisks unmounts what this lab has mounted. Nothing may run on it any more.
 func (l *Lab) removeDisks(ctx context.Context) error {
-	if !l.Disks {
+	if !l.Disks && !l.StateDisks {
 		return nil
 	}
 	all, err := mountsBelow(l.dir)

@@ -44,14 +44,14 @@ func TestADiskHangsAndFillsAndIsRemoved(t *testing.T) {
 	write := func() error { return os.WriteFile(file, make([]byte, 1<<16), 0o600) }
 	do(write())
 	do(os.Remove(file))
-	do(n.fillDisk())
+	do(n.FillDisk())
 	if err := write(); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("written to a full disk: %v", err)
 	}
-	do(n.freeDisk())
-	do(n.freeDisk())
+	do(n.FreeDisk())
+	do(n.FreeDisk())
 	do(write())
-	do(n.hangDisk())
+	do(n.HangDisk())
 	ended := make(chan error, 1)
 	go func() { ended <- write() }()
 	select {
@@ -59,11 +59,11 @@ func TestADiskHangsAndFillsAndIsRemoved(t *testing.T) {
 		t.Errorf("written to a disk that hangs: %v", err)
 	case <-time.After(200 * time.Millisecond):
 	}
-	do(n.thawDisk())
+	do(n.ThawDisk())
 	do(<-ended)
-	do(n.thawDisk())
+	do(n.ThawDisk())
 	// As after a kill in the middle of a fault: who takes the lab down thaws first.
-	do(n.hangDisk())
+	do(n.HangDisk())
 	do(l.Down(t.Context()))
 	gone(t, l)
 }
@@ -120,10 +120,10 @@ func TestWhatIsNotMountedIsLeftAlone(t *testing.T) {
 	if err := os.Mkdir(n.mountPoint(), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.fillDisk(); err == nil {
+	if err := n.FillDisk(); err == nil {
 		t.Error("filled the machine's own disk")
 	}
-	if err := errors.Join(n.hangDisk(), n.thawDisk(), n.freeDisk()); err != nil {
+	if err := errors.Join(n.HangDisk(), n.ThawDisk(), n.FreeDisk()); err != nil {
 		t.Error(err)
 	}
 }

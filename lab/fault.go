@@ -77,7 +77,7 @@ func (l *Lab) mend(ctx context.Context) error {
 	errs := []error{l.releaseDisks()}
 	for _, n := range l.Nodes {
 		if n.Disk {
-			errs = append(errs, l.repairDisk(ctx, n), n.freeDisk())
+			errs = append(errs, l.repairDisk(ctx, n), n.FreeDisk())
 		}
 		if l.clocked(n) {
 			errs = append(errs, n.setClock(0))

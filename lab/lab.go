@@ -49,13 +49,14 @@ type Lab struct {
 	Namespaces bool    `json:"namespaces"`      // false: loopback
 	Exe        string  `json:"exe"`             // the quorate program its daemons run
 	Durability string  `json:"durability"`
-	Failover   string  `json:"failover_after"`    // as in the node files
-	Signals    bool    `json:"signals,omitempty"` // fencing.signals on all nodes
-	Disks      bool    `json:"disks,omitempty"`   // Postgres of each node has a file system of its own
-	Clocks     bool    `json:"clocks,omitempty"`  // what Postgres takes for the wall clock can be set
-	Waiting    bool    `json:"waiting,omitempty"` // the node files name no peers and no secret: see Options
-	Password   string  `json:"password"`          // of the roles postgres, lab_load and lab_prober
-	Net        string  `json:"net"`               // first three numbers of the addresses
+	Failover   string  `json:"failover_after"`        // as in the node files
+	Signals    bool    `json:"signals,omitempty"`     // fencing.signals on all nodes
+	Disks      bool    `json:"disks,omitempty"`       // Postgres of each node has a file system of its own
+	StateDisks bool    `json:"state_disks,omitempty"` // or what its daemon keeps has one
+	Clocks     bool    `json:"clocks,omitempty"`      // what Postgres takes for the wall clock can be set
+	Waiting    bool    `json:"waiting,omitempty"`     // the node files name no peers and no secret: see Options
+	Password   string  `json:"password"`              // of the roles postgres, lab_load and lab_prober
+	Net        string  `json:"net"`                   // first three numbers of the addresses
 	Nodes      []*Node `json:"nodes"`
 
 	dir string
@@ -79,7 +80,8 @@ type Node struct {
 	Postgres string `json:"postgres"` // host:port
 	Dir      string `json:"dir"`
 	Witness  bool   `json:"witness,omitempty"` // it votes and has no Postgres
-	Disk     bool   `json:"disk,omitempty"`    // its Postgres has a file system of its own
+	Disk     bool   `json:"disk,omitempty"`    // its Postgres has a file system of its own, or else
+	State    bool   `json:"state,omitempty"`   // what its daemon keeps has one
 	Exe      string `json:"exe,omitempty"`     // the program it was upgraded to; "": the lab's
 	Outside  bool   `json:"outside,omitempty"` // it belongs to no cluster, not yet or not any more: nobody waits for it
 }
@@ -88,7 +90,7 @@ type Node struct {
 // and PGSocket the directory of Postgres's unix socket.
 func (n *Node) Config() string   { return filepath.Join(filepath.Dir(n.Dir), n.Name+".yml") }
 func (n *Node) Log() string      { return filepath.Join(n.Dir, "quorate.log") }
-func (n *Node) Data() string     { return filepath.Join(n.Dir, "q") }
+func (n *Node) Data() string     { return filepath.Join(n.stateDir(), "q") }
 func (n *Node) Socket() string   { return filepath.Join(n.Data(), "quorate.sock") }
 func (n *Node) PGData() string   { return filepath.Join(n.postgresDir(), "pg") }
 func (n *Node) PGSocket() string { return filepath.Join(n.Data(), "run") }
@@ -96,6 +98,14 @@ func (n *Node) PGSocket() string { return filepath.Join(n.Data(), "run") }
 // postgresDir is where the data directory is in, which is renamed when it is replaced: with a disk, that.
 func (n *Node) postgresDir() string {
 	if n.Disk {
+		return n.mountPoint()
+	}
+	return n.Dir
+}
+
+// stateDir is where the daemon's own directory is in.
+func (n *Node) stateDir() string {
+	if n.State {
 		return n.mountPoint()
 	}
 	return n.Dir

@@ -139,13 +139,13 @@ func (t *turn) slow(s nemesis.Step, n *Node) func(context.Context) error {
 			return l.StartDaemon(n)
 		}
 	case nemesis.Hang:
-		return disk(n.hangDisk)
+		return disk(n.HangDisk)
 	case nemesis.Thaw:
-		return disk(n.thawDisk)
+		return disk(n.ThawDisk)
 	case nemesis.Fill:
-		return disk(n.fillDisk)
+		return disk(n.FillDisk)
 	case nemesis.Free:
-		return disk(n.freeDisk)
+		return disk(n.FreeDisk)
 	case nemesis.ReadOnly:
 		return disk(n.failDisk)
 	case nemesis.Jump, nemesis.Right:

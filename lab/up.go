@@ -38,6 +38,7 @@ type Options struct {
 	Durability string        // "": quorum
 	Failover   time.Duration // failover_after; 0: one second
 	Disks      bool          // each Postgres has a file system of its own, so that it can hang and be full; needs root
+	StateDisks bool          // instead, what each daemon keeps has one
 	Clocks     bool          // what each Postgres takes for the wall clock can be set; needs libfaketime
 	Owned      bool          // it ends with this process: whoever comes next sweeps it
 	Signals    bool          // fence by signals though control groups could be used
@@ -195,11 +196,11 @@ func create(o Options) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Disks && able != nil {
+	if (o.Disks || o.StateDisks) && able != nil {
 		return nil, fmt.Errorf("--disks: mounting a file system needs root: %w", able)
 	}
 	l := &Lab{
-		Boot: boot, Namespaces: able == nil, Exe: o.Exe, Durability: o.Durability, Signals: o.Signals, Disks: o.Disks, Clocks: o.Clocks,
+		Boot: boot, Namespaces: able == nil, Exe: o.Exe, Durability: o.Durability, Signals: o.Signals, Disks: o.Disks, StateDisks: o.StateDisks, Clocks: o.Clocks,
 		Waiting: o.Waiting, Failover: o.Failover.String(), Password: strings.ToLower(rand.Text()), out: o.Out,
 	}
 	// Until it is whole every lab is this process's: nobody wants to keep half a one.
@@ -246,7 +247,7 @@ func (l *Lab) place(data, witnesses int) error {
 		if i > data {
 			name = "w" + strconv.Itoa(i-data)
 		}
-		n := &Node{Name: name, Dir: filepath.Join(l.dir, name), Witness: i > data, Disk: l.Disks && i <= data, Outside: l.Waiting}
+		n := &Node{Name: name, Dir: filepath.Join(l.dir, name), Witness: i > data, Disk: l.Disks && i <= data, State: l.StateDisks, Outside: l.Waiting}
 		if l.Namespaces {
 			n.live(fmt.Sprintf("%s.%d", l.Net, 10+i))
 		} else {
@@ -318,7 +319,7 @@ func (l *Lab) writeFiles(ctx context.Context) error {
 		if err := giveToPostgres(n.Dir); err != nil {
 			return err
 		}
-		if n.Disk {
+		if n.Disk || n.State {
 			if err := n.makeDisk(ctx); err != nil {
 				return err
 			}
