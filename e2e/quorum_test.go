@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/lab"
+	"github.com/quorate/quorate/pgctl/guard"
 )
 
 // TestLostAndRegained takes away from one cluster what it needs, and gives it back.
@@ -32,15 +33,17 @@ func (b *broken) loseQuorum() {
 	survivor := b.lab.Node(before.Primary)
 	others := b.except(survivor)
 	lone := startLone(b.T, b.lab, survivor, "local")
-	was := b.trio(survivor)
+	was, watch := b.trio(survivor), b.watchGuard(survivor)
 	lost := time.Now()
 	if err := b.lab.KillHosts(others...); err != nil {
 		b.Fatal(err)
 	}
+	cut := guard.Now()
 	b.await("the guard has killed Postgres", func() bool { return !lives(was.postmaster) })
 	killed := time.Since(lost)
 	b.Logf("quorum lost: the last write was taken %s after that (it waited for no copies), Postgres killed %s after it",
 		lone.last().Sub(lost).Round(time.Millisecond), killed.Round(time.Millisecond))
+	watch.withinTheLease(before, cut, lone)
 	b.saysWhatIsMissing(survivor, others)
 
 	back := time.Now()
@@ -131,9 +134,10 @@ func (b *broken) ackedAfter(since time.Time) bool {
 
 // lone writes on one node, in one session, until a write fails: so it notices how long that one takes writes at all.
 type lone struct {
-	mu  sync.Mutex
-	at  time.Time
-	err error
+	mu    sync.Mutex
+	at    time.Time     // the last acknowledgement came
+	began time.Duration // the write that it was for began, on the clock of guards
+	err   error
 }
 
 // loneBox is how long one of its writes may take. It is long, because a busy machine is no failure.
@@ -143,6 +147,13 @@ func (l *lone) last() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.at
+}
+
+// lastBegan is when the last write began that was acknowledged, on the clock of guards.
+func (l *lone) lastBegan() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.began
 }
 
 // failed is why it ended, nil while it writes.
@@ -170,10 +181,11 @@ func startLone(t *testing.T, on *lab.Lab, n *lab.Node, commit string) *lone {
 		tick := time.NewTicker(10 * time.Millisecond)
 		defer tick.Stop()
 		for ctx.Err() == nil {
+			began := guard.Now()
 			_, err := runWithin(c, loneBox, "INSERT INTO lone VALUES (clock_timestamp())")
 			l.mu.Lock()
 			if l.err = err; err == nil {
-				l.at = time.Now()
+				l.at, l.began = time.Now(), began
 			}
 			l.mu.Unlock()
 			if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/lab"
+	"github.com/quorate/quorate/pgctl/guard"
 )
 
 // TestQuorumLost takes both standbys away: whose commits were all acknowledged serves reads, and who has some that nobody else
@@ -74,11 +75,18 @@ func (b *broken) survive(reads bool) {
 			pids = append(pids, was[n.Name].agent, was[n.Name].guard, was[n.Name].postmaster)
 		}
 	}
-	old := b.trio(p)
+	old, watch := b.trio(p), b.watchGuard(p)
+	var local *lone
+	if !reads { // what only this node has would keep it from serving reads
+		local = startLone(b.T, b.lab, p, "local")
+	}
 	at := b.signal(syscall.SIGKILL, pids...)
+	b.await("nobody can vouch", func() bool { return !lives(was[gone[0].Name].agent) && !lives(was[gone[1].Name].agent) })
+	cut := guard.Now()
 	after := func() time.Duration { return time.Since(at).Round(time.Millisecond) }
 	b.await("the survivor is fenced", func() bool { return !lives(old.postmaster) })
 	b.Logf("%s was fenced after %s", p.Name, after())
+	watch.withinTheLease(before, cut, local)
 
 	if reads {
 		b.await("reads", func() bool {
