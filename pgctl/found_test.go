@@ -309,8 +309,14 @@ func TestStranger(t *testing.T) {
 	if text := i.occupied(); text != "" {
 		t.Errorf("somebody else is seen beside it: %s", text)
 	}
+	if err := i.startable(); !errors.Is(err, ErrRunning) || !strings.Contains(err.Error(), fmt.Sprintf("(pid %d)", pid)) {
+		t.Errorf("another would be started beside it, or it is not named: %v", err)
+	}
 	end()
 	eventually(t, "it has ended, reaped or not", func() bool { return i.stranger() == Postmaster{} })
+	if err := i.startable(); err != nil {
+		t.Errorf("when it has ended: %v", err)
+	}
 }
 
 // worksIn starts a process in a directory, as a server does, and returns how to end it.
