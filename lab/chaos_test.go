@@ -242,7 +242,7 @@ func TestAKindThatIsNeverMade(t *testing.T) {
 func TestARoundThatSawNothingIsNoGoodOne(t *testing.T) {
 	full := func() histories {
 		return histories{
-			writes:   []history.Write{{ID: 1, Outcome: history.OK}, {ID: 2, Prober: true, Outcome: history.OK}},
+			writes:   []history.Write{{ID: 1, Outcome: history.OK, XID: 700, LSN: 0x3000000}, {ID: 2, Prober: true, Outcome: history.OK}},
 			accesses: []history.Access{{Kind: history.Put, Outcome: history.OK}, {Kind: history.Get, Outcome: history.OK}},
 			sights:   []history.Sight{{}, {Primary: true}},
 		}
@@ -254,8 +254,10 @@ func TestARoundThatSawNothingIsNoGoodOne(t *testing.T) {
 	}{
 		{"all is there", func(*histories) {}, ""},
 		{"nothing", func(h *histories) { *h = histories{past: judge.Past{Timeline: 1}} },
-			"no acknowledged write, no write of a prober, no change of a register, no look of a reader, no look at a primary was recorded"},
+			"no acknowledged write, no place of a write in the log, no write of a prober, no change of a register, no look of a reader, no look at a primary was recorded"},
 		{"no write was acknowledged", func(h *histories) { h.writes[0].Outcome = history.Unknown }, ": no acknowledged write was"},
+		{"no transaction was named", func(h *histories) { h.writes[0].XID = 0 }, ": no place of a write in the log was"},
+		{"no place was named", func(h *histories) { h.writes[0].LSN = 0 }, ": no place of a write in the log was"},
 		{"a busy session is no prober", func(h *histories) { h.writes[1].ID = 0 }, ": no write of a prober was"},
 		{"only the lab read registers", func(h *histories) { h.accesses = h.accesses[1:] }, ": no change of a register was"},
 		{"no change was answered", func(h *histories) { h.accesses[0].Outcome = history.Unknown }, ": no change of a register was"},

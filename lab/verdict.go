@@ -144,6 +144,8 @@ func (h histories) blind(probed bool) error {
 		}
 	}
 	need(slices.ContainsFunc(h.writes, func(w history.Write) bool { return w.OfLoad() && w.Outcome == history.OK }), "acknowledged write")
+	// What evidence is judged by; a write without is not looked for there.
+	need(slices.ContainsFunc(h.writes, func(w history.Write) bool { return w.OfLoad() && w.XID > 0 && w.LSN > 0 }), "place of a write in the log")
 	need(!probed || slices.ContainsFunc(h.writes, func(w history.Write) bool { return w.Prober && w.ID > 0 && w.Outcome == history.OK }), "write of a prober")
 	// Each register was read by the lab in the end, whether clients got an answer or not.
 	need(slices.ContainsFunc(h.accesses, func(a history.Access) bool { return a.Kind != history.Get && a.Outcome == history.OK }), "change of a register")
