@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -84,10 +85,12 @@ func (c *Cluster) handlers() map[string]transport.Handler {
 	}
 }
 
-// isMember says whether the peer is a member of this node's cluster. Anybody may say that he is of it.
+// isMember says whether the peer is a member of this node's cluster. Anybody may say that he is of it, and with a certificate of an own
+// PKI also that he is any node of it: the handshake holds him to the name of a member, if it was one by then.
 func (c *Cluster) isMember(peer transport.Peer) bool {
-	_, member := c.members()[fsm.NodeID(peer.NodeID)]
-	return member && peer.ClusterID == c.identity.clusterID()
+	m, member := c.members()[fsm.NodeID(peer.NodeID)]
+	named := !c.credentials.Own() || slices.Contains(peer.Names, m.Name)
+	return member && named && peer.ClusterID == c.identity.clusterID()
 }
 
 // forMembers handles a call that only members of this node's cluster may make.

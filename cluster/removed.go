@@ -88,7 +88,7 @@ func (c *Cluster) onStanding(peer transport.Peer, req standingRequest) (standing
 	_, s := c.newest()
 	_, member := s.Members[req.Node]
 	answer := standingAnswer{Member: member, Version: s.Version}
-	if member && peer.NodeID == string(req.Node) {
+	if member && peer.NodeID == string(req.Node) && c.isMember(peer) {
 		answer.Members = slices.Collect(maps.Values(s.Members))
 	}
 	return answer, nil

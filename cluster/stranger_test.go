@@ -85,6 +85,19 @@ func TestACertificateIsNoMembership(t *testing.T) {
 				t.Errorf("as a node of %q, whether n1 is a member: %q, %v", claim, answer, err)
 			}
 		}
+		late := p.stranger("n9", id, "id-of-n4")
+		for _, when := range []string{"before n4 is known", "on a connection of before that"} {
+			if answer, err := late(callSeal, epochRequest{Epoch: 50}); err == nil {
+				t.Errorf("as n4, %s: %q", when, answer)
+			}
+			n1.hear(state+1, []fsm.Member{{ID: "id-of-n4", Name: "n4"}})
+		}
+		if m := n1.members()["id-of-n4"]; m.Name != "n4" {
+			t.Error("n4 is not known: this shows nothing")
+		}
+		if n1.isMember(transport.Peer{ClusterID: id, NodeID: "id-of-n4", Names: []string{"n9"}}) || !n1.isMember(transport.Peer{ClusterID: id, NodeID: "id-of-n4", Names: []string{"n4"}}) {
+			t.Error("n4 is who has its id, not who has its name too")
+		}
 		if now := n1.RaftInfo().Last; now != before || n1.State().Version != state {
 			t.Errorf("strangers made the log grow from entry %d to %d", before, now)
 		}

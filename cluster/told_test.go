@@ -5,8 +5,6 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/hashicorp/go-hclog"
-
 	"github.com/quorate/quorate/fsm"
 )
 
@@ -19,7 +17,7 @@ func TestWhoIsToldOfMembers(t *testing.T) {
 		}
 		return s
 	}
-	c := &Cluster{log: hclog.NewNullLogger(), identity: &identityStore{}, machine: &machine{}, published: &publisher{}}
+	c := &Cluster{identity: &identityStore{}, machine: &machine{}, published: &publisher{}}
 	for _, step := range []struct {
 		what    string
 		told    uint64 // with n2 and n3
@@ -35,7 +33,7 @@ func TestWhoIsToldOfMembers(t *testing.T) {
 	} {
 		c.published = &publisher{state: step.applied}
 		if step.told > 0 {
-			c.hear(step.told, []fsm.Member{{ID: "n2", Name: "as told"}, {ID: "n3", Name: "as told"}})
+			c.learn(step.told, []fsm.Member{{ID: "n2", Name: "as told"}, {ID: "n3", Name: "as told"}})
 		}
 		got := c.members()
 		if ids := slices.Sorted(maps.Keys(got)); !slices.Equal(ids, step.want) {
