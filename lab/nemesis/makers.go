@@ -138,9 +138,11 @@ func ambushes(can Can) []maker {
 		}},
 	}
 	if can.Network {
-		// A primary that was probed until it vanished has log that nobody else has.
+		// Clients still reach a primary that is cut off from all others, and what they write until its lease ends nobody else has. Of one
+		// that vanishes they are cut off too, and then there is rarely anything to rewind. A rewind is the agent's: Postgres runs for a
+		// moment of it, or not at all.
 		all = append(all, maker{"kill in rewind", func(d *Deck) []Step {
-			return []Step{d.ambush(rewinding), {At: soon, Do: Vanish}, {At: soon + d.between(3*time.Second, 5*time.Second), Do: Return}}
+			return []Step{d.ambushOf(rewinding, 300*time.Millisecond, []Part{Agent}, []Part{Agent, Guard}), {At: soon, Do: Cut, Shape: Full}, {At: soon + d.between(3*time.Second, 5*time.Second), Do: Mend}}
 		}})
 	}
 	return all
@@ -152,7 +154,10 @@ const trial = 30 * time.Millisecond
 func (d *Deck) ambush(word string) Step { return d.ambushWithin(word, 300*time.Millisecond) }
 
 func (d *Deck) ambushWithin(word string, most time.Duration) Step {
-	sets := [][]Part{{Agent}, {Agent, Guard}, {Postmaster}, {Agent, Guard, Postmaster}}
+	return d.ambushOf(word, most, []Part{Agent}, []Part{Agent, Guard}, []Part{Postmaster}, []Part{Agent, Guard, Postmaster})
+}
+
+func (d *Deck) ambushOf(word string, most time.Duration, sets ...[]Part) Step {
 	return Step{Do: Ambush, Word: word, Parts: sets[d.rng.IntN(len(sets))], After: d.between(0, most)}
 }
 
