@@ -31,7 +31,7 @@ func (m *Mux) welcome(raw net.Conn) (*Conn, *protoListener, error) {
 		return nil, nil, err
 	}
 	listener := m.listenerFor(c.proto)
-	err = errors.Join(m.named(c), m.permit(c.proto, me.id, c.peer))
+	err = m.admitted(c, me.id)
 	if err == nil && listener == nil {
 		err = fmt.Errorf("node %s %s %s now", me.id.nodeID, notServing, c.proto)
 	}
@@ -168,7 +168,7 @@ func (m *Mux) introduce(ctx context.Context, raw net.Conn, proto Proto, addr, no
 	if nodeID != "" && c.peer.nodeID != nodeID {
 		return nil, &RefusedError{Addr: addr, Local: true, Reason: fmt.Sprintf("it is node %s, not %s", c.peer.nodeID, nodeID)}
 	}
-	if err := errors.Join(m.named(c), m.permit(proto, me.id, c.peer)); err != nil {
+	if err := m.admitted(c, me.id); err != nil {
 		return nil, &RefusedError{Addr: addr, Local: true, Reason: err.Error()}
 	}
 	if err := m.track(c); err != nil {

@@ -147,12 +147,18 @@ func (m *Mux) Reauthorize() {
 	}
 	m.mu.Unlock()
 	for _, c := range conns {
-		if err := errors.Join(m.named(c), m.permit(c.proto, local, c.peer)); err != nil {
+		if err := m.admitted(c, local); err != nil {
 			m.cfg.Logger.Info("closing connection of a peer that is no longer permitted",
 				"peer", c.RemoteAddr(), "protocol", c.proto, "reason", err)
 			_ = c.Close()
 		}
 	}
+}
+
+// admitted decides about a connection. The name is looked at last: whom permit takes for a member is then held to that member's name,
+// though nobody may have known of him a moment before.
+func (m *Mux) admitted(c *Conn, local identity) error {
+	return errors.Join(m.permit(c.proto, local, c.peer), m.named(c))
 }
 
 // permit decides about a peer whose identity is proved.
