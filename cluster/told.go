@@ -29,7 +29,8 @@ func (c *Cluster) learn(version uint64, members []fsm.Member) bool {
 		return false
 	}
 	known := c.members()
-	if !slices.ContainsFunc(members, func(m fsm.Member) bool { return known[m.ID] == fsm.Member{} }) {
+	came := func(m fsm.Member) bool { _, member := known[m.ID]; return !member }
+	if !slices.ContainsFunc(members, came) {
 		return false
 	}
 	c.told.Store(&told{version: version, members: members})
