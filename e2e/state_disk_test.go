@@ -58,9 +58,13 @@ func TestStateDisk(t *testing.T) {
 		before := b.healthy()
 		n := b.lab.Node(before.Primary)
 		was, full := b.trio(n), b.logged(n, "no space left on device")
-		b.fills(n)
-		b.edited(b.leaderBeside(before), "8MB")
-		b.await("it is said", func() bool { return b.logged(n, "no space left on device") > full })
+		tries := 0
+		b.await("it is said", func() bool { // a file that is replaced meanwhile leaves room for another
+			tries++
+			b.fills(n)
+			b.edited(b.except(n)[0], fmt.Sprintf("%dMB", 7+tries%2))
+			return b.logged(n, "no space left on device") > full
+		})
 		// It is replaced if there was room for the entry and none for the state after it: its daemon ends.
 		since := time.Now()
 		b.await("a write that began now is acknowledged", func() bool { return b.ackedAfter(since) })
@@ -126,12 +130,17 @@ func (b *broken) fills(n *lab.Node) {
 	}
 }
 
-// frees makes room, and starts the daemon if it ended for want of that.
+// frees makes room, and starts the daemon if it ended for want of that, which shows when it has had something to write since.
 func (b *broken) frees(n *lab.Node, was trio) {
 	b.Helper()
 	if err := n.FreeDisk(); err != nil {
 		b.Fatal(err)
 	}
+	b.edited(b.except(n)[0], "9MB")
+	b.await("the daemon of "+n.Name+" writes or has ended", func() bool {
+		config, _ := b.ask(n, "show-config")
+		return !lives(was.agent) || strings.Contains(config, "9MB")
+	})
 	if !lives(was.agent) {
 		b.restart(n, was)
 	}
