@@ -8,7 +8,7 @@ import (
 	"github.com/quorate/quorate/api/client"
 )
 
-// form makes a cluster of a lab whose nodes wait: the first founds it and the others join.
+// form makes a cluster of a lab whose nodes wait: the first founds it and the others join. It has the tables for clients.
 func (l *Lab) form(ctx context.Context) error {
 	ctx, stop := context.WithTimeout(ctx, upLimit)
 	defer stop()
@@ -28,9 +28,6 @@ func (l *Lab) form(ctx context.Context) error {
 		if err := l.admit(ctx, n, first); err != nil {
 			return errors.Join(err, errors.New(l.Report()))
 		}
-	}
-	if _, err := l.AwaitHealthy(ctx); err != nil {
-		return err
 	}
 	return l.MakeTables(ctx)
 }

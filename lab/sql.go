@@ -49,12 +49,15 @@ func (l *Lab) connect(ctx context.Context, n *Node) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// MakeTables makes what the lab's clients need, in a cluster that is whole. The passwords are kept as md5, so that what a search for the
-// primary takes is Postgres's time and not that of hashing passwords.
+// MakeTables waits until the cluster is whole and makes what the lab's clients need. It waits itself, since a cluster that was whole a
+// moment ago need not be: one that was just formed moves its Raft leader off the primary when it can. The passwords are kept as md5, so
+// that what a search for the primary takes is Postgres's time and not that of hashing passwords.
 func (l *Lab) MakeTables(ctx context.Context) error {
-	s, why := l.whole(ctx)
-	if why != "" {
-		return fmt.Errorf("make the lab's tables: %s", why)
+	ctx, stop := context.WithTimeout(ctx, upLimit)
+	defer stop()
+	s, err := l.AwaitHealthy(ctx)
+	if err != nil {
+		return fmt.Errorf("make the lab's tables: %w", err)
 	}
 	conn, err := l.connect(ctx, l.Node(s.Primary))
 	if err != nil {

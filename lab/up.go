@@ -102,9 +102,6 @@ func (l *Lab) bringUp(ctx context.Context, prepare func(*Lab) error) error {
 		return l.awaitWaiting(ctx)
 	}
 	l.say("  %d daemons run; the first of them initialises Postgres and the others clone it", len(l.Nodes))
-	if _, err := l.AwaitHealthy(ctx); err != nil {
-		return err
-	}
 	if err := l.MakeTables(ctx); err != nil {
 		return err
 	}
