@@ -2,8 +2,6 @@ package lab
 
 import (
 	"context"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,7 +15,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/quorate/quorate/api/client"
-	"github.com/quorate/quorate/config"
 	"github.com/quorate/quorate/internal/pg"
 	"github.com/quorate/quorate/lab/history"
 	"github.com/quorate/quorate/lab/judge"
@@ -318,72 +315,4 @@ func (l *Lab) agreed(ctx context.Context) (all []judge.Branch, err error) {
 		return nil
 	})
 	return all, err
-}
-
-// leaks looks for the lab's secrets in what daemons and servers wrote and what the API tells.
-func (c *chaos) leaks(ctx context.Context) ([]judge.Violation, error) {
-	secrets := []judge.Secret{{Name: "the password of the roles", Value: []byte(c.l.Password)}}
-	text, err := os.ReadFile(filepath.Join(c.l.Nodes[0].Data(), config.SecretName))
-	if err != nil {
-		return nil, fmt.Errorf("read the secret to look for: %w", err)
-	}
-	text = []byte(strings.TrimSpace(string(text)))
-	secrets = append(secrets, judge.Secret{Name: "cluster.secret", Value: text})
-	if key, err := hex.DecodeString(string(text)); err == nil {
-		secrets = append(secrets, judge.Secret{Name: "the bytes of cluster.secret", Value: key})
-	}
-	if err := c.keepAnswers(ctx); err != nil {
-		return nil, err
-	}
-	if err := c.keepLogs(); err != nil {
-		return nil, err
-	}
-	places := []string{c.dir}
-	for _, n := range c.l.data() {
-		places = append(places, filepath.Join(n.Data(), "postgres", "evidence"))
-	}
-	var found []judge.Violation
-	for _, place := range places {
-		err := filepath.WalkDir(place, func(file string, d fs.DirEntry, err error) error {
-			if errors.Is(err, fs.ErrNotExist) || err == nil && !d.Type().IsRegular() {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			content, err := os.ReadFile(file)
-			if err != nil {
-				return err
-			}
-			found = append(found, judge.NoSecret(file, content, secrets)...)
-			return nil
-		})
-		if err != nil {
-			return nil, fmt.Errorf("look for secrets: %w", err)
-		}
-	}
-	return found, nil
-}
-
-// keepAnswers keeps what the API tells.
-func (c *chaos) keepAnswers(ctx context.Context) error {
-	for _, n := range c.l.Nodes {
-		api := client.Unix(n.Socket())
-		status, errStatus := api.Status(ctx)
-		explain, errExplain := api.Explain(ctx)
-		past, errHistory := api.History(ctx)
-		settings, errConfig := api.ConfigHistory(ctx)
-		members, errMembers := api.Members(ctx)
-		if err := errors.Join(errStatus, errExplain, errHistory, errConfig, errMembers); err != nil {
-			return fmt.Errorf("ask %s: %w", n.Name, err)
-		}
-		b, err := json.MarshalIndent([]any{status, explain, past, settings, members}, "", " ")
-		if err != nil {
-			return fmt.Errorf("encode the answers of %s: %w", n.Name, err)
-		}
-		if err := os.WriteFile(filepath.Join(c.dir, n.Name+"-answers.json"), b, 0o644); err != nil {
-			return fmt.Errorf("keep the answers of %s: %w", n.Name, err)
-		}
-	}
-	return nil
 }
