@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -20,7 +21,8 @@ import (
 // passwordSeed is the key, in what a member keeps of its membership, that the passwords of database roles are derived from.
 var passwordSeed = regexp.MustCompile(`"seed":"([0-9a-f]{64})"`)
 
-// secrets are what nobody may read anywhere: the lab's password, and the keys that are in the directory of a member.
+// secrets are what nobody may read anywhere: the lab's password, the keys that are in the directory of a member, and the password by
+// which standbys stream, which is derived from one of them. The admin token, which is derived from another, is never sent in a lab.
 func (l *Lab) secrets(member *Node) ([]judge.Secret, error) {
 	secret, err := os.ReadFile(filepath.Join(member.Data(), config.SecretName))
 	if err != nil {
@@ -35,7 +37,19 @@ func (l *Lab) secrets(member *Node) ([]judge.Secret, error) {
 	if seed == nil {
 		return nil, fmt.Errorf("%s has no password seed to look for", kept)
 	}
-	all := []judge.Secret{{Name: "the password of the roles", Value: []byte(l.Password)}}
+	kept = filepath.Join(member.Data(), "postgres", "postgres", "pgpass")
+	line, err := os.ReadFile(kept)
+	if err != nil {
+		return nil, fmt.Errorf("read the replication password to look for: %w", err)
+	}
+	streams := strings.TrimSpace(string(line[bytes.LastIndexByte(line, ':')+1:]))
+	if streams == "" {
+		return nil, fmt.Errorf("%s has no replication password to look for", kept)
+	}
+	all := []judge.Secret{
+		{Name: "the password of postgres and the lab's roles", Value: []byte(l.Password)},
+		{Name: "the replication password", Value: []byte(streams)},
+	}
 	for _, key := range []judge.Secret{
 		{Name: "cluster.secret", Value: []byte(strings.TrimSpace(string(secret)))},
 		{Name: "the password seed", Value: seed[1]},
