@@ -314,8 +314,7 @@ func (i *Instance) rewindSteps() []rewindStep {
 		{"try without changing anything", rewindChecking, i.tryRewind},
 		{"record that it writes", rewindChecking, enter(rewindWriting)},
 		{"run pg_rewind", rewindWriting, func(ctx context.Context, p *rewindPlan) error {
-			_, err := i.pgRewind(ctx, p.Source)
-			return err
+			return runProgram(i.pgRewind(ctx, p.Source), nil)
 		}},
 		{"record that pg_rewind is through", rewindWriting, enter(rewindFinishing)},
 		{"make it a standby", rewindFinishing, func(context.Context, *rewindPlan) error { return i.finishCopy(i.cfg.DataDir) }},
