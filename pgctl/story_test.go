@@ -258,19 +258,55 @@ func TestCloneWhenTheLogIsGone(t *testing.T) {
 	if err := n1.SetSlots(t.Context(), nil, true); err != nil {
 		t.Fatal(err)
 	}
-	n1.sql("CREATE TABLE t (id int)")
-	for range 3 {
-		n1.sql("INSERT INTO t VALUES (1)")
-		n1.sql("SELECT pg_switch_wal()")
-		n1.sql("CHECKPOINT")
-	}
+	n1.writeSegments(3)
 	n1.drive(c.want(n1), "the slot again", func(s Status) bool { return len(s.Slots) == 1 })
-	n2.took()
-	n2.drive(c.want(n2), "to follow", func(s Status) bool {
-		return streaming(s) && n2.Status(t.Context()).Receiver == "streaming" && len(kept(t, n2)) == 1
+	n2.clonedAnew(c)
+}
+
+// A slot may keep max_slot_wal_keep_size of log and no more. One that had to give log up is of no use to anybody: it is made anew,
+// and its member gets a new copy.
+func TestALostSlotIsMadeAnew(t *testing.T) {
+	c := boot(t, "n1", "n2")
+	n1, n2 := c.members[0], c.members[1]
+	if err := n2.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n1.sql("ALTER SYSTEM SET wal_keep_size = 0")
+	n1.sql("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
+	n1.sql("SELECT pg_reload_conf()")
+	const status = "SELECT string_agg(wal_status, ',') FROM pg_replication_slots"
+	eventually(t, "the slot to lose its log", func() bool {
+		n1.writeSegments(1)
+		return n1.sql(status) == "lost"
 	})
-	if got := n2.took(); !strings.Contains(got, "follow stop examine clone examine start-reader") {
-		t.Errorf("n2 took %q", got)
+	if s := n1.Status(t.Context()); len(s.Slots) != 0 {
+		t.Errorf("a slot that is lost counts as one: %v", s.Slots)
+	}
+	n1.drive(c.want(n1), "the slot anew", func(s Status) bool { return len(s.Slots) == 1 })
+	if got := n1.sql(status); got != "reserved" {
+		t.Errorf("the slot is %s", got)
+	}
+	n2.clonedAnew(c)
+}
+
+// writeSegments fills so many segments of log and lets go of those that nobody keeps.
+func (n *node) writeSegments(count int) {
+	n.sql("CREATE TABLE IF NOT EXISTS t (id int)")
+	for range count {
+		n.sql("INSERT INTO t VALUES (1)")
+		n.sql("SELECT pg_switch_wal()")
+		n.sql("CHECKPOINT")
+	}
+}
+
+// clonedAnew drives a standby that lacks log of its primary until it streams from a new copy; the old one is kept.
+func (n *node) clonedAnew(c *cluster) {
+	n.took()
+	n.drive(c.want(n), "to follow", func(s Status) bool {
+		return streaming(s) && n.Status(n.t.Context()).Receiver == "streaming" && len(kept(n.t, n)) == 1
+	})
+	if got := n.took(); !strings.Contains(got, "follow stop examine clone examine start-reader") {
+		n.t.Errorf("%s took %q", n.name, got)
 	}
 }
 
