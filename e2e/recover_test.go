@@ -27,7 +27,7 @@ func (b *broken) recoverPrimary() {
 	before := b.healthy()
 	left := b.lab.Node(before.Primary)
 	others := b.except(left)
-	b.goOnAlone(left, others)
+	b.goOnAlone(left, others, "it has every commit that it acknowledged")
 	was := b.stateOf(left)
 
 	old := others[0]
@@ -66,22 +66,40 @@ func (b *broken) recoverPrimary() {
 	b.writers.kept(b.T, b.lab.Node(after.Primary), nothing)
 }
 
-// recoverStandby: commits of which the standby that is left has no copy are lost. How many that are is printed.
+// recoverStandby: commits of which the standby that is left has no copy are lost, and no others. How many that are is printed.
 func (b *broken) recoverStandby() {
 	before := b.healthy()
 	primary := b.lab.Node(before.Primary)
 	left := b.except(primary)[0]
-	after := b.goOnAlone(left, b.except(left))
+	copied := b.copied(primary, left)
+	after := b.goOnAlone(left, b.except(left), "Those of which no copy is here are lost.")
 	if after.Primary != left.Name || after.Epoch <= before.Epoch {
 		b.Errorf("%s is primary of epoch %d, before it was %s of epoch %d", after.Primary, after.Epoch, before.Primary, before.Epoch)
 	}
 	lost := 0
-	all := b.writers.kept(b.T, left, func(acked) bool { lost++; return true })
+	all := b.writers.kept(b.T, left, func(a acked) bool { lost++; return a.node == primary.Name && a.at.After(copied) })
 	b.Logf("of %d acknowledged writes %d are lost", len(all), lost)
 }
 
-// goOnAlone kills the hosts of the others for good, recovers the one that is left, and returns when it takes writes alone.
-func (b *broken) goOnAlone(left *lab.Node, others []*lab.Node) lab.State {
+// copied waits until the standby has all of the primary's log up to now, and returns an instant: what was acknowledged before it has a
+// copy there.
+func (b *broken) copied(primary, standby *lab.Node) time.Time {
+	b.Helper()
+	at := time.Now()
+	end, err := b.sql(primary, "SELECT pg_current_wal_insert_lsn()")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.await(standby.Name+" has the log up to "+end, func() bool {
+		has, err := b.sql(standby, "SELECT pg_last_wal_receive_lsn() >= '"+end+"'")
+		return err == nil && has == "t"
+	})
+	return at
+}
+
+// goOnAlone kills the hosts of the others for good, recovers the one that is left, which has to say what is lost, and returns when it
+// takes writes alone.
+func (b *broken) goOnAlone(left *lab.Node, others []*lab.Node, loss string) lab.State {
 	b.Helper()
 	scope := "lab-" + b.lab.ID
 	if err := b.lab.KillHosts(others...); err != nil {
@@ -91,8 +109,11 @@ func (b *broken) goOnAlone(left *lab.Node, others []*lab.Node) lab.State {
 	b.refuses(left, "runs: end it first", "recover", "--confirm", scope)
 	b.endDaemon(left, syscall.SIGTERM)
 	b.refuses(left, "nothing was changed", "recover", "--confirm", "another")
-	if out := b.must(left, "recover", "--confirm", scope); !strings.Contains(out, "Its PostgreSQL is usable") {
-		b.Errorf("what is left of %s is not known for what it is", left.Name)
+	out := b.must(left, "recover", "--confirm", scope)
+	for _, says := range []string{"Its PostgreSQL is usable", loss} {
+		if !strings.Contains(out, says) {
+			b.Errorf("what recover says of what is left of %s lacks %q:\n%s", left.Name, says, out)
+		}
 	}
 	for _, n := range others {
 		n.Outside = true
