@@ -42,43 +42,20 @@ func runProgram(cmd *exec.Cmd, stdin io.Reader) error {
 
 // outputOf is runProgram that also returns what the program wrote.
 func outputOf(cmd *exec.Cmd, stdin io.Reader) (string, error) {
-	out, _, err := outputUntil(cmd, stdin, "")
-	return out, err
-}
-
-// outputUntil is outputOf that kills the program when it has written the mark, unless that is empty, and says that it came so far.
-func outputUntil(cmd *exec.Cmd, stdin io.Reader, mark string) (string, bool, error) {
 	// The death signal is sent when the thread that forked ends, so that thread must not be given back before.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	out := &marked{cmd: cmd, mark: []byte(mark)}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, out, out
+	var out bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &out, &out
 	err := cmd.Start()
 	if err == nil {
 		normalPriority(cmd)
 		err = cmd.Wait()
 	}
-	if err != nil && !out.reached {
-		return "", false, fmt.Errorf("run %s: %w: %s", filepath.Base(cmd.Path), err, tail(out.said.String()))
+	if err != nil {
+		return "", fmt.Errorf("run %s: %w: %s", filepath.Base(cmd.Path), err, tail(out.String()))
 	}
-	return out.said.String(), out.reached, nil
-}
-
-// marked takes what a program writes, and kills it when the mark is among that.
-type marked struct {
-	cmd     *exec.Cmd
-	mark    []byte
-	said    bytes.Buffer
-	reached bool
-}
-
-func (m *marked) Write(b []byte) (int, error) {
-	m.said.Write(b)
-	if len(m.mark) > 0 && !m.reached && bytes.Contains(m.said.Bytes(), m.mark) {
-		m.reached = true
-		_ = m.cmd.Process.Kill() // fails only if it has ended
-	}
-	return len(b), nil
+	return out.String(), nil
 }
 
 // normalPriority takes from a program, the leader of its own process group, what it inherited of the agent's priority:

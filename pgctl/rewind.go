@@ -314,7 +314,8 @@ func (i *Instance) rewindSteps() []rewindStep {
 		{"try without changing anything", rewindChecking, i.tryRewind},
 		{"record that it writes", rewindChecking, enter(rewindWriting)},
 		{"run pg_rewind", rewindWriting, func(ctx context.Context, p *rewindPlan) error {
-			return runProgram(i.pgRewind(ctx, p.Source), nil)
+			_, err := i.pgRewind(ctx, p.Source)
+			return err
 		}},
 		{"record that pg_rewind is through", rewindWriting, enter(rewindFinishing)},
 		{"make it a standby", rewindFinishing, func(context.Context, *rewindPlan) error { return i.finishCopy(i.cfg.DataDir) }},

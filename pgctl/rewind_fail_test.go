@@ -100,32 +100,6 @@ func TestDryRunWithoutThePrimary(t *testing.T) {
 	}
 }
 
-// TestATrialEndsWhereItWouldCopy: a dry run of pg_rewind fetches as much as a real one. All that it is for comes before that.
-func TestATrialEndsWhereItWouldCopy(t *testing.T) {
-	i := &Instance{cfg: Config{Name: "n1", StateDir: t.TempDir(), BinDir: t.TempDir()}, major: 16, log: hclog.NewNullLogger()}
-	if err := os.MkdirAll(i.cfg.pgFile(""), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	p := &rewindPlan{Phase: rewindChecking, Source: Upstream{Name: "n2", Host: "127.0.0.1", Port: 1}}
-	for _, c := range []struct {
-		does string
-		want error
-	}{
-		{"echo 'pg_rewind: need to copy 385 MB (total source directory size is 410 MB)' >&2\nexec sleep 600", nil},
-		{"echo 'pg_rewind: no rewind required' >&2\n", ErrNoRewind},
-		{"echo 'pg_rewind: error: could not find common ancestor' >&2\nexit 1", errSourceAway}, // nothing listens at the source
-	} {
-		if err := os.WriteFile(filepath.Join(i.cfg.BinDir, "pg_rewind"), []byte("#!/bin/sh\n"+c.does), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
-		if err := i.tryRewind(ctx, p); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
-			t.Errorf("%s: %v", c.does, err)
-		}
-		stop()
-	}
-}
-
 // TestRewindIsNotTornByAFullDisk: where not even the word that pg_rewind may write now can be written, it has not begun.
 func TestRewindIsNotTornByAFullDisk(t *testing.T) {
 	i := &Instance{cfg: Config{StateDir: t.TempDir() + "/is not there"}}

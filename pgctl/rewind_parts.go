@@ -266,15 +266,11 @@ func (i *Instance) findCommonCheckpoint(ctx context.Context, d discard) error {
 	return fmt.Errorf("%w: its log does not reach back to a checkpoint before %s, only to %s", ErrNoRewind, d.From, limit)
 }
 
-// rewindCopies is what pg_rewind writes when it has looked at both sides and begins to copy, with --progress (pg_rewind.c, main).
-const rewindCopies = "need to copy "
-
-// tryRewind runs pg_rewind without letting it change anything, up to where it would begin to copy: what can fail at all mostly fails
-// before. A trial that went on would fetch all that the rewind fetches, the primary's whole pg_wal for one, and throw it away.
-// A failure is no word on the directory if the primary can't be asked afterwards either. Where pg_rewind can't be run at all the
-// next try may well end like it, and a clone needs none.
+// tryRewind runs pg_rewind without letting it change anything: what can fail at all mostly fails here. A failure is no word
+// on the directory if the primary can't be asked afterwards either. Where pg_rewind can't be run at all the next try may well
+// end like it, and a clone needs none.
 func (i *Instance) tryRewind(ctx context.Context, p *rewindPlan) error {
-	said, copies, err := outputUntil(i.pgRewind(ctx, p.Source, "--dry-run", "--progress"), nil, rewindCopies)
+	said, err := i.pgRewind(ctx, p.Source, "--dry-run")
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return err
@@ -289,20 +285,17 @@ func (i *Instance) tryRewind(ctx context.Context, p *rewindPlan) error {
 		return against{fmt.Errorf("%w: %w", ErrNoRewind, err)}
 	case strings.Contains(said, "no rewind required"):
 		return against{fmt.Errorf("%w: pg_rewind sees no difference between the logs", ErrNoRewind)}
-	case copies:
-		_, much, _ := strings.Cut(said, rewindCopies)
-		i.log.Info("the rewind can begin", "source", p.Source.Name, "copies", tail(much))
 	}
 	return nil
 }
 
-// pgRewind prepares pg_rewind as the replication role, whose password is in a file.
-func (i *Instance) pgRewind(ctx context.Context, u Upstream, more ...string) *exec.Cmd {
+// pgRewind runs pg_rewind as the replication role, whose password is in a file, and returns what it said.
+func (i *Instance) pgRewind(ctx context.Context, u Upstream, more ...string) (string, error) {
 	source := conninfo(i.cfg, u, i.cfg.besides("rewind")) + " dbname=postgres connect_timeout=10" +
 		// A primary that goes away without a word must not keep pg_rewind for hours.
 		" keepalives_idle=5 keepalives_interval=5 keepalives_count=3 tcp_user_timeout=" + strconv.Itoa(20_000)
 	args := append([]string{"--target-pgdata=" + i.cfg.DataDir, "--source-server=" + source, "--no-ensure-shutdown"}, more...)
-	return i.program(ctx, "pg_rewind", args...)
+	return outputOf(i.program(ctx, "pg_rewind", args...), nil)
 }
 
 // rewindFunctions are what pg_rewind calls at the primary. They are granted in the database postgres only, where the
