@@ -64,7 +64,7 @@ func (l *Lab) secrets(member *Node) ([]judge.Secret, error) {
 
 // leaks looks for the lab's secrets in what daemons and servers wrote and what the API tells.
 func (c *chaos) leaks(ctx context.Context) ([]judge.Violation, error) {
-	secrets, err := c.l.secrets(c.l.Nodes[0])
+	secrets, err := c.l.secrets(c.l.data()[0])
 	if err != nil {
 		return nil, err
 	}
