@@ -85,11 +85,14 @@ func (b *broken) recoverStandby() {
 // copy there.
 func (b *broken) copied(primary, standby *lab.Node) time.Time {
 	b.Helper()
-	at := time.Now()
-	end, err := b.sql(primary, "SELECT pg_current_wal_insert_lsn()")
-	if err != nil {
-		b.Fatal(err)
-	}
+	var at time.Time
+	var end string
+	b.await(primary.Name+" says how far its log is on disk", func() bool {
+		at = time.Now()
+		var err error
+		end, err = b.sql(primary, "SELECT pg_current_wal_flush_lsn()") // a commit is on the primary's disk before it is acknowledged
+		return err == nil
+	})
 	b.await(standby.Name+" has the log up to "+end, func() bool {
 		has, err := b.sql(standby, "SELECT pg_last_wal_receive_lsn() >= '"+end+"'")
 		return err == nil && has == "t"
