@@ -63,15 +63,27 @@ type walker struct {
 // snap moves a position inside a page's header (or just after it) to the page's beginning, which
 // is how PostgreSQL states the end of a record that fills the page before.
 func (w *walker) snap(at pg.LSN) pg.LSN {
-	offset := uint64(at) % w.log.BlockSize
-	header := uint64(shortHeader)
-	if at-pg.LSN(offset) == pg.SegmentStart(at, w.log.SegmentSize) {
-		header = longHeader
-	}
-	if offset <= header {
-		return at - pg.LSN(offset)
+	offset := at % pg.LSN(w.log.BlockSize)
+	if offset <= w.headerOf(at) {
+		return at - offset
 	}
 	return at
+}
+
+// skipHeader is where the record begins that is said to begin at at, which may be the beginning of a page.
+func (w *walker) skipHeader(at pg.LSN) pg.LSN {
+	if at%pg.LSN(w.log.BlockSize) == 0 {
+		return at + w.headerOf(at)
+	}
+	return at
+}
+
+// headerOf is the size of the header of the page that at is in.
+func (w *walker) headerOf(at pg.LSN) pg.LSN {
+	if at-at%pg.LSN(w.log.BlockSize) == pg.SegmentStart(at, w.log.SegmentSize) {
+		return longHeader
+	}
+	return shortHeader
 }
 
 // load makes the page at addr, a page boundary, the current one, or says why it can't.

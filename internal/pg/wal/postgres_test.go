@@ -217,6 +217,10 @@ func findEnd(t *testing.T, c *pgtest.Cluster) wal.End {
 	if err != nil || again.LSN != end.LSN || again.LastRecord != end.LastRecord {
 		t.Fatalf("from the last record %+v, %v; from redo %+v", again, err, end)
 	}
+	// And from the end there must be nothing more.
+	if none, err := log.FindEnd(end.LSN); err != nil || none.LSN != end.LSN || none.LastRecord != 0 {
+		t.Fatalf("from the end %+v, %v; from redo %+v", none, err, end)
+	}
 	return end
 }
 

@@ -33,7 +33,7 @@ type record struct {
 }
 
 // next reads the record at the position where the last one ended. previous is where that one
-// began, 0 when this is the walk's first.
+// began, 0 when that is not known.
 func (w *walker) next(at, previous pg.LSN) (record, error) {
 	for {
 		rec, again, err := w.readRecord(at, previous)
@@ -139,8 +139,7 @@ func (a *assembly) add(chunk []byte) error {
 	return nil
 }
 
-// checkLink compares the record's own idea of its predecessor. The walk's first record has no
-// known one: there it must only point backwards.
+// checkLink compares the record's own idea of its predecessor. Where that is not known it must only point backwards.
 func (a *assembly) checkLink() error {
 	link := pg.LSN(binary.LittleEndian.Uint64(a.header[offPrevious:]))
 	if (a.previous != 0 && link != a.previous) || link >= a.start {

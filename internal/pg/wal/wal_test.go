@@ -59,14 +59,39 @@ func TestWholeLogs(t *testing.T) {
 			b := newBuilder()
 			c.build(b)
 			want := b.records[len(b.records)-1]
-			for _, from := range []pg.LSN{testSegment, testSegment + longHeader, b.records[0].start, want.start} {
+			for _, from := range []pg.LSN{testSegment, testSegment + longHeader} {
 				expect(t, b.log(), from, want, c.reason)
 			}
+			for i := 0; i < len(b.records); i += 1 + len(b.records)/50 {
+				expect(t, b.log(), b.records[i].start, want, c.reason)
+				if i > 0 {
+					expect(t, b.log(), b.records[i-1].end, want, c.reason)
+				}
+			}
+			expect(t, b.log(), want.start, want, c.reason)
+			stale(t, b)
 			end, err := b.log().FindEnd(testSegment)
 			if err != nil || end.Records != uint64(len(b.records)) {
 				t.Fatalf("%d records, %v; %d were written", end.Records, err, len(b.records))
 			}
 		})
+	}
+}
+
+// stale puts a whole record of another place behind the end of the log, as what is not overwritten of a file may have it there. A walk
+// that begins right at the end must not take it for one that follows, nor may one that begins before.
+func stale(t *testing.T, b *builder) {
+	t.Helper()
+	end, at := b.pos, b.pos
+	if at%testBlock == 0 {
+		at = b.header(at, 0, 0)
+	}
+	copy(b.bytesAt(at), encodeRecord(testSegment+longHeader+8, 16, 1, 0))
+	for _, from := range []pg.LSN{testSegment, b.records[len(b.records)-1].start, end} {
+		got, err := b.log().FindEnd(from)
+		if err != nil || got.LSN != end || got.Stop != StopRecord || (got.LastRecord == 0) != (from == end) {
+			t.Errorf("from %s: end %s (%s %s), %v; the log ends at %s", from, got.LSN, got.Stop, got.Detail, err, end)
+		}
 	}
 }
 
@@ -309,7 +334,14 @@ func TestNothingAtStart(t *testing.T) {
 			t.Fatalf("from %s: %+v, %v", start, end, err)
 		}
 	}
-	big := b.add(3 * testBlock)
+	// What is inside of a record is none, whatever it looks like.
+	big := b.add(500)
+	copy(b.bytesAt(big.start+40), encodeRecord(b.records[0].start, 16, 1, 0))
+	if end, err := b.log().FindEnd(big.start + 40); err != nil || end.LastRecord != 0 {
+		t.Fatalf("a record in a record: %+v, %v", end, err)
+	}
+	b.pos, b.prev = big.start, b.records[0].start
+	big = b.add(3 * testBlock)
 	inside := (big.start + testBlock) &^ (testBlock - 1)
 	if end, err := b.log().FindEnd(inside); err != nil || end.Stop != StopContinuation || end.LastRecord != 0 {
 		t.Fatalf("inside a record: %+v, %v", end, err)

@@ -31,11 +31,16 @@ func (l Log) Walk(start pg.LSN, visit func(Record) bool) (End, error) {
 	}
 	w := &walker{log: l, page: make([]byte, l.BlockSize), keep: visit != nil}
 	end := End{LSN: w.snap(start)}
+	previous, err := l.previous(end.LSN)
+	if err != nil {
+		return End{}, err
+	}
 	for {
-		rec, err := w.next(end.LSN, end.LastRecord)
+		rec, err := w.next(end.LSN, previous)
 		if err != nil {
 			return w.finish(end, err)
 		}
+		previous = rec.start
 		end.LSN, end.LastRecord, end.Timeline = rec.end, rec.start, rec.timeline
 		end.Records++
 		if visit != nil && !visit(rec.shown(w.magic)) {
@@ -62,18 +67,12 @@ func (l Log) FirstRecord(page pg.LSN) (pg.LSN, bool, error) {
 	return at, err == nil, err
 }
 
-func (w *walker) firstRecord(at pg.LSN) (pg.LSN, error) {
+func (w *walker) firstRecord(page pg.LSN) (pg.LSN, error) {
 	for {
-		if err := w.load(at); err != nil {
-			return 0, err
+		at, err := w.beginsIn(page)
+		if at != 0 || err != nil {
+			return at, err
 		}
-		next := at + pg.LSN(w.log.BlockSize)
-		if w.info&flagContinuation == 0 {
-			return at, nil
-		}
-		if begin := at + pg.LSN(w.size) + align(uint64(w.remain)); begin < next {
-			return begin, nil
-		}
-		at = next
+		page += pg.LSN(w.log.BlockSize)
 	}
 }
