@@ -10,10 +10,14 @@ import (
 // is 0 when the log does not show it.
 //
 // Without it the first record of a walk would be believed on its checksum alone, and behind the end of a log lie whole records with
-// good checksums: PostgreSQL 15 fills the rest of a new timeline's first segment with repetitions of the page in which it begins
-// (XLogFileCopy), a copy of that file is made by pg_rewind or a base backup, and a walreceiver overwrites it to the byte. One in a
-// few ends of such a log is where a record begins in the page underneath. A node that counted it would claim log that it has not
-// got, and could be chosen before one that has more.
+// good checksums. A walreceiver writes to the byte into a file that was recycled, or that a promotion began: with PostgreSQL 15 the
+// first segment of a new timeline was seen filled with repetitions of the page in which it begins, and pg_rewind and base backups
+// copy that. One in a few ends of such a log is where a record begins in the page underneath. A node that counted it would claim log
+// that it has not got, and could be chosen before one that has more.
+//
+// Only start's own segment is looked at: the one before may be gone, or be another branch's. So nothing is known of the first record
+// that begins in a segment. There a stale one would need a page with the right address in its header, or to follow right after a
+// record that came over from the segment before.
 func (l Log) previous(start pg.LSN) (pg.LSN, error) {
 	w := &walker{log: l, page: make([]byte, l.BlockSize)}
 	last, err := w.lastBefore(start)
@@ -23,24 +27,24 @@ func (l Log) previous(start pg.LSN) (pg.LSN, error) {
 	return last, err
 }
 
-// lastBefore goes back page by page, to the beginning of the segment before at the furthest, until in one a record begins, and from
-// there on to start.
+// lastBefore goes back page by page until in one a record begins, and from there on to start.
 func (w *walker) lastBefore(start pg.LSN) (pg.LSN, error) {
-	block, segment := pg.LSN(w.log.BlockSize), pg.LSN(w.log.SegmentSize)
-	page := (start - 1) - (start-1)%block
-	floor := pg.SegmentStart(page, w.log.SegmentSize)
-	floor -= min(floor, segment)
-	for ; page > 0 && page >= floor; page -= block {
+	block := pg.LSN(w.log.BlockSize)
+	for page := start; page > pg.SegmentStart(start, w.log.SegmentSize); {
+		page -= 1 + (page-1)%block
 		at, err := w.beginsIn(page)
 		var stopped *stopError
-		switch {
-		case errors.As(err, &stopped) && stopped.stop == StopSegment:
+		if errors.As(err, &stopped) {
 			return 0, nil
-		case errors.As(err, &stopped): // after a switch of segments the rest of one is not written
-		case err != nil:
+		}
+		if err != nil {
 			return 0, err
-		case at != 0 && at < start:
-			return w.lastFrom(at, start)
+		}
+		if at == 0 || at >= start {
+			continue
+		}
+		if last, err := w.lastFrom(at, start); last != 0 || err != nil {
+			return last, err
 		}
 	}
 	return 0, nil
@@ -62,7 +66,7 @@ func (w *walker) beginsIn(page pg.LSN) (pg.LSN, error) {
 }
 
 // lastFrom follows the records from the one at at, and returns where the last before start begins. One that is not there in full, so
-// that start is in the middle of it, is the last too: nothing that follows it begins at start.
+// that start is in the middle of it, is the last too: nothing that follows it begins at start. It is 0 where all of them were given up.
 func (w *walker) lastFrom(at, start pg.LSN) (last pg.LSN, err error) {
 	for at < start {
 		rec, err := w.next(at, last)

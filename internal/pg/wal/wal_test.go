@@ -87,7 +87,11 @@ func stale(t *testing.T, b *builder) {
 		at = b.header(at, 0, 0)
 	}
 	copy(b.bytesAt(at), encodeRecord(testSegment+longHeader+8, 16, 1, 0))
-	for _, from := range []pg.LSN{testSegment, b.records[len(b.records)-1].start, end} {
+	starts := []pg.LSN{testSegment, b.records[len(b.records)-1].start}
+	if end%testSegment != 0 { // where no page of another place has the right address
+		starts = append(starts, end)
+	}
+	for _, from := range starts {
 		got, err := b.log().FindEnd(from)
 		if err != nil || got.LSN != end || got.Stop != StopRecord || (got.LastRecord == 0) != (from == end) {
 			t.Errorf("from %s: end %s (%s %s), %v; the log ends at %s", from, got.LSN, got.Stop, got.Detail, err, end)
@@ -230,6 +234,7 @@ func TestOverwrittenRecord(t *testing.T) {
 	for _, from := range []pg.LSN{testSegment, torn.start, page, page + shortHeader} {
 		expect(t, b.log(), from, want, StopZero)
 	}
+	stale(t, b)
 }
 
 func TestTimelines(t *testing.T) {
@@ -241,6 +246,19 @@ func TestTimelines(t *testing.T) {
 		b.fork()
 		want := b.add(3 * testBlock)
 		expect(t, b.log(), testSegment, want, StopZero)
+		stale(t, b)
+	})
+	t.Run("the segment before is of a branch that was left", func(t *testing.T) {
+		b := newBuilder()
+		b.add(30)
+		stray := *b
+		stray.records = nil
+		b.fork()
+		b.switchSegment()
+		want := b.add(20)
+		delete(b.files, pg.SegmentName(2, testSegment, testSegment))
+		stray.add(3 * testBlock)
+		expect(t, b.log(), 2*testSegment, want, StopZero)
 	})
 	t.Run("switch at a page's boundary", func(t *testing.T) {
 		b := newBuilder()
