@@ -48,7 +48,7 @@ func TestTheTablesWaitUntilTheClusterIsWhole(t *testing.T) {
 		}
 	})
 	// There is no Postgres, so the wait is over when that is what is missing.
-	if err := l.MakeTables(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "connect to n1") || asked.Load() != 3 {
+	if err := l.MakeTables(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "connect to n1") || asked.Load() < 3 {
 		t.Fatalf("asked %d times: %v", asked.Load(), err)
 	}
 }
